@@ -1,0 +1,111 @@
+"""The training loop. Knows nothing of Hydra, Optuna, data sets or files."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+Batches = Iterable[tuple[Tensor, Tensor]]
+"""Pairs of normalised images (N, C, H, W) and int64 labels (N,), on the model's device."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    loss: float
+    accuracy: float
+    """Part of the images whose highest score is their label's, 0 to 1."""
+    predicted: Tensor
+    """int64 class indices (N,), in the order of the batches, on the CPU."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    epoch: int
+    """Counted from 1."""
+    lr: float
+    """Learning rate of the epoch's last step."""
+    train_loss: float
+    train_accuracy: float
+    """Measured while training: on augmented images, by the weights of each moment."""
+    val_loss: float | None
+    val_accuracy: float | None
+    seconds: float
+    """Wall clock of the epoch's training, validation left out."""
+
+    @property
+    def diverged(self) -> bool:
+        return not math.isfinite(self.train_loss) or not math.isfinite(self.val_loss or 0.0)
+
+
+def train(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    schedule: Callable[[int, int], float],
+    loss_fn: nn.Module,
+    batches: Callable[[int], Batches],
+    steps_per_epoch: int,
+    num_epochs: int,
+    validate: Callable[[], Evaluation | None],
+    autocast: torch.autocast,
+) -> Iterator[Epoch]:
+    """Trains in place and yields after each epoch; the caller may stop between epochs. Ends where the loss does.
+
+    `batches(epoch)` gives the epoch's `steps_per_epoch` batches; `schedule(step, num_steps)` gives the factor on
+    the learning rates the optimizer came with.
+    """
+    peak_lrs = [group["lr"] for group in optimizer.param_groups]
+    num_steps = num_epochs * steps_per_epoch
+    for epoch in range(1, num_epochs + 1):
+        start = time.perf_counter()
+        step = (epoch - 1) * steps_per_epoch
+        loss_sum, num_correct, num_images = 0.0, 0, 0
+        model.train()
+        for images, labels in batches(epoch):
+            for group, peak_lr in zip(optimizer.param_groups, peak_lrs, strict=True):
+                group["lr"] = peak_lr * schedule(step, num_steps)
+            with autocast:
+                scores = model(images)
+                loss = loss_fn(scores, labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            step += 1
+            # Sums stay on the device: reading one out would wait for it at every step.
+            loss_sum = loss_sum + loss.detach() * len(labels)
+            num_correct = num_correct + (scores.detach().argmax(1) == labels).sum()
+            num_images += len(labels)
+        train_loss, train_accuracy = float(loss_sum) / num_images, int(num_correct) / num_images
+        seconds = time.perf_counter() - start
+        val = validate()
+        done = Epoch(
+            epoch=epoch,
+            lr=optimizer.param_groups[0]["lr"],
+            train_loss=train_loss,
+            train_accuracy=train_accuracy,
+            val_loss=val.loss if val else None,
+            val_accuracy=val.accuracy if val else None,
+            seconds=seconds,
+        )
+        yield done
+        if done.diverged:
+            return
+
+
+@torch.inference_mode()
+def evaluate(model: nn.Module, batches: Batches, loss_fn: nn.Module, autocast: torch.autocast) -> Evaluation:
+    """Loss and accuracy over all batches, with the model as it predicts (running statistics, no dropout)."""
+    model.eval()
+    losses, predicted, num_correct = [], [], 0
+    for images, labels in batches:
+        with autocast:
+            scores = model(images)
+            losses.append(loss_fn(scores, labels) * len(labels))
+        predicted.append(scores.argmax(1))
+        num_correct = num_correct + (predicted[-1] == labels).sum()
+    classes = torch.cat(predicted).cpu()
+    return Evaluation(float(torch.stack(losses).sum()) / len(classes), int(num_correct) / len(classes), classes)
