@@ -1,0 +1,112 @@
+"""Batches for training and evaluation: gathering, augmentation and normalisation of whole batches on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What training does to an image. `crop`: shift by up to so many pixels, the edge mirrored; `flip`: left and
+    right swapped in half of the images; `cutout`: a square of that side, in pixels, set to the mean colour."""
+
+    crop: int = 0
+    flip: bool = False
+    cutout: int = 0
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """uint8 (N, C, H, W) to uint8 of the same shape. Draws from `generator` on the images' device."""
+        if self.crop:
+            images = random_crop(images, self.crop, generator)
+        if self.flip:
+            images = random_flip(images, generator)
+        return images
+
+
+def random_crop(images: Tensor, pixels: int, generator: torch.Generator) -> Tensor:
+    """Each image shifted by -pixels … pixels in both directions, what enters mirrored at the edge."""
+    num, _, height, width = images.shape
+    padded = _reflect_pad(images, pixels)
+    dy, dx = _randint(2 * pixels + 1, (2, num), generator)
+    # A view of every window, (N, shifts, shifts, C, H, W), of which one index takes each image's own: one copy in all.
+    windows = padded.unfold(2, height, 1).unfold(3, width, 1).permute(0, 2, 3, 4, 5, 1)
+    return windows[torch.arange(num, device=images.device), dy, dx].permute(0, 3, 1, 2)
+
+
+def _reflect_pad(images: Tensor, pixels: int) -> Tensor:
+    """(N, C, H, W) to (N, C, H + 2·pixels, W + 2·pixels), channels_last; torch's own reflect pad knows no uint8."""
+    num, channels, height, width = images.shape
+    shape = (num, channels, height + 2 * pixels, width + 2 * pixels)
+    padded = torch.empty(shape, dtype=images.dtype, device=images.device, memory_format=torch.channels_last)
+    padded[:, :, pixels : pixels + height, pixels : pixels + width] = images
+    for i in range(1, pixels + 1):
+        padded[:, :, pixels - i] = padded[:, :, pixels + i]
+        padded[:, :, pixels + height - 1 + i] = padded[:, :, pixels + height - 1 - i]
+    for i in range(1, pixels + 1):
+        padded[..., pixels - i] = padded[..., pixels + i]
+        padded[..., pixels + width - 1 + i] = padded[..., pixels + width - 1 - i]
+    return padded
+
+
+def random_flip(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Each image mirrored left to right with probability one half."""
+    flipped = _randint(2, (len(images),), generator).bool()
+    return torch.where(flipped[:, None, None, None], images.flip(3), images)
+
+
+def cutout_mask(images: Tensor, side: int, generator: torch.Generator) -> Tensor:
+    """bool (N, 1, H, W), true in a square centred anywhere in the image (DeVries and Taylor, "Cutout", 2017)."""
+    num, _, height, width = images.shape
+    top = _randint(height, (num, 1), generator) - side // 2
+    left = _randint(width, (num, 1), generator) - side // 2
+    y, x = torch.arange(height, device=images.device), torch.arange(width, device=images.device)
+    rows, columns = (y >= top) & (y < top + side), (x >= left) & (x < left + side)
+    return rows[:, None, :, None] & columns[:, None, None, :]
+
+
+def _randint(high: int, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    return torch.randint(high, shape, generator=generator, device=generator.device)
+
+
+@dataclass(frozen=True)
+class Batcher:
+    """Makes a split's images the batches a network sees: float (N, C, H, W), channels_last, mean 0, deviation 1.
+
+    Images (N, C, H, W) uint8 and labels (N,) stay where they are given; `indices` are the split's places in them.
+    """
+
+    images: Tensor
+    labels: Tensor
+    indices: Tensor
+    mean: Tensor
+    std: Tensor
+
+    def training(self, batch_size: int, augmentation: Augmentation, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """One epoch in random order; what is left over after full batches waits for another epoch's order."""
+        generator = torch.Generator(self.images.device).manual_seed(seed)
+        order = torch.randperm(len(self.indices), generator=generator, device=generator.device)
+        num_full = len(order) // batch_size
+        for chosen in torch.split(self.indices[order][: num_full * batch_size], batch_size):
+            images = augmentation(self._gather(chosen), generator)
+            batch = self._normalised(images)
+            if augmentation.cutout:
+                batch.masked_fill_(cutout_mask(images, augmentation.cutout, generator), 0.0)
+            yield batch, self.labels[chosen]
+
+    def evaluation(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """All images once, in order, as they are."""
+        for chosen in torch.split(self.indices, batch_size):
+            yield self._normalised(self._gather(chosen)), self.labels[chosen]
+
+    def _gather(self, chosen: Tensor) -> Tensor:
+        """Rows of the uint8 images; over the (N, H, W, C) memory, where a row is one piece."""
+        return self.images.permute(0, 2, 3, 1)[chosen].permute(0, 3, 1, 2)
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        scale = (1 / (255 * self.std)).view(1, -1, 1, 1)
+        shift = (self.mean / self.std).view(1, -1, 1, 1)
+        return images.to(torch.float32).mul_(scale).sub_(shift)

@@ -1,0 +1,70 @@
+"""What several test modules need: one drawing of a small data set, the command line in a process and in this one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+REAL_CIFAR10 = Path(os.environ.get("CIFARSWEEP_TEST_CIFAR10", REPOSITORY.parent / "shared" / "cifar10"))
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Figures do not depend on the machine's cores, and parallel tests do not fight over them."""
+    import torch
+
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
+    yield
+    os.environ.pop("OMP_NUM_THREADS")
+    if before is not None:
+        os.environ["OMP_NUM_THREADS"] = before
+
+
+@pytest.fixture(scope="session")
+def data_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache for decoded data sets that the session's tests share."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def small(data_cache: Path, tmp_path: Path) -> list[str]:
+    """Overrides for a run of a second or two, whose results go to tmp_path/outputs."""
+    return [
+        "data=shapes",
+        "data.num_train=600",
+        "data.num_test=200",
+        "data.val_size=100",
+        f"data.cache={data_cache}",
+        f"outputs={tmp_path}/outputs",
+        "batch_size=50",
+        "trainer.epochs=2",
+        "model=layers2",
+        "model.width=4",
+    ]
+
+
+@pytest.fixture
+def cifarsweep(tmp_path: Path) -> Command:
+    """`python -m cifarsweep[.module] …` in a process of its own, in tmp_path, with its output as text."""
+
+    def run(*words: str, module: str = "cifarsweep", **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", module, *words],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY), **environment},
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+
+    return run
