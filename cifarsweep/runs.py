@@ -1,0 +1,280 @@
+"""Runs and sweeps on disk: identity, names, atomic files. Knows nothing of Hydra, PyTorch or how a run is trained."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import IO, Any
+
+import yaml
+from filelock import FileLock, Timeout
+
+FORMAT = 1
+"""Version of the on-disk format; part of every run_id, so runs of two formats never mix."""
+
+# fmt: off
+COLUMNS = [
+    "run_id", "status", "data", "model", "depth", "params", "optimizer", "lr", "batch_size", "schedule", "loss",
+    "epochs", "seed", "train_accuracy", "val_accuracy", "test_accuracy", "val_loss", "test_loss", "train_seconds",
+    "images_per_second",
+]
+# fmt: on
+"""How runs.csv begins; result.json holds every one of them."""
+
+METRICS = ["epoch", "lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds"]
+
+_DETERMINES = ("data", "model", "optimizer", "schedule", "loss", "trainer", "batch_size", "seed")
+_DOES_NOT_DETERMINE = {
+    "data": {"_target_", "name", "root", "cache"},
+    "trainer": {"device", "threads", "compile", "deterministic"},
+}
+
+
+# identity
+
+
+def identity(config: Mapping[str, Any], data_fingerprint: str) -> dict[str, Any]:
+    """The part of a resolved configuration that determines the result, with the data named by its content."""
+    what: dict[str, Any] = {}
+    for key in _DETERMINES:
+        value = config[key]
+        if isinstance(value, Mapping):
+            left_out = _DOES_NOT_DETERMINE.get(key, set()) | {"_partial_"}
+            value = {k: v for k, v in value.items() if k not in left_out}
+        what[key] = value
+    what["data"]["fingerprint"] = data_fingerprint
+    what["format"] = FORMAT
+    return what
+
+
+def run_id(what: Mapping[str, Any]) -> str:
+    """Twelve hexadecimal digits, equal for configurations that mean the same (0.1 and 1e-1, 1 and 1.0)."""
+    text = json.dumps(_canonical(what), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def config_id(what: Mapping[str, Any]) -> str:
+    """Like run_id, but shared by runs that differ in their seed only: the rows that a mean is taken over."""
+    return run_id({key: value for key, value in what.items() if key != "seed"})
+
+
+def _canonical(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _canonical(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_canonical(v) for v in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def slug(model: str, optimizer: str, lr: float, batch_size: int, seed: int) -> str:
+    """A readable name for a run: layers3-momentum-lr0.1-bs128-s0. Safe as a folder name on any system."""
+    text = f"{model}-{optimizer}-lr{lr:g}-bs{batch_size}-s{seed}"
+    return re.sub(r"[^A-Za-z0-9._+-]+", "_", text).lstrip(".")[:100]
+
+
+# files
+
+
+@contextmanager
+def atomic(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """A file that appears under its name whole and synced to disk, or not at all."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        binary = "b" in mode
+        with os.fdopen(descriptor, mode, encoding=None if binary else "utf-8", newline=None if binary else "") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's 0600 would hide results from a group
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+@cache
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_json(path: Path, value: Any) -> None:
+    with atomic(path) as file:
+        json.dump(value, file, indent=1, ensure_ascii=False)
+        file.write("\n")
+
+
+def read_json(path: Path) -> Any:
+    """The file's value; ValueError names the file where it is no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not a JSON file ({error})") from error
+
+
+def write_csv(path: Path, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+    """Comma-separated, floats at full precision, None as an empty cell."""
+    with atomic(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)
+
+
+# runs
+
+
+@contextmanager
+def owned(runs_dir: Path, name: str, id: str, wait: Callable[[], None] = lambda: None) -> Iterator[Path]:
+    """The directory of run `id`, while no other process owns it; `wait` is called before another's is waited for.
+
+    The directory need not exist yet. A run that stands under another slug keeps that name.
+    """
+    locks = runs_dir / ".locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(locks / f"{id}.lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        wait()
+        lock.acquire()
+    with lock:
+        lock.release()  # `with` holds it a second time
+        yield next(iter(sorted(runs_dir.glob(f"*-{id}"))), runs_dir / f"{name}-{id}")
+
+
+def read_result(run_dir: Path) -> dict[str, Any] | None:
+    """What result.json holds, or None where the run has not ended."""
+    path = run_dir / "result.json"
+    return dict(read_json(path)) if path.exists() else None
+
+
+def read_run(run_dir: Path) -> dict[str, Any]:
+    """result.json, or what was known at the start, with status `unfinished`, where the run has not ended.
+
+    `dir` is added: where it was found. OSError or ValueError where neither file can be read.
+    """
+    row = read_result(run_dir)
+    if row is None:
+        started = yaml.safe_load((run_dir / "config.yaml").read_text(encoding="utf-8"))
+        row = {**started["run"], "status": "unfinished"}
+    return {**row, "dir": run_dir}
+
+
+def read_metrics(run_dir: Path) -> list[dict[str, float | None]]:
+    """One entry an epoch, keys METRICS; None where nothing was measured, as validation without a split."""
+    path = run_dir / "metrics.csv"
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return [{key: float(row[key]) if row[key] else None for key in METRICS} for row in csv.DictReader(file)]
+
+
+def find(path: Path) -> list[Path]:
+    """The run directories that `path` stands for: a run, a sweep, a folder of runs, or a whole outputs folder."""
+    if (path / "config.yaml").exists():
+        return [path]
+    if (path / "sweep.json").exists():
+        jobs = read_json(path / "sweep.json")["jobs"].values()
+        found = {path.parent.parent / "runs" / job["run"] for job in jobs if job.get("run")}
+        return sorted(run for run in found if run.exists())
+    folder = path / "runs" if (path / "runs").is_dir() else path
+    if not folder.is_dir():
+        raise ValueError(f"{path}: expected a run, a sweep or an outputs folder")
+    return sorted(run for run in folder.iterdir() if (run / "config.yaml").exists())
+
+
+# sweeps
+
+
+def open_sweep(sweep_dir: Path, command_line: list[str], plan: Mapping[str, Any]) -> None:
+    """Writes sweep.json, or adds this command to the one that is there."""
+    sweep_dir.mkdir(parents=True, exist_ok=True)
+    with _sweep(sweep_dir) as sweep:
+        command = {"time": now(), "command_line": command_line, "plan": plan, "provenance": provenance()}
+        sweep["commands"].append(command)
+
+
+def register_job(sweep_dir: Path, job: int, overrides: list[str], **found: str) -> None:
+    """Adds to what sweep.json knows of a job: `run`, the name of its directory; `error`, the reason why it failed."""
+    with _sweep(sweep_dir) as sweep:
+        key = " ".join(overrides) or str(job)
+        known = {} if "run" in found else sweep["jobs"].get(key, {})
+        sweep["jobs"][key] = {**known, "job": job, "overrides": overrides, **found}
+
+
+@contextmanager
+def _sweep(sweep_dir: Path) -> Iterator[dict[str, Any]]:
+    path = sweep_dir / "sweep.json"
+    with FileLock(sweep_dir / ".lock"):
+        sweep = read_json(path) if path.exists() else {"format": FORMAT, "commands": [], "jobs": {}}
+        yield sweep
+        write_json(path, sweep)
+
+
+# provenance
+
+
+def now() -> str:
+    """UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@cache
+def provenance() -> dict[str, Any]:
+    """Versions, machine and git commit of the code that runs; the commit is None for an installed wheel."""
+    names = ("cifarsweep", "torch", "torchvision", "hydra-core", "omegaconf", "optuna", "numpy")
+    versions = {"python": platform.python_version()}
+    for name in names:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = ""
+    return {"versions": versions, "platform": platform.platform(), "cpu": _cpu(), "cores": os.cpu_count(), **_git()}
+
+
+def _cpu() -> str:
+    try:
+        info = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return platform.processor()
+    found = re.search(r"model name\s*:\s*(.*)", info)
+    return found[1] if found else platform.processor()
+
+
+def _git() -> dict[str, Any]:
+    here = Path(__file__).resolve().parent
+    if not (here.parent / ".git").exists():
+        return {"git_commit": None, "git_dirty": None}
+    try:
+        commit = _output("git", "-C", str(here), "rev-parse", "HEAD")
+        changed = _output("git", "-C", str(here), "status", "--porcelain")
+    except (OSError, subprocess.CalledProcessError):
+        return {"git_commit": None, "git_dirty": None}
+    return {"git_commit": commit, "git_dirty": bool(changed)}
+
+
+def _output(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=20).stdout.strip()
+
+
+def command_line() -> list[str]:
+    """The words this process was started with, `python -m cifarsweep` shown as a person typed it."""
+    script = Path(sys.argv[0])
+    started = ["python", "-m", script.parent.name] if script.name == "__main__.py" else [script.name]
+    return [*started, *sys.argv[1:]]
