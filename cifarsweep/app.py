@@ -1,0 +1,324 @@
+"""One run: configuration -> objects -> training -> result files. The only reader of a configuration's keys."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import math
+import os
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import yaml
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from torch import nn
+
+from cifarsweep import errors, models, progress, runs
+from cifarsweep.data import DataSet
+from cifarsweep.optim import parameter_groups
+from cifarsweep.train import Epoch, Evaluation, evaluate, train
+
+log = logging.getLogger("cifarsweep")
+FINAL = {"complete", "diverged", "pruned"}
+"""Status of a run that need not be trained again."""
+EVALUATION_BATCH = 500
+
+
+def run(
+    cfg: DictConfig, config: dict[str, Any], choices: Mapping[str, str], announce: Callable[[str], None]
+) -> dict[str, Any]:
+    """Trains `cfg`, or finds it trained; the content of result.json.
+
+    `config` is cfg as plain values; `choices` are the options chosen in each group, which name the run;
+    `announce` is told the name of the run's directory before the training starts.
+    """
+    _log_to_console("cifarsweep.data")
+    torch.set_num_threads(config["trainer"]["threads"] or num_cores())
+    _set_determinism(config["trainer"]["deterministic"])
+    dataset: DataSet = instantiate(cfg.data)
+    if config["batch_size"] > len(dataset.train_indices):
+        most = f"1 to {len(dataset.train_indices)}, the number of training images"
+        raise ValueError(f"batch_size={config['batch_size']}: expected {most}")
+    session = Session(cfg, config, dataset)
+    what = runs.identity(config, dataset.fingerprint)
+    about = {"run_id": runs.run_id(what), "config_id": runs.config_id(what), **session.describe(choices)}
+    slug = runs.slug(about["model"], about["optimizer"], about["lr"], about["batch_size"], about["seed"])
+    wait = partial(progress.line, f"{slug}-{about['run_id']}: another process trains it, waiting for its result")
+    with runs.owned(Path(config["outputs"]) / "runs", slug, about["run_id"], wait) as run_dir:
+        announce(run_dir.name)
+        result = runs.read_result(run_dir)
+        if result and result["status"] in FINAL and not config["force"]:
+            progress.line(f"{run_dir}: trained before, {_summary(result)}")
+            return result
+        return session.train(run_dir, about)
+
+
+class Session:
+    """The objects of one run, from construction to results."""
+
+    def __init__(self, cfg: DictConfig, config: dict[str, Any], dataset: DataSet) -> None:
+        self.config, self.dataset = config, dataset
+        trainer = config["trainer"]
+        self.device = choose_device(trainer["device"])
+        self.autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=trainer["precision"] == "bf16")
+        torch.manual_seed(config["seed"])
+        takes = {"image_size": dataset.image_size, "num_classes": len(dataset.class_names)}
+        model: nn.Module = instantiate(cfg.model, **takes)
+        self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model_arguments = {**{k: v for k, v in config["model"].items() if k != "_target_"}, **takes}
+        self.optimizer: torch.optim.Optimizer = instantiate(cfg.optimizer)(parameter_groups(self.model))
+        self.schedule = instantiate(cfg.schedule)
+        self.loss_fn: nn.Module = instantiate(cfg.loss)
+
+    def describe(self, choices: Mapping[str, str]) -> dict[str, Any]:
+        """The columns of runs.csv that are known before training."""
+        config = self.config
+        depth = config["model"].get("depth")
+        return {
+            "data": self.dataset.name,
+            "model": choices["model"] if depth is None else re.sub(r"\d*$", str(depth), choices["model"], count=1),
+            "depth": depth,
+            "params": models.num_parameters(self.model),
+            "optimizer": choices["optimizer"],
+            "lr": config["optimizer"]["lr"],
+            "batch_size": config["batch_size"],
+            "schedule": choices["schedule"],
+            "loss": choices["loss"],
+            "epochs": config["trainer"]["epochs"],
+            "seed": config["seed"],
+        }
+
+    def train(self, run_dir: Path, about: dict[str, Any]) -> dict[str, Any]:
+        """Trains and writes the run's files, result.json last. A failure is recorded there and raised again."""
+        _start_directory(run_dir, self.config, about)
+        started = runs.now()
+        with _log_file(run_dir / "train.log"):
+            log.info("%s on %s, %d thread(s)", " ".join(runs.command_line()), self.device, torch.get_num_threads())
+            epochs: list[Epoch] = []
+            try:
+                figures = self._fit(run_dir, epochs)
+            except Exception as error:
+                log.exception("failed")
+                with contextlib.suppress(OSError):  # a full disk may be the very reason
+                    failed = {"status": "failed", "error": errors.one_line(error)}
+                    runs.write_json(run_dir / "result.json", self._result(about, started, epochs, failed))
+                raise
+            finally:
+                progress.end()
+            result = self._result(about, started, epochs, figures)
+            runs.write_json(run_dir / "result.json", result)
+            log.info("%s", _summary(result))
+            progress.line(f"{run_dir}: {_summary(result)}")
+        return result
+
+    def _fit(self, run_dir: Path, epochs: list[Epoch]) -> dict[str, Any]:
+        """Fills `epochs`; the figures of the end."""
+        train_batches, val_batches, test_batches = self.dataset.batchers(self.device)
+        batch_size, num_epochs = self.config["batch_size"], self.config["trainer"]["epochs"]
+        steps_per_epoch = len(self.dataset.train_indices) // batch_size
+        network = cast(nn.Module, torch.compile(self.model)) if self.config["trainer"]["compile"] else self.model
+
+        def batches(epoch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+            # A seed of its own for each epoch: a resumed run sees the same images in the same order.
+            seed = _epoch_seed(self.config["seed"], epoch)
+            one_epoch = train_batches.training(batch_size, self.dataset.augmentation, seed)
+            title = f"{run_dir.name} epoch {epoch}/{num_epochs}"
+            return progress.track(one_epoch, title, (epoch - 1) * steps_per_epoch, num_epochs * steps_per_epoch)
+
+        def validate() -> Evaluation | None:
+            if not len(self.dataset.val_indices):
+                return None
+            return evaluate(network, val_batches.evaluation(EVALUATION_BATCH), self.loss_fn, self.autocast)
+
+        for done in train(
+            model=network,
+            optimizer=self.optimizer,
+            schedule=self.schedule,
+            loss_fn=self.loss_fn,
+            batches=batches,
+            steps_per_epoch=steps_per_epoch,
+            num_epochs=num_epochs,
+            validate=validate,
+            autocast=self.autocast,
+        ):
+            epochs.append(done)
+            rows = [[getattr(epoch, column) for column in runs.METRICS] for epoch in epochs]
+            runs.write_csv(run_dir / "metrics.csv", runs.METRICS, rows)
+            line = _epoch_line(done, num_epochs, steps_per_epoch * batch_size)
+            log.info("%s", line)
+            progress.line(f"{run_dir.name}: {line}")
+        if epochs[-1].diverged:
+            return {"status": "diverged", "diverged_epoch": epochs[-1].epoch}
+        test = evaluate(network, test_batches.evaluation(EVALUATION_BATCH), self.loss_fn, self.autocast)
+        self._write_model(run_dir)
+        self._write_confusion(run_dir, test)
+        return {"status": "complete", "test_accuracy": test.accuracy, "test_loss": test.loss}
+
+    def _result(
+        self, about: dict[str, Any], started: str, epochs: list[Epoch], figures: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Everything result.json holds. Figures that are not finite, as of a diverged run, are null."""
+        seconds = sum(epoch.seconds for epoch in epochs)
+        num_images = len(self.dataset.train_indices) // about["batch_size"] * about["batch_size"] * len(epochs)
+        last = epochs[-1] if epochs else None
+        measured = {
+            "train_loss": last and last.train_loss,
+            "train_accuracy": last and last.train_accuracy,
+            "val_loss": last and last.val_loss,
+            "val_accuracy": last and last.val_accuracy,
+            "test_loss": None,
+            "test_accuracy": None,
+            "train_seconds": seconds,
+            "images_per_second": num_images / seconds if seconds else None,
+            "epochs_trained": len(epochs),
+            "diverged_epoch": None,
+            "error": None,
+            **figures,
+        }
+        context = {
+            "num_train": len(self.dataset.train_indices),
+            "num_val": len(self.dataset.val_indices),
+            "num_test": len(self.dataset.test_labels),
+            "data_fingerprint": self.dataset.fingerprint,
+            "device": _device_name(self.device),
+            "threads": torch.get_num_threads(),
+            "started": started,
+            "finished": runs.now(),
+            "command_line": runs.command_line(),
+            "provenance": runs.provenance(),
+            "format": runs.FORMAT,
+        }
+        everything = {**about, **measured, **context}
+        finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in everything.items()}
+        return {**{column: finite[column] for column in runs.COLUMNS}, **finite}
+
+    def _write_model(self, run_dir: Path) -> None:
+        """Weights and what a prediction needs beside them: plain values, which weights_only=True opens."""
+        content = {
+            "target": self.config["model"]["_target_"],
+            "arguments": self.model_arguments,
+            "state_dict": {name: value.detach().cpu() for name, value in self.model.state_dict().items()},
+            "class_names": self.dataset.class_names,
+            "mean": self.dataset.mean,
+            "std": self.dataset.std,
+        }
+        with runs.atomic(run_dir / "model.pt", "wb") as file:
+            torch.save(content, file)
+
+    def _write_confusion(self, run_dir: Path, test: Evaluation) -> None:
+        """A row a true class, a column a predicted one; the numbers of test images."""
+        names = self.dataset.class_names
+        pairs = self.dataset.test_labels * len(names) + test.predicted
+        counts = torch.bincount(pairs, minlength=len(names) ** 2).view(len(names), -1).tolist()
+        rows = [[name, *row] for name, row in zip(names, counts, strict=True)]
+        runs.write_csv(run_dir / "confusion.csv", ["true", *names], rows)
+
+
+def _epoch_seed(seed: int, epoch: int) -> int:
+    """64 bits, far apart for neighbouring seeds and epochs."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {epoch}".encode()).digest()[:8], "big")
+
+
+# the process
+
+
+def num_cores() -> int:
+    """Cores this process may use: what a launcher gave it by OMP_NUM_THREADS or affinity."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    if given.isdigit() and int(given) > 0:
+        return int(given)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def choose_device(name: str) -> torch.device:
+    """auto: CUDA where there is one, else Apple's GPU, else the CPU. ValueError where a named one is missing."""
+    there = ["cpu"]
+    if torch.backends.mps.is_available():
+        there.insert(0, "mps")
+    if torch.cuda.is_available():
+        there[:0] = ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    if name != "auto" and name not in there:
+        raise ValueError(f"trainer.device={name}: not on this machine, expected one of auto, {', '.join(there)}")
+    return torch.device(there[0] if name == "auto" else name)
+
+
+def _set_determinism(deterministic: bool) -> None:
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS may sum in another order
+    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # costs a pass a tensor
+    torch.backends.cudnn.benchmark = not deterministic
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+# the directory
+
+
+def _start_directory(run_dir: Path, config: dict[str, Any], about: dict[str, Any]) -> None:
+    run_dir.mkdir(parents=True, exist_ok=True)
+    (run_dir / "result.json").unlink(missing_ok=True)
+    with runs.atomic(run_dir / "config.yaml") as file:
+        yaml.safe_dump({**config, "run": about}, file, sort_keys=False, allow_unicode=True)
+
+
+class _Console(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        progress.line(record.getMessage())
+
+
+def _log_to_console(name: str) -> None:
+    """What that logger says from now on is shown where the progress is."""
+    logger = logging.getLogger(name)
+    logger.setLevel(logging.INFO)
+    logger.handlers, logger.propagate = [_Console()], False
+
+
+@contextlib.contextmanager
+def _log_file(path: Path) -> Iterator[None]:
+    """What the logger and Python's warnings say goes to the file, while it lasts."""
+    handler = logging.FileHandler(path, mode="w", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    loggers = log, logging.getLogger("py.warnings")
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.propagate = False
+    log.setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    try:
+        with warnings.catch_warnings():
+            yield
+    finally:
+        logging.captureWarnings(False)
+        for logger in loggers:
+            logger.removeHandler(handler)
+        handler.close()
+
+
+# what a person reads
+
+
+def _epoch_line(done: Epoch, num_epochs: int, num_images: int) -> str:
+    val = "" if done.val_accuracy is None else f"  val {done.val_loss:.3f} {done.val_accuracy:.2%}"
+    return (
+        f"epoch {done.epoch}/{num_epochs}  lr {done.lr:.2g}  train {done.train_loss:.3f} {done.train_accuracy:.2%}{val}"
+        f"  {num_images / done.seconds:,.0f} images/s"
+    )
+
+
+def _summary(result: Mapping[str, Any]) -> str:
+    if result["status"] == "diverged":
+        return f"diverged in epoch {result['diverged_epoch']}: the loss is no longer finite"
+    if result["status"] != "complete":
+        return f"{result['status']} after {result['epochs_trained']} epochs"
+    seconds = f"{result['epochs']} epochs in {result['train_seconds']:.0f} s"
+    return f"test accuracy {result['test_accuracy']:.2%} after {seconds}"

@@ -1,0 +1,119 @@
+"""The command line: Hydra's jobs, error lines, exit codes and the report after a sweep. Trains nothing itself."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, NoReturn
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from cifarsweep import domains, errors, runs
+
+
+class SweepCallback(Callback):
+    """Opens the sweep's folder at the start of a multirun, under any launcher."""
+
+    opened: ClassVar[Path | None] = None
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        try:
+            domains.check({"name": config.name, "outputs": config.outputs})
+            folder = Path(config.hydra.sweep.dir).absolute()
+            runs.open_sweep(folder, runs.command_line(), _plain(config, resolve=False))
+        except Exception as error:
+            raise _Failed from error
+        SweepCallback.opened = folder
+
+
+class _Failed(BaseException):
+    """Carries an error past Hydra, which catches Exceptions of callbacks and jobs and prints lines of its own."""
+
+
+def main(conf: Path) -> int:
+    """Does what sys.argv says, with the configuration in `conf`; the exit code."""
+    show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them over several lines
+    argparse.ArgumentParser.error = _usage_error  # type: ignore[assignment, method-assign]
+    code = 0
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf), config_name="config")(task)()
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on", file=sys.stderr)
+        return 130
+    except (_Failed, Exception) as raised:
+        error = raised.__cause__ if isinstance(raised, _Failed) else raised
+        assert error is not None
+        if show_traceback or not errors.is_users(error):
+            raise error from error.__cause__
+        print(errors.one_line(error, partial(_known_keys, conf)), file=sys.stderr)
+        code = 1
+    if SweepCallback.opened and runs.find(SweepCallback.opened):
+        from cifarsweep import report
+
+        report.write_and_show(SweepCallback.opened)
+    return code
+
+
+def task(cfg: DictConfig) -> Any:
+    """One job of Hydra: trains the configuration, or finds it trained. Returns its validation accuracy, as sweepers expect."""
+    job = HydraConfig.get()
+    if job.mode == RunMode.MULTIRUN:
+        return _sweep_job(cfg, job)
+    try:
+        return _train(cfg, job, announce=lambda run: None)["val_accuracy"]
+    except Exception as error:
+        raise _Failed from error
+
+
+def check(cfg: DictConfig) -> None:
+    """ValueError where a value is outside its domain."""
+    domains.check(_plain(cfg))
+
+
+def _sweep_job(cfg: DictConfig, job: Any) -> Any:
+    register = partial(runs.register_job, Path(job.sweep.dir), job.job.num, list(job.overrides.task))
+    try:
+        return _train(cfg, job, announce=lambda run: register(run=run))["val_accuracy"]
+    except Exception as error:
+        register(error=errors.one_line(error))
+        raise
+
+
+def _train(cfg: DictConfig, job: Any, announce: Callable[[str], None]) -> dict[str, Any]:
+    config = _plain(cfg)
+    domains.check(config)
+    from cifarsweep import app  # PyTorch, 1.8 s, which an argument error need not wait for
+
+    return app.run(cfg, config, dict(job.runtime.choices), announce)
+
+
+def _plain(cfg: DictConfig, resolve: bool = True) -> dict[str, Any]:
+    plain = OmegaConf.to_container(cfg, resolve=resolve)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items() if key != "hydra"}
+
+
+def _known_keys(conf: Path, parent: str) -> list[str]:
+    """The keys below `parent` in the configuration of the groups' options that were chosen."""
+    chosen = [word for word in sys.argv[1:] if re.fullmatch(r"\w+=\w+", word) and (conf / word.split("=")[0]).is_dir()]
+    with hydra.initialize_config_dir(str(conf), version_base="1.3"):
+        node = hydra.compose("config", chosen)
+    for part in parent.split(".") if parent else ():
+        node = node.get(part, {})
+    return [str(key) for key in node if not str(key).startswith("_")]
+
+
+def _usage_error(parser: argparse.ArgumentParser, message: str) -> NoReturn:
+    """argparse's answer to a mistyped option, in one line and with our exit code."""
+    print(f"{message}; --help shows what is accepted", file=sys.stderr)
+    sys.exit(1)

@@ -1,0 +1,274 @@
+"""The launcher `local`: one long-lived, pinned worker process a core or GPU. Knows Hydra's jobs, not what they do."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import platform
+import shutil
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from hydra import version
+from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, open_dict
+
+from cifarsweep import errors, progress
+
+MAX_STARTS = 2
+"""A job whose process dies is started once more; a second death is the job's own fault."""
+
+
+@dataclass
+class Job:
+    number: int
+    overrides: Sequence[str]
+    config: DictConfig
+    starts: int = 0
+
+    def __str__(self) -> str:
+        return f"job {self.number} ({' '.join(self.overrides)})"
+
+
+@dataclass(frozen=True)
+class Slot:
+    """What one worker may use: these cores, and this GPU where there is one."""
+
+    cores: tuple[int, ...]
+    gpu: str | None = None
+
+
+@dataclass(eq=False)
+class Worker:
+    number: int
+    slot: Slot
+    process: BaseProcess
+    connection: Connection
+    job: Job | None = field(default=None)
+
+
+def launch(
+    job_overrides: Sequence[Sequence[str]],
+    initial_job_idx: int,
+    *,
+    n_workers: int | None,
+    check: Callable[[DictConfig], None],
+    hydra_context: HydraContext,
+    task_function: TaskFunction,
+    config: DictConfig,
+) -> list[JobReturn]:
+    """Runs the jobs and returns their results in order. `check` sees every job's configuration before any starts.
+
+    A job that fails is shown at once and the others go on; ValueError counts the failed ones at the end.
+    """
+    if n_workers is not None and (type(n_workers) is not int or n_workers < 1):
+        raise ValueError(f"hydra.launcher.n_workers={n_workers}: expected a whole number, 1 or more, or null")
+    setup_globals()
+    jobs = []
+    for number, overrides in enumerate(job_overrides, start=initial_job_idx):
+        jobs.append(Job(number, overrides, _compose(hydra_context, config, overrides, number)))
+        check(jobs[-1].config)
+    on_cpu = all(job.config.trainer.device == "cpu" for job in jobs)
+    slots = plan_slots(n_workers, len(jobs), _cores(), [] if on_cpu else _gpus())
+    with Pool(slots, hydra_context, task_function) as pool:
+        results = pool.run(jobs)
+    failed = sum(result.status == JobStatus.FAILED for result in results)
+    if failed:
+        raise ValueError(f"{failed} of {len(jobs)} jobs failed; the same command tries them again")
+    return results
+
+
+def _compose(hydra_context: HydraContext, config: DictConfig, overrides: Sequence[str], number: int) -> DictConfig:
+    job_config: DictConfig = hydra_context.config_loader.load_sweep_config(config, list(overrides))
+    with open_dict(job_config):
+        job_config.hydra.job.id = str(number)
+        job_config.hydra.job.num = number
+        # Absolute: ${now:} in it would give another name in each process.
+        job_config.hydra.sweep.dir = str(Path(config.hydra.sweep.dir).absolute())
+    return job_config
+
+
+# what the machine has
+
+
+def plan_slots(n_workers: int | None, num_jobs: int, cores: Sequence[int], gpus: Sequence[str]) -> list[Slot]:
+    """A slot for each worker: a GPU each, or an equal share of the cores, which more workers than cores share."""
+    n = min(n_workers or len(gpus) or len(cores), num_jobs)
+    slots = []
+    for i in range(n):
+        share = cores[i * len(cores) // n : (i + 1) * len(cores) // n]
+        slots.append(Slot(tuple(share) or (cores[i % len(cores)],), gpus[i % len(gpus)] if gpus else None))
+    return slots
+
+
+def _cores() -> list[int]:
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+
+
+def _gpus() -> list[str]:
+    """Names for CUDA_VISIBLE_DEVICES. Asks PyTorch, an import of 1.8 s, only where a driver's tool is installed."""
+    if platform.system() == "Darwin":
+        return ["mps"] if platform.machine() == "arm64" else []
+    if not (shutil.which("nvidia-smi") or shutil.which("rocm-smi")):
+        return []
+    import torch
+
+    visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    return visible or [str(i) for i in range(torch.cuda.device_count())]
+
+
+# the parent's side
+
+
+class Pool:
+    """Worker processes, one job at a time each, replaced when they die."""
+
+    def __init__(self, slots: list[Slot], hydra_context: HydraContext, task_function: TaskFunction) -> None:
+        self._task = hydra_context, task_function, str(version.getbase())
+        self._display = progress.Display()
+        # spawn, not fork: threads and GPU contexts of this process do not survive a fork.
+        self._context = multiprocessing.get_context("spawn")
+        self._workers = [self._start(number, slot) for number, slot in enumerate(slots)]
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._display.close()
+        for worker in self._workers:
+            worker.process.terminate()
+        for worker in self._workers:
+            worker.process.join(timeout=5)
+            if worker.process.is_alive():
+                worker.process.kill()
+                worker.process.join()
+
+    def run(self, jobs: Sequence[Job]) -> list[JobReturn]:
+        waiting, results = deque(jobs), dict[int, JobReturn]()
+        while len(results) < len(jobs):
+            for worker in self._workers:
+                if worker.job is None and waiting:
+                    self._give(worker, waiting.popleft())
+            watched: dict[Any, Worker] = {worker.connection: worker for worker in self._workers}
+            watched |= {worker.process.sentinel: worker for worker in self._workers}
+            for worker in {watched[ready] for ready in wait(list(watched))}:
+                ended = self._listen(worker)
+                if ended:
+                    results[ended[0].number] = ended[1]
+                elif not worker.process.is_alive() and not worker.connection.poll():
+                    self._replace(worker, waiting, results)
+        return [results[job.number] for job in jobs]
+
+    def _start(self, number: int, slot: Slot) -> Worker:
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(
+            target=_work, args=(theirs, slot, *self._task), name=f"cifarsweep-{number}", daemon=True
+        )
+        process.start()
+        theirs.close()  # so that the worker's death ends the connection
+        return Worker(number, slot, process, ours)
+
+    def _give(self, worker: Worker, job: Job) -> None:
+        job.starts += 1
+        worker.job = job
+        with contextlib.suppress(OSError):  # where it has just died, its sentinel tells
+            worker.connection.send(job.config)
+
+    def _listen(self, worker: Worker) -> tuple[Job, JobReturn] | None:
+        """Shows what a worker says; its job and result once that is done."""
+        try:
+            while worker.connection.poll():
+                kind, value = worker.connection.recv()
+                if kind != "result":
+                    self._display.handle(worker.number, (kind, value))
+                    continue
+                job, worker.job = worker.job, None
+                assert job is not None
+                if value.status == JobStatus.FAILED:
+                    self._display.line(f"{job} failed: {value._return_value}", error=True)
+                return job, value
+        except (EOFError, OSError):
+            worker.process.join()
+        return None
+
+    def _replace(self, worker: Worker, waiting: deque[Job], results: dict[int, JobReturn]) -> None:
+        worker.process.join()
+        worker.connection.close()
+        self._display.end(worker.number)
+        reason = _death(worker.process.exitcode)
+        job = worker.job
+        if job is None:
+            raise RuntimeError(f"a worker ended before it took a job: {reason}")
+        if job.starts < MAX_STARTS:
+            self._display.line(f"{job} lost its process: {reason}; trying once more", error=True)
+            waiting.appendleft(job)
+        else:
+            self._display.line(f"{job} failed: its process ended twice, {reason}", error=True)
+            results[job.number] = _failed(job, f"its process ended twice, {reason}")
+        self._workers[self._workers.index(worker)] = self._start(worker.number, worker.slot)
+
+
+def _death(exitcode: int | None) -> str:
+    if exitcode is not None and exitcode < 0:
+        name = signal.Signals(-exitcode).name
+        return f"{name}, perhaps out of memory" if name == "SIGKILL" else name
+    return f"exit code {exitcode}"
+
+
+def _failed(job: Job, reason: str) -> JobReturn:
+    result = JobReturn(overrides=job.overrides, cfg=job.config, status=JobStatus.FAILED)
+    result.return_value = RuntimeError(reason)
+    return result
+
+
+# the worker's side
+
+
+def _work(
+    connection: Connection, slot: Slot, hydra_context: HydraContext, task_function: TaskFunction, version_base: str
+) -> None:
+    """Takes jobs from the connection until the parent ends this process, or itself."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal group; the parent decides
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    _pin(slot)
+    progress.send_to(connection.send)
+    version.setbase(version_base)
+    setup_globals()
+    while True:
+        config = connection.recv()
+        result = run_job(
+            hydra_context=hydra_context,
+            task_function=task_function,
+            config=config,
+            job_dir_key="hydra.sweep.dir",
+            job_subdir_key="hydra.sweep.subdir",
+        )
+        if result.status == JobStatus.FAILED:
+            # The exception itself may not survive pickling; its traceback is in the run's log.
+            result.return_value = RuntimeError(errors.one_line(result._return_value))
+        connection.send(("result", result))
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _pin(slot: Slot) -> None:
+    """Before PyTorch is imported: the cores, the number of threads and the GPU it will find."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, slot.cores)
+    os.environ["OMP_NUM_THREADS"] = str(len(slot.cores))
+    if slot.gpu not in (None, "mps"):
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(slot.gpu)

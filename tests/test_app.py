@@ -1,0 +1,209 @@
+"""One run in this process: what it learns, writes and finds again."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytest
+import torch
+import yaml
+from conftest import REPOSITORY
+from omegaconf import OmegaConf
+
+from cifarsweep import app, progress, runs
+
+Train = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def said() -> Iterator[list[str]]:
+    """The lines a person would have read."""
+    lines: list[str] = []
+    before = progress._hear
+    progress.send_to(lambda event: lines.append(event[1]) if event[0] == "line" else None)
+    yield lines
+    progress.send_to(before)
+
+
+@pytest.fixture
+def train(small: list[str], said: list[str]) -> Train:
+    def run(*overrides: str) -> dict[str, Any]:
+        words = [*small, *overrides]
+        with hydra.initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
+            cfg = hydra.compose("config", words)
+        groups = ("model", "optimizer", "schedule", "loss", "data", "trainer")
+        choices = {"optimizer": "momentum", "schedule": "onecycle", "loss": "label_smoothing", "trainer": "default"}
+        choices |= {k: v for k, v in (word.split("=", 1) for word in words) if k in groups}
+        config = OmegaConf.to_container(cfg, resolve=True)
+        assert isinstance(config, dict)
+        announced: list[str] = []
+        result = app.run(cfg, {str(k): v for k, v in config.items()}, choices, announced.append)
+        return {**result, "dir": Path(config["outputs"]) / "runs" / announced[0]}
+
+    return run
+
+
+def figures(result: dict[str, Any]) -> dict[str, Any]:
+    """Every figure of a result but those that a clock makes."""
+    clock = {"train_seconds", "images_per_second", "started", "finished", "dir"}
+    return {key: value for key, value in result.items() if key not in clock}
+
+
+def test_shapes_are_learned_well_above_chance(train: Train) -> None:
+    result = train("data.num_train=3000", "model=layers3", "model.width=8", "trainer.epochs=4")
+    assert result["test_accuracy"] > 0.3  # chance is 0.1; 200 test images: four deviations are 0.09
+    assert result["val_accuracy"] > 0.3
+
+
+def test_a_run_leaves_the_files_of_the_design(train: Train) -> None:
+    result = train()
+    run_dir = result["dir"]
+    names = {path.name for path in run_dir.iterdir()}
+    assert names == {"config.yaml", "train.log", "metrics.csv", "model.pt", "confusion.csv", "result.json"}
+    assert run_dir.name == f"layers2-momentum-lr0.1-bs50-s0-{result['run_id']}"
+    written = json.loads((run_dir / "result.json").read_text())
+    assert list(written)[: len(runs.COLUMNS)] == runs.COLUMNS
+    assert written["status"] == "complete"
+    assert written["provenance"]["versions"]["torch"] == torch.__version__.partition("+")[0]
+    assert [row["epoch"] for row in runs.read_metrics(run_dir)] == [1, 2]
+    assert yaml.safe_load((run_dir / "config.yaml").read_text())["optimizer"]["lr"] == 0.1
+    assert "epoch 2/2" in (run_dir / "train.log").read_text()
+
+
+def test_the_confusion_matrix_agrees_with_the_test_accuracy(train: Train) -> None:
+    result = train()
+    with (result["dir"] / "confusion.csv").open() as file:
+        header, *rows = list(csv.reader(file))
+    assert header[1:] == [row[0] for row in rows]
+    counts = torch.tensor([[int(x) for x in row[1:]] for row in rows])
+    assert counts.sum() == 200
+    assert counts.diagonal().sum() / 200 == pytest.approx(result["test_accuracy"])
+
+
+def test_the_same_configuration_gives_the_same_figures_bit_for_bit(train: Train) -> None:
+    first = train("model.dropout=0.2")
+    weights = (first["dir"] / "model.pt").read_bytes()
+    second = train("model.dropout=0.2", "force=true")
+    assert second["started"] >= first["started"]
+    assert figures(first) == figures(second)
+    assert (second["dir"] / "model.pt").read_bytes() == weights
+
+
+def test_another_seed_is_another_run(train: Train) -> None:
+    first, second = train(), train("seed=1")
+    assert first["run_id"] != second["run_id"]
+    assert first["config_id"] == second["config_id"]
+    assert first["val_loss"] != second["val_loss"]
+
+
+def test_a_complete_run_is_returned_as_it_stands(train: Train, said: list[str]) -> None:
+    first = train()
+    stamps = {path: path.stat().st_mtime_ns for path in first["dir"].iterdir()}
+    again = train("trainer.threads=1", "name=other")
+    assert again == first
+    assert {path: path.stat().st_mtime_ns for path in first["dir"].iterdir()} == stamps
+    assert "trained before" in said[-1]
+
+
+def test_a_run_that_was_interrupted_or_failed_is_trained(train: Train) -> None:
+    first = train()
+    (first["dir"] / "result.json").unlink()
+    assert train()["status"] == "complete"
+    runs.write_json(first["dir"] / "result.json", {**json.loads("{}"), "status": "failed"})
+    assert train()["status"] == "complete"
+
+
+def test_a_loss_that_explodes_is_recorded_as_diverged(train: Train, said: list[str]) -> None:
+    result = train("optimizer=sgd", "optimizer.lr=1e30", "model.norm=none")
+    assert result["status"] == "diverged"
+    assert result["diverged_epoch"] == 1
+    assert result["test_accuracy"] is None
+    json.loads((result["dir"] / "result.json").read_text(), parse_constant=pytest.fail)  # no NaN in the file
+    assert "diverged in epoch 1" in said[-1]
+    assert train("optimizer=sgd", "optimizer.lr=1e30", "model.norm=none") == result
+
+
+def test_a_failure_in_mid_run_is_recorded_and_raised(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(app, "evaluate", broken)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        train()
+    monkeypatch.undo()
+
+
+def test_a_failed_run_says_why_in_its_directory(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "evaluate", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train()
+    (run_dir,) = (tmp_path / "outputs" / "runs").glob("layers2-*")
+    result = runs.read_run(run_dir)
+    assert (result["status"], result["error"]) == ("failed", "division by zero")
+    assert "ZeroDivisionError" in (run_dir / "train.log").read_text()
+
+
+def test_without_validation_images_the_columns_stay_empty(train: Train) -> None:
+    result = train("data.val_size=0")
+    assert result["val_accuracy"] is None
+    assert runs.read_metrics(result["dir"])[0]["val_loss"] is None
+    assert result["num_train"] == 600
+
+
+def test_the_test_images_are_seen_once_after_the_last_epoch(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    real = app.evaluate
+
+    def counted(model: Any, batches: Any, *rest: Any) -> Any:
+        result = real(model, batches, *rest)
+        sizes.append(len(result.predicted))
+        return result
+
+    monkeypatch.setattr(app, "evaluate", counted)
+    train("trainer.epochs=3")
+    assert sizes == [100, 100, 100, 200]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["batch_size=501"], "batch_size=501: expected 1 to 500, the number of training images"),
+        (["trainer.device=cuda:99"], "trainer.device=cuda:99: not on this machine"),
+    ],
+)
+def test_what_only_the_data_or_the_machine_can_refuse_leaves_no_run(
+    train: Train, tmp_path: Path, overrides: list[str], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        train(*overrides)
+    assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.parametrize(
+    "override", ["model=speednet", "optimizer=muon", "loss=square_error", "trainer.precision=bf16"]
+)
+def test_other_options_train_too(train: Train, override: str) -> None:
+    overrides = [override, "data.augment.cutout=8", *(["model.depth=2"] if False else [])]
+    if override == "model=speednet":
+        overrides += ["trainer.epochs=1"]
+    result = train(*overrides)
+    assert result["status"] == "complete"
+    assert result["train_loss"] is not None
+
+
+def test_the_model_column_follows_an_overridden_depth(train: Train) -> None:
+    result = train("model.depth=3")
+    assert (result["model"], result["depth"]) == ("layers3", 3)
+    assert result["dir"].name.startswith("layers3-")
+
+
+def test_threads_are_those_given_to_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert app.num_cores() == 3
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert app.num_cores() >= 1

@@ -1,0 +1,55 @@
+"""The wheel: built, unpacked away from the checkout, and run from a foreign working directory."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from a copy of what git would keep, so that nothing is written into the checkout."""
+    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+    for name in ("pyproject.toml", "README.md"):
+        (source / name).write_bytes((REPOSITORY / name).read_bytes())
+    for folder in ("cifarsweep", "conf"):
+        for file in (REPOSITORY / folder).rglob("*"):
+            if file.is_file() and "__pycache__" not in file.parts:
+                target = source / file.relative_to(REPOSITORY)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(file.read_bytes())
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(source)]
+    subprocess.run(command, check=True, capture_output=True)
+    (built,) = out.glob("*.whl")
+    return built
+
+
+def test_the_wheel_holds_the_configuration_and_nothing_else_at_its_top(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    inside = {name.removeprefix("cifarsweep/conf/") for name in names if name.startswith("cifarsweep/conf/")}
+    assert inside == {str(path.relative_to(REPOSITORY / "conf")) for path in (REPOSITORY / "conf").rglob("*.yaml")}
+    assert {name.split("/")[0].split("-")[0] for name in names} == {"cifarsweep"}
+    assert "cifarsweep/plugins/hydra_plugins/cifarsweep_local.py" in names
+    assert not any(name.endswith("hydra_plugins/__init__.py") for name in names)
+
+
+def test_the_wheel_sweeps_from_a_foreign_directory(wheel: Path, small: list[str], tmp_path: Path) -> None:
+    site, elsewhere = tmp_path / "site", tmp_path / "else where"
+    zipfile.ZipFile(wheel).extractall(site)
+    elsewhere.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "cifarsweep", "-m", *small, "trainer.epochs=1", "seed=0,1", "outputs=results", "name=w"],
+        cwd=elsewhere,
+        env={**os.environ, "PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (elsewhere / "results" / "sweeps" / "w" / "report" / "depth_vs_accuracy.png").exists()
