@@ -1,0 +1,91 @@
+"""Prediction with a trained run, and files that are none."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import Command
+from PIL import Image
+
+from cifarsweep import models, predict
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    """A network that looks at the mean colour: red images are "rose", blue ones "sky"."""
+    arguments = {"depth": 1, "width": 2, "norm": "none", "hidden": 4, "image_size": 8, "num_classes": 2}
+    net = models.LayersNet(**arguments)  # type: ignore[arg-type]
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.zero_()
+        convolution, first, last = net[0][0], net[2], net[5]
+        convolution.weight[0, 0, 1, 1] = convolution.weight[1, 2, 1, 1] = 1
+        first.weight[0, :16], first.weight[1, 16:] = 1, 1
+        last.weight[0, 0] = last.weight[1, 1] = 1
+    content = {
+        "target": "cifarsweep.models.LayersNet",
+        "arguments": arguments,
+        "state_dict": net.state_dict(),
+        "class_names": ["rose", "sky"],
+        "mean": [0.5, 0.5, 0.5],
+        "std": [0.25, 0.25, 0.25],
+    }
+    run = tmp_path / "run"
+    run.mkdir()
+    torch.save(content, run / "model.pt")
+    Image.new("RGB", (40, 20), (250, 0, 20)).save(tmp_path / "red.png")
+    Image.new("RGB", (20, 40), (0, 0, 250)).save(tmp_path / "blue.jpg")
+    return run
+
+
+def test_the_probabilities_are_the_softmax_of_the_scores(run_dir: Path) -> None:
+    predictor = predict.load(run_dir)
+    red = predict.classify(predictor, run_dir.parent / "red.png")
+    assert red["rose"] > 0.99
+    assert sum(red.values()) == pytest.approx(1)
+    assert predict.classify(predictor, run_dir.parent / "blue.jpg")["sky"] > 0.99
+
+
+def test_the_command_names_the_class_of_each_image(run_dir: Path, cifarsweep: Command) -> None:
+    done = cifarsweep("run", "red.png", "blue.jpg", module="cifarsweep.predict")
+    assert done.stdout.splitlines() == ["red.png: rose 100.0%, sky 0.0%", "blue.jpg: sky 100.0%, rose 0.0%"]
+    assert done.returncode == 0
+
+
+def test_a_target_outside_our_models_is_refused(run_dir: Path) -> None:
+    content = torch.load(run_dir / "model.pt", weights_only=True)
+    for target in ("os.system", "cifarsweep.models.nn", "cifarsweep.models._num_groups", "print"):
+        torch.save({**content, "target": target}, run_dir / "model.pt")
+        with pytest.raises(ValueError, match="expected one of cifarsweep"):
+            predict.load(run_dir)
+
+
+def test_a_pickle_is_never_run(run_dir: Path, tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str, ...]]:
+            return Path.touch, (tmp_path / "owned",)  # type: ignore[return-value]
+
+    (run_dir / "model.pt").write_bytes(pickle.dumps(Evil()))
+    with pytest.raises(ValueError, match="not a model file"):
+        predict.load(run_dir)
+    assert not (tmp_path / "owned").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["run", "missing.png"], "missing.png"),
+        (["run", "run/model.pt"], "run/model.pt: not an image that can be read"),
+        ([".", "red.png"], "no model.pt in it, expected the directory of a complete run"),
+    ],
+)
+def test_what_cannot_be_used_is_named_in_one_line(
+    run_dir: Path, cifarsweep: Command, words: list[str], message: str
+) -> None:
+    done = cifarsweep(*words, module="cifarsweep.predict")
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
