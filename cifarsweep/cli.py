@@ -57,15 +57,20 @@ def main(conf: Path) -> int:
             raise error from error.__cause__
         print(errors.one_line(error, partial(_known_keys, conf)), file=sys.stderr)
         code = 1
-    if SweepCallback.opened and runs.find(SweepCallback.opened):
-        from cifarsweep import report
+    return code if not SweepCallback.opened else max(code, _report(SweepCallback.opened))
 
-        report.write_and_show(SweepCallback.opened)
-    return code
+
+def _report(sweep: Path) -> int:
+    """Writes and shows the report of a sweep that has runs; an exit code, as a graph that is missing is a failure."""
+    if not runs.find(sweep):
+        return 0
+    from cifarsweep import report
+
+    return report.main([str(sweep)])
 
 
 def task(cfg: DictConfig) -> Any:
-    """One job of Hydra: trains the configuration, or finds it trained. Returns its validation accuracy, as sweepers expect."""
+    """One job of Hydra: trains the configuration, or finds it trained; its validation accuracy, as sweepers expect."""
     job = HydraConfig.get()
     if job.mode == RunMode.MULTIRUN:
         return _sweep_job(cfg, job)
@@ -105,7 +110,8 @@ def _plain(cfg: DictConfig, resolve: bool = True) -> dict[str, Any]:
 
 def _known_keys(conf: Path, parent: str) -> list[str]:
     """The keys below `parent` in the configuration of the groups' options that were chosen."""
-    chosen = [word for word in sys.argv[1:] if re.fullmatch(r"\w+=\w+", word) and (conf / word.split("=")[0]).is_dir()]
+    groups = {folder.name for folder in conf.iterdir() if folder.is_dir()}
+    chosen = [word for word in sys.argv[1:] if re.fullmatch(r"\w+=\w+", word) and word.split("=")[0] in groups]
     with hydra.initialize_config_dir(str(conf), version_base="1.3"):
         node = hydra.compose("config", chosen)
     for part in parent.split(".") if parent else ():

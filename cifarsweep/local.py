@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
 
 from hydra import version
 from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
@@ -158,14 +157,15 @@ class Pool:
             for worker in self._workers:
                 if worker.job is None and waiting:
                     self._give(worker, waiting.popleft())
-            watched: dict[Any, Worker] = {worker.connection: worker for worker in self._workers}
-            watched |= {worker.process.sentinel: worker for worker in self._workers}
-            for worker in {watched[ready] for ready in wait(list(watched))}:
-                ended = self._listen(worker)
-                if ended:
-                    results[ended[0].number] = ended[1]
-                elif not worker.process.is_alive() and not worker.connection.poll():
+            ready = wait([worker.connection for worker in self._workers])
+            for worker in [worker for worker in self._workers if worker.connection in ready]:
+                try:
+                    job, result = worker.job, self._listen(worker)
+                except (EOFError, OSError):  # the process has ended, and its end of the connection with it
                     self._replace(worker, waiting, results)
+                    continue
+                if job and result:
+                    results[job.number] = result
         return [results[job.number] for job in jobs]
 
     def _start(self, number: int, slot: Slot) -> Worker:
@@ -180,25 +180,20 @@ class Pool:
     def _give(self, worker: Worker, job: Job) -> None:
         job.starts += 1
         worker.job = job
-        with contextlib.suppress(OSError):  # where it has just died, its sentinel tells
+        with contextlib.suppress(OSError):  # where it has just died, its connection tells
             worker.connection.send(job.config)
 
-    def _listen(self, worker: Worker) -> tuple[Job, JobReturn] | None:
-        """Shows what a worker says; its job and result once that is done."""
-        try:
-            while worker.connection.poll():
-                kind, value = worker.connection.recv()
-                if kind != "result":
-                    self._display.handle(worker.number, (kind, value))
-                    continue
-                job, worker.job = worker.job, None
-                assert job is not None
-                if value.status == JobStatus.FAILED:
-                    self._display.line(f"{job} failed: {value._return_value}", error=True)
-                return job, value
-        except (EOFError, OSError):
-            worker.process.join()
-        return None
+    def _listen(self, worker: Worker) -> JobReturn | None:
+        """Shows what a worker says; its job's result, once that has come, and the worker is free."""
+        kind, value = worker.connection.recv()
+        if kind != "result":
+            self._display.handle(worker.number, (kind, value))
+            return None
+        assert isinstance(value, JobReturn)
+        if value.status == JobStatus.FAILED:
+            self._display.line(f"{worker.job} failed: {value._return_value}", error=True)
+        worker.job = None
+        return value
 
     def _replace(self, worker: Worker, waiting: deque[Job], results: dict[int, JobReturn]) -> None:
         worker.process.join()

@@ -37,7 +37,7 @@ COLUMNS = [
 METRICS = ["epoch", "lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds"]
 
 _DETERMINES = ("data", "model", "optimizer", "schedule", "loss", "trainer", "batch_size", "seed")
-_DOES_NOT_DETERMINE = {
+DOES_NOT_DETERMINE = {
     "data": {"_target_", "name", "root", "cache"},
     "trainer": {"device", "threads", "compile", "deterministic"},
 }
@@ -52,7 +52,7 @@ def identity(config: Mapping[str, Any], data_fingerprint: str) -> dict[str, Any]
     for key in _DETERMINES:
         value = config[key]
         if isinstance(value, Mapping):
-            left_out = _DOES_NOT_DETERMINE.get(key, set()) | {"_partial_"}
+            left_out = DOES_NOT_DETERMINE.get(key, set()) | {"_partial_"}
             value = {k: v for k, v in value.items() if k not in left_out}
         what[key] = value
     what["data"]["fingerprint"] = data_fingerprint
@@ -161,7 +161,12 @@ def owned(runs_dir: Path, name: str, id: str, wait: Callable[[], None] = lambda:
 def read_result(run_dir: Path) -> dict[str, Any] | None:
     """What result.json holds, or None where the run has not ended."""
     path = run_dir / "result.json"
-    return dict(read_json(path)) if path.exists() else None
+    if not path.exists():
+        return None
+    result = read_json(path)
+    if not isinstance(result, dict) or "status" not in result:
+        raise ValueError(f"{path}: not the result of a run")
+    return result
 
 
 def read_run(run_dir: Path) -> dict[str, Any]:
@@ -171,8 +176,12 @@ def read_run(run_dir: Path) -> dict[str, Any]:
     """
     row = read_result(run_dir)
     if row is None:
-        started = yaml.safe_load((run_dir / "config.yaml").read_text(encoding="utf-8"))
-        row = {**started["run"], "status": "unfinished"}
+        path = run_dir / "config.yaml"
+        try:
+            started = yaml.safe_load(path.read_text(encoding="utf-8"))["run"]
+            row = {**started, "status": "unfinished"}
+        except (yaml.YAMLError, KeyError, TypeError) as error:
+            raise ValueError(f"{path}: not the configuration of a run") from error
     return {**row, "dir": run_dir}
 
 
@@ -182,24 +191,40 @@ def read_metrics(run_dir: Path) -> list[dict[str, float | None]]:
     if not path.exists():
         return []
     with path.open(encoding="utf-8", newline="") as file:
-        return [{key: float(row[key]) if row[key] else None for key in METRICS} for row in csv.DictReader(file)]
+        rows = list(csv.DictReader(file))
+    try:
+        return [{key: float(row[key]) if row[key] else None for key in METRICS} for row in rows]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not the metrics of a run") from error
 
 
 def find(path: Path) -> list[Path]:
-    """The run directories that `path` stands for: a run, a sweep, a folder of runs, or a whole outputs folder."""
+    """The run directories that `path` stands for: a run, a sweep, a folder of either, or a whole outputs folder."""
+    path = Path(os.path.abspath(path))  # a sweep finds its runs from its parents, which Path("depth") does not have
     if (path / "config.yaml").exists():
         return [path]
-    if (path / "sweep.json").exists():
-        jobs = read_json(path / "sweep.json")["jobs"].values()
-        found = {path.parent.parent / "runs" / job["run"] for job in jobs if job.get("run")}
+    sweeps = [path] if (path / "sweep.json").exists() else [file.parent for file in path.glob("*/sweep.json")]
+    if sweeps:
+        names = {job["run"] for sweep in sweeps for job in read_sweep(sweep)["jobs"].values() if job.get("run")}
+        found = (sweeps[0].parent.parent / "runs" / Path(name).name for name in names)
         return sorted(run for run in found if run.exists())
     folder = path / "runs" if (path / "runs").is_dir() else path
     if not folder.is_dir():
-        raise ValueError(f"{path}: expected a run, a sweep or an outputs folder")
+        raise ValueError(f"{path}: no such folder, expected a run, a sweep or an outputs folder")
     return sorted(run for run in folder.iterdir() if (run / "config.yaml").exists())
 
 
 # sweeps
+
+
+def read_sweep(sweep_dir: Path) -> dict[str, Any]:
+    """What sweep.json holds: `commands`, a list, and `jobs`, a mapping. ValueError where it is something else."""
+    path = sweep_dir / "sweep.json"
+    sweep = read_json(path)
+    jobs = sweep.get("jobs") if isinstance(sweep, dict) else None
+    if not isinstance(jobs, dict) or not all(isinstance(job, dict) for job in jobs.values()):
+        raise ValueError(f"{path}: expected the record of a sweep")
+    return dict(sweep)
 
 
 def open_sweep(sweep_dir: Path, command_line: list[str], plan: Mapping[str, Any]) -> None:
@@ -222,7 +247,7 @@ def register_job(sweep_dir: Path, job: int, overrides: list[str], **found: str) 
 def _sweep(sweep_dir: Path) -> Iterator[dict[str, Any]]:
     path = sweep_dir / "sweep.json"
     with FileLock(sweep_dir / ".lock"):
-        sweep = read_json(path) if path.exists() else {"format": FORMAT, "commands": [], "jobs": {}}
+        sweep = read_sweep(sweep_dir) if path.exists() else {"format": FORMAT, "commands": [], "jobs": {}}
         yield sweep
         write_json(path, sweep)
 

@@ -1,0 +1,158 @@
+"""Loss and accuracy against the epoch. Knows the tables only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from cifarsweep.report.style import GREY, count, page, shortened
+from cifarsweep.report.tables import Tables
+
+SOURCES = {"train": "training", "val": "validation"}
+
+
+def learning_curves(tables: Tables, colours: dict[str, str]) -> Figure | None:
+    """Loss and accuracy in two columns, training above validation; None where no run has ended an epoch."""
+    curves = _curves(tables)
+    if curves.empty:
+        return None
+    sources = [source for source in SOURCES if source == "train" or curves["val_accuracy"].notna().any()]
+    rows = [(data, source) for data in sorted(curves["data"].unique()) for source in sources]
+    labels = [label for label in colours if (curves["label"] == label).any()]
+    caption = " ".join(_caption(curves, has_validation="val" in sources))
+    legend_columns = 5 if max(map(len, labels)) <= 12 else 2
+    footer = 0.65 + 0.25 * math.ceil(len(labels) / legend_columns)
+    figure, grid = page("Learning curves", caption, (8.8, 2.4), (len(rows), 2), 0.05, footer)
+    for (data, source), row in zip(rows, grid, strict=True):
+        row[0].set_title(shortened(data) if source == "train" else "")
+        for axes, quantity in zip(row, ("loss", "accuracy"), strict=True):
+            of_data = curves[curves["data"] == data]
+            _draw_models(axes, of_data, f"{source}_{quantity}", colours)
+            axes.set_ylabel(f"{SOURCES[source]} {quantity}" + (" (%)" if quantity == "accuracy" else ""))
+            _set_limits(axes, of_data, [f"{source}_{quantity}" for source in sources])
+    for axes in grid[-1]:
+        axes.set_xlabel("epoch")
+    handles = [Line2D([], [], color=colours[label], lw=2.5, label=shortened(label)) for label in labels]
+    anchor = (0, -0.22)  # under the label of the axis
+    grid[-1, 0].legend(handles=handles, loc="upper left", bbox_to_anchor=anchor, ncols=legend_columns, fontsize=11)
+    return figure
+
+
+def accuracy_by_epoch(tables: Tables, label: str, colour: str) -> Figure | None:
+    """Training and validation accuracy of one model, and its test accuracy as a level, a panel a data set."""
+    curves = _curves(tables)
+    curves = curves[curves["label"] == label]
+    if curves.empty:
+        return None
+    data_sets = sorted(curves["data"].unique())
+    title, caption = f"{shortened(label)}: accuracy by epoch", " ".join(_caption(curves, others="not shown"))
+    figure, grid = page(title, caption, (6.4, 3.4), (len(data_sets), 1), below=0.9)
+    for data, axes in zip(data_sets, grid[:, 0], strict=True):
+        configurations = tables.summary[(tables.summary["label"] == label) & (tables.summary["data"] == data)]
+        _draw_accuracy(axes, curves[curves["data"] == data], configurations, colour)
+        axes.set(xlabel="epoch", ylabel="accuracy (%)")
+        axes.legend(loc="upper left", bbox_to_anchor=(-0.03, -0.15), ncols=3, fontsize=11, columnspacing=1.5)
+    return figure
+
+
+def _draw_accuracy(axes: Axes, curves: pd.DataFrame, configurations: pd.DataFrame, colour: str) -> None:
+    chosen = configurations[configurations["chosen"]]
+    shown = curves[curves["chosen"]] if len(chosen) else curves
+    for source, look in {"train": {"color": GREY, "ls": "--"}, "val": {"color": colour, "ls": "-"}}.items():
+        column = f"{source}_accuracy"
+        if shown[column].notna().any():
+            _draw_runs(axes, shown, column, look["color"], alpha=0.5)
+            _draw_mean(axes, shown[shown["averaged"]], column, label=SOURCES[source], **look)
+    levels = [_draw_test_level(axes, row) for _, row in chosen.iterrows()]
+    _set_limits(axes, shown, ["train_accuracy", "val_accuracy"], levels)
+    axes.set_title(f"{shortened(str(curves['data'].iloc[0]))} · {_configuration(configurations)}")
+
+
+def _curves(tables: Tables) -> pd.DataFrame:
+    """The curves in percent; `chosen` are those of a model's chosen configuration, `averaged` of these the complete."""
+    of_run = tables.runs[["run_id", "label", "data", "config_id"]].copy()
+    of_run["chosen"] = of_run["config_id"].isin(tables.summary.loc[tables.summary["chosen"], "config_id"])
+    of_run["averaged"] = of_run["chosen"] & (tables.runs["status"] == "complete")
+    curves = tables.curves.merge(of_run, on="run_id")
+    curves[["train_accuracy", "val_accuracy"]] *= 100
+    return curves[curves["train_loss"].notna() | curves["train_accuracy"].notna()]
+
+
+def _draw_models(axes: Axes, curves: pd.DataFrame, column: str, colours: dict[str, str]) -> None:
+    for label, of_model in curves.groupby("label"):
+        colour, averaged = colours[str(label)], of_model["averaged"]
+        others = of_model[~averaged]
+        faintest = 0.25 if averaged.any() else 0.6
+        _draw_runs(axes, others, column, colour, alpha=max(0.06, min(faintest, 4 / (1 + others["run_id"].nunique()))))
+        _draw_runs(axes, of_model[averaged], column, colour, alpha=0.45)
+        _draw_mean(axes, of_model[averaged], column, color=colour)
+
+
+def _draw_runs(axes: Axes, curves: pd.DataFrame, column: str, colour: str, alpha: float) -> None:
+    """Thin lines; one collection for all, as a line artist each would take most of the time with 300 runs."""
+    curves = curves.dropna(subset=column)
+    lines = [run[["epoch", column]].to_numpy() for _, run in curves.groupby("run_id")]
+    dots = [line[0] for line in lines if len(line) == 1]  # a line through one point cannot be seen
+    if dots:
+        axes.plot(*zip(*dots, strict=True), ".", color=colour, alpha=alpha, ms=4, zorder=2)
+    axes.add_collection(LineCollection(lines, colors=colour, alpha=alpha, linewidths=0.8, zorder=2))
+
+
+def _draw_mean(axes: Axes, curves: pd.DataFrame, column: str, **look: Any) -> None:
+    mean = curves.groupby("epoch")[column].mean().dropna()
+    marker = "o" if len(mean) == 1 else ""
+    axes.plot(mean.index, mean, lw=2.5, marker=marker, ms=5, zorder=3, **look)
+
+
+def _draw_test_level(axes: Axes, row: Any) -> float:
+    mean, half = 100 * row["test_accuracy_mean"], 50 * (row["test_accuracy_high"] - row["test_accuracy_low"])
+    interval = f" ± {half:.1f}" if row["n"] > 1 else ""
+    axes.axhline(mean, color="black", lw=1.5, ls=":", label=f"test, last epoch: {mean:.1f}{interval}")
+    return float(mean)
+
+
+def _set_limits(axes: Axes, curves: pd.DataFrame, columns: list[str], levels: Iterable[float] = ()) -> None:
+    """The averaged runs whole, and the others as far as they stay: those that blew up would flatten all the rest."""
+    shown = curves[curves["averaged"]] if curves["averaged"].any() else curves
+    values = shown[columns].to_numpy(dtype=float).ravel()
+    values = np.append(values[np.isfinite(values)], list(levels))
+    if len(values):
+        margin = max(0.07 * np.ptp(values), 0.02 * np.abs(values).max(), 1e-6)
+        axes.set_ylim(values.min() - margin, values.max() + margin)
+    last = curves["epoch"].max()
+    axes.set_xlim(1 - max(0.03 * last, 0.1), last + max(0.03 * last, 0.1))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, nbins=7))
+
+
+def _configuration(configurations: pd.DataFrame) -> str:
+    """The settings of the chosen one, or why there is none."""
+    if not configurations["n"].any():
+        return f"{count(int(configurations['n_runs'].sum()), 'run')}, none complete"
+    if not configurations["chosen"].any():
+        return f"{count(len(configurations), 'configuration')}, none chosen"
+    row = configurations[configurations["chosen"]].iloc[0]
+    lr = f", lr {row['lr']:.4g}" if pd.notna(row["lr"]) else ""
+    return f"{shortened(row['optimizer'], 20)}{lr}, batch size {row['batch_size']} · {count(row['n'], 'seed')}"
+
+
+def _caption(curves: pd.DataFrame, has_validation: bool = True, others: str = "faint") -> list[str]:
+    averaged = curves[curves["averaged"]]
+    sentences = []
+    if averaged["run_id"].nunique() > averaged["config_id"].nunique():
+        sentences.append("Thick: mean over the seeds of a model's configuration. Thin: single runs.")
+    if len(averaged) and averaged["config_id"].nunique() < curves["config_id"].nunique():
+        sentences.append(f"The configuration was chosen by mean validation accuracy; the others are {others}.")
+    if not has_validation:
+        to_choose = "" if len(averaged) else " to choose a configuration by"
+        sentences.append(f"There was no validation split{to_choose}.")
+    return [*sentences, "Training values are taken during the epoch, on augmented images where there are any."]

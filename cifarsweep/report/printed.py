@@ -1,0 +1,129 @@
+"""The end of a sweep as text: a table on a terminal, aligned lines in a pipe. Knows the tables only."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from typing import Literal
+
+import pandas as pd
+
+from cifarsweep.report.style import count, shortened, thousands
+from cifarsweep.report.tables import Tables
+
+MOST_ROWS = 20
+MOST_REASONS = 5
+TEXTS = ("data", "model", "optimizer")
+
+
+def show(tables: Tables, notes: list[str]) -> None:
+    """Prints configurations, best first, then what became of the runs; unreadable runs go to stderr."""
+    for line in tables.unreadable:
+        print(f"left out, cannot be read: {shortened(line, 300)}", file=sys.stderr)
+    rows = ranked(tables.summary)
+    if rows.empty:
+        print("No run is complete.")
+    else:
+        _print_table(_cells(rows[:MOST_ROWS]))
+    if len(rows) > MOST_ROWS:
+        print(f"and {len(rows) - MOST_ROWS} more in summary.csv")
+    for line in [*_order(rows), *outcomes(tables), *notes]:
+        print(line)
+
+
+def ranked(summary: pd.DataFrame) -> pd.DataFrame:
+    """Configurations with a complete run, by mean validation accuracy; by test accuracy where there is none."""
+    rows = summary[summary["n"] > 0]
+    keys = ["data", "val_accuracy_mean", "test_accuracy_mean"]
+    if rows["val_accuracy_mean"].notna().any():
+        keys.remove("test_accuracy_mean")
+    return rows.sort_values(keys, ascending=[True] + [False] * (len(keys) - 1), kind="stable", na_position="last")
+
+
+def outcomes(tables: Tables) -> list[str]:
+    """How many runs are complete, and for the others how many, and why."""
+    complete = int((tables.runs["status"] == "complete").sum())
+    lines = [f"{complete} of {count(len(tables.runs), 'run')} complete"]
+    lost = tables.runs[tables.runs["status"] != "complete"]
+    causes = zip(lost["status"], lost["diverged_epoch"], lost["error"], strict=True)
+    reasons = Counter(_reason(*cause) for cause in causes)
+    reasons.update(f"without a run: {shortened(error, 200)}" for error in tables.jobs_without_run)
+    lines += [f"  {number} {reason}" for reason, number in reasons.most_common(MOST_REASONS)]
+    rest = sum(number for _, number in reasons.most_common()[MOST_REASONS:])
+    if rest:
+        lines.append(f"  {rest} for other reasons, see runs.csv")
+    if tables.unreadable:
+        lines.append(f"  {len(tables.unreadable)} more left out, as their files cannot be read")
+    return lines
+
+
+def _reason(status: str, diverged_epoch: int | None, error: str | None) -> str:
+    if status == "diverged" and pd.notna(diverged_epoch):
+        return f"diverged in epoch {diverged_epoch}"
+    if isinstance(error, str) and error.strip():
+        return f"{status}: {shortened(error.strip().splitlines()[0], 200)}"
+    return status
+
+
+def _order(rows: pd.DataFrame) -> list[str]:
+    if rows.empty:
+        return []
+    if rows["val_accuracy_mean"].isna().all():
+        return ["In order of test accuracy, as there was no validation split: the first row's is optimistic."]
+    return ["In order of validation accuracy." + (" ±: 95 % interval over seeds." if (rows["n"] > 1).any() else "")]
+
+
+def _cells(rows: pd.DataFrame) -> list[list[str]]:
+    """The table's texts, first the header; the data set and the number of epochs only where they differ."""
+    columns = {
+        "data": [shortened(data) for data in rows["data"]],
+        "model": [shortened(label) for label in rows["label"]],
+        "parameters": ["" if pd.isna(params) else thousands(params) for params in rows["params"]],
+        "optimizer": [shortened(name) for name in rows["optimizer"]],
+        "lr": ["" if pd.isna(lr) else f"{lr:.4g}" for lr in rows["lr"]],
+        "batch size": ["" if pd.isna(size) else str(size) for size in rows["batch_size"]],
+        "epochs": ["" if pd.isna(epochs) else str(epochs) for epochs in rows["epochs"]],
+        "seeds": [str(n) if n == of else f"{n} of {of}" for n, of in zip(rows["n"], rows["n_runs"], strict=True)],
+        "val accuracy %": _percent(rows, "val_accuracy"),
+        "test accuracy %": _percent(rows, "test_accuracy"),
+        "seconds": ["" if pd.isna(seconds) else f"{seconds:.1f}" for seconds in rows["train_seconds_mean"]],
+    }
+    left_out = {key for key in ("data", "epochs") if rows[key].nunique(dropna=False) == 1}
+    shown = {key: cells for key, cells in columns.items() if key not in left_out}
+    return [list(shown), *map(list, zip(*shown.values(), strict=True))]
+
+
+def _percent(rows: pd.DataFrame, name: str) -> list[str]:
+    half_widths = (rows[f"{name}_high"] - rows[f"{name}_low"]) / 2
+    return [
+        "" if pd.isna(mean) else f"{100 * mean:.2f}" + ("" if pd.isna(half) else f" ± {100 * half:.2f}")
+        for mean, half in zip(rows[f"{name}_mean"], half_widths, strict=True)
+    ]
+
+
+def _print_table(cells: list[list[str]]) -> None:
+    if sys.stdout.isatty():
+        _print_rich(cells)
+        return
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        print("  ".join(_aligned(*cell) for cell in zip(cells[0], row, widths, strict=True)).rstrip())
+
+
+def _aligned(header: str, text: str, width: int) -> str:
+    return text.ljust(width) if header in TEXTS else text.rjust(width)
+
+
+def _print_rich(cells: list[list[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
+    for header in cells[0]:  # on two lines, so that the table fits into 80 columns; where it does not, names fold
+        justify: Literal["left", "right"] = "left" if header in TEXTS else "right"
+        no_wrap = header not in ("data", "model")
+        table.add_column(header.replace(" ", "\n", 1), justify=justify, overflow="fold", no_wrap=no_wrap)
+    for row in cells[1:]:
+        table.add_row(*(Text(text) for text in row))  # Text: a name is no markup
+    Console().print(table)

@@ -1,0 +1,129 @@
+"""How figures look: fonts, colours, labels. Knows nothing of what they show.
+
+Texts are data: names of models are drawn as they are, never read as formulas ($), and shortened where they are long.
+"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+RC_PARAMS: Any = {
+    "text.parse_math": False,
+    "font.size": 12,  # on 6.4 inches: legible where a page shows the figure at half its size
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": "#e4e4e4",
+    "legend.frameon": False,
+    "savefig.dpi": 200,
+}
+# Okabe and Ito, "Color Universal Design" (2008), without yellow, which is too pale for lines on white.
+OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
+GREY = "#666666"
+
+LEFT = 0.85
+"""Inches left of a panel: the label of its y axis and numbers of four digits."""
+
+
+def page(
+    title: str,
+    caption: str,
+    size: tuple[float, float],
+    shape: tuple[int, int],
+    below: float,
+    footer: float = 0.0,
+) -> tuple[Figure, NDArray[Any]]:
+    """A figure with a title, a grid of axes and a caption, placed in inches.
+
+    `size` is the figure's width and each panel's height; each row has `below` under its axis, the last `footer` more.
+    Explicit, as matplotlib's constrained layout leaves holes around captions of several lines and takes as long
+    as drawing does.
+    """
+    (width, panel_height), (num_rows, num_columns) = size, shape
+    lines = textwrap.wrap(caption, int(13.8 * (width - 0.3)))  # average characters of 10 points an inch, measured
+    above, between, under = 0.65, below + 0.35, below + footer + 0.17 * len(lines) + 0.15
+    height = above + num_rows * panel_height + (num_rows - 1) * between + under
+    panel_width = (width - LEFT - 0.2) / num_columns
+    figure = Figure(figsize=(width, height))
+    grid = figure.subplots(num_rows, num_columns, squeeze=False, sharex=num_columns > 1)
+    figure.subplots_adjust(
+        left=LEFT / width,
+        right=1 - 0.2 / width,
+        bottom=under / height,
+        top=1 - above / height,
+        hspace=between / panel_height,
+        wspace=LEFT / (panel_width - LEFT * (num_columns - 1) / num_columns),
+    )
+    figure.text(LEFT / width, 1 - 0.1 / height, title, va="top", fontsize=14, fontweight="bold")
+    figure.text(0.15 / width, 0.1 / height, "\n".join(lines), va="bottom", fontsize=10, color=GREY)
+    return figure, grid
+
+
+def in_order(table: pd.DataFrame) -> list[str]:
+    """Labels of models by depth; then those without a depth, by size."""
+    return list(dict.fromkeys(table.sort_values(["depth", "params", "label"], na_position="last")["label"]))
+
+
+def palette(labels: Sequence[str]) -> dict[str, str]:
+    """Colours that colour-blind readers tell apart: Okabe-Ito's as far as they go, else steps from dark to light."""
+    if len(labels) <= len(OKABE_ITO):
+        return dict(zip(labels, OKABE_ITO, strict=False))
+    steps = colormaps["viridis"](np.linspace(0, 0.9, len(labels)))
+    return {label: to_hex(colour) for label, colour in zip(labels, steps, strict=True)}
+
+
+def file_names(labels: Iterable[str]) -> dict[str, str]:
+    """accuracy_<model>.png for each, safe and different on any file system."""
+    names: dict[str, str] = {}
+    for label in labels:
+        name = stem = "accuracy_" + re.sub(r"[^A-Za-z0-9._+-]+", "_", label)[:80]
+        taken = {other.casefold() for other in names.values()}
+        number = 1
+        while f"{name}.png".casefold() in taken:
+            number += 1
+            name = f"{stem}-{number}"
+        names[label] = f"{name}.png"
+    return names
+
+
+def shortened(text: str, most: int = 32) -> str:
+    """At most this many characters, all printable, the middle left out: the ends of names tell models apart."""
+    text = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+    kept = (most - 1) // 2
+    return text if len(text) <= most else f"{text[:kept]}…{text[-kept:]}"
+
+
+def thousands(count: int) -> str:
+    """157 k, 11.2 M: three digits are enough to tell models apart."""
+    for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if count >= size:
+            return f"{count / size:.3g}{unit}" if count < 999.5 * size else f"{count / size:.0f}{unit}"
+    return str(count)
+
+
+def count(number: int, noun: str) -> str:
+    """1 seed, 45,000 training images."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def span(values: pd.Series[int], noun: str) -> str:
+    """5 seeds, or 1 to 5 seeds, where the values differ; nothing where there are none."""
+    values = values.dropna()
+    if values.empty:
+        return ""
+    low, high = int(values.min()), int(values.max())
+    return count(low, noun) if low == high else f"{low:,} to {count(high, noun)}"

@@ -1,0 +1,227 @@
+"""Runs to tables: a row a run, a row a configuration with its statistics. Knows nothing of figures or terminals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from cifarsweep import runs
+
+STATUSES = ("complete", "diverged", "pruned", "failed", "unfinished")
+CONFIGURATION = ["data", "model", "depth", "params", "optimizer", "lr", "batch_size", "schedule", "loss", "epochs"]
+MEASURED = ("test_accuracy", "val_accuracy")
+
+_FURTHER = ["config_id", "epochs_trained", "diverged_epoch", "error", "num_train", "num_val", "num_test"]
+_FURTHER += ["device", "threads", "started", "finished", "directory"]
+_ORDER = ["data", "depth", *CONFIGURATION, "config_id", "seed", "run_id"]
+
+_TEXT = {"run_id", "status", "data", "model", "optimizer", "schedule", "loss", "config_id"}
+_TEXT_OR_NONE = {"error", "device", "started", "finished", "directory"}
+_INTEGERS = {"depth", "params", "batch_size", "epochs", "seed", "epochs_trained", "diverged_epoch"}
+_INTEGERS |= {"num_train", "num_val", "num_test", "threads"}
+_NUMBERS = set(runs.COLUMNS) - _TEXT - _INTEGERS
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where libyaml is there
+_GROUPS = ("data", "model", "optimizer", "schedule", "loss", "trainer")
+_SHOWN_BY_A_COLUMN = {"data.name", "model.depth", "optimizer.lr", "trainer.epochs"}
+_NO_INFLUENCE = {f"{group}.{key}" for group, keys in runs.DOES_NOT_DETERMINE.items() for key in keys}
+
+
+@dataclass(frozen=True)
+class Tables:
+    runs: pd.DataFrame
+    """A row a run: runs.COLUMNS, further columns, the settings that vary, and `label`, the model's name in figures."""
+    summary: pd.DataFrame
+    """A row a configuration: its settings, `n` complete of `n_runs`, statistics; `chosen` to stand for its model."""
+    curves: pd.DataFrame
+    """A row an epoch of a run: run_id and runs.METRICS, NaN where nothing finite was measured."""
+    unreadable: list[str]
+    """A line a run whose files cannot be read: where, and why."""
+    jobs_without_run: list[str]
+    """The reasons why jobs of a sweep ended before they had a run."""
+
+    @property
+    def settings(self) -> list[str]:
+        """Keys of config.yaml in which the runs differ and that have no column of their own, as model.dropout."""
+        return [column for column in self.runs.columns if "." in column]
+
+
+# reading
+
+
+def read(run_dirs: Iterable[Path], jobs_without_run: list[str]) -> Tables:
+    """The tables of these runs; a run that stands in two places counts once."""
+    rows: dict[str, dict[str, Any]] = {}
+    curves: dict[str, list[dict[str, Any]]] = {}
+    unreadable = []
+    for run_dir in dict.fromkeys(run_dirs):
+        try:
+            row, curve = _read_run(run_dir)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+            unreadable.append(f"{run_dir}: {_one_line(error)}")
+            continue
+        id = row["run_id"]
+        if id not in rows or rows[id]["status"] != "complete":
+            rows[id], curves[id] = row, curve
+    table = _runs_table(list(rows.values()))
+    epochs = [{"run_id": id, **epoch} for id, curve in curves.items() for epoch in curve]
+    curve_table = pd.DataFrame(epochs, columns=["run_id", *runs.METRICS]).astype(dict.fromkeys(runs.METRICS, float))
+    return Tables(table, summarize(table), curve_table.replace([np.inf, -np.inf], np.nan), unreadable, jobs_without_run)
+
+
+def jobs_without_run(path: Path) -> list[str]:
+    """The error of each job of a sweep that has no run to show for it; nothing where `path` is no sweep."""
+    if not (path / "sweep.json").exists():
+        return []
+    jobs = runs.read_sweep(path)["jobs"].values()
+    return [_one_line(job.get("error", "unknown reason")) for job in jobs if not job.get("run")]
+
+
+def _read_run(run_dir: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    curve = runs.read_metrics(run_dir)
+    found = {"epochs_trained": len(curve), **runs.read_run(run_dir), "directory": run_dir.name}
+    row = {key: _checked(key, found.get(key)) for key in dict.fromkeys([*runs.COLUMNS, *_FURTHER])}
+    if row["status"] not in STATUSES:
+        raise ValueError(f"status={row['status']}: expected one of {', '.join(STATUSES)}")
+    accuracy = row["test_accuracy"]
+    if row["status"] == "complete" and (accuracy is None or not 0 <= accuracy <= 1):
+        raise ValueError(f"test_accuracy={accuracy}: expected 0 to 1, as status=complete")
+    return {**row, **_settings(run_dir)}, curve
+
+
+def _checked(key: str, value: Any) -> Any:
+    if key in _TEXT or (key in _TEXT_OR_NONE and value is not None):
+        if not isinstance(value, str):
+            raise ValueError(f"{key}={value!r}: expected text")
+        return value.encode("utf-8", "backslashreplace").decode()  # JSON can hold half a surrogate pair, a CSV cannot
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63):
+        return value
+    if key in _NUMBERS and isinstance(value, float):
+        return value
+    raise ValueError(f"{key}={value!r}: expected {'a number' if key in _NUMBERS else 'an integer'}")
+
+
+def _settings(run_dir: Path) -> dict[str, Any]:
+    """The groups of config.yaml as flat keys, as `optimizer.weight_decay`."""
+    config = yaml.load((run_dir / "config.yaml").read_text(encoding="utf-8"), _LOADER)
+    groups = {group: config[group] for group in _GROUPS if isinstance(config.get(group), Mapping)}
+    flat = {f"{group}.{key}": value for group, values in groups.items() for key, value in values.items()}
+    return {
+        key: str(value) if isinstance(value, list | Mapping) else value
+        for key, value in flat.items()
+        if "._" not in key and key not in _SHOWN_BY_A_COLUMN | _NO_INFLUENCE
+    }
+
+
+def _one_line(error: object) -> str:
+    text = f"no key {error}" if isinstance(error, KeyError) else str(error)
+    return " ".join(text.encode("utf-8", "backslashreplace").decode().split())
+
+
+def _runs_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    columns = list(dict.fromkeys([*runs.COLUMNS, *_FURTHER]))
+    settings = sorted({key for row in rows for key in row} - set(columns))
+    varying = [key for key in settings if len({repr(row.get(key)) for row in rows}) > 1]
+    kinds: dict[str, Any] = {key: "Int64" if key in _INTEGERS else float for key in [*_INTEGERS, *_NUMBERS]}
+    table = pd.DataFrame(rows, columns=[*columns, *varying]).astype(kinds | dict.fromkeys(varying, object))
+    table = table.sort_values(list(dict.fromkeys(_ORDER)), na_position="last", ignore_index=True)
+    return table.assign(label=_labels(table))
+
+
+def _labels(table: pd.DataFrame) -> pd.Series[str]:
+    """The model's name; with its depth where `model.depth` was swept under one name."""
+    depths = table.groupby("model")["depth"].transform(lambda depth: depth.nunique(dropna=False))
+    with_depth = table["model"] + ", depth " + table["depth"].astype(str)
+    return table["model"].where(depths == 1, with_depth)
+
+
+# statistics
+
+
+def summarize(table: pd.DataFrame) -> pd.DataFrame:
+    """A row a configuration, in the order of the runs: mean, standard deviation (n - 1), 95 % interval over seeds."""
+    settings = [column for column in table.columns if "." in column]
+    by_configuration = table.groupby("config_id", sort=False)
+    summary = by_configuration[[*CONFIGURATION, *settings, "label"]].first()
+    complete = table[table["status"] == "complete"].groupby("config_id")
+    summary["n"] = complete.size().reindex(summary.index, fill_value=0)
+    summary["n_runs"] = by_configuration.size()
+    for name in MEASURED:
+        statistics = complete[name].agg(["mean", "std", "count"]).reindex(summary.index)
+        half_width = [half_interval(*pair) for pair in zip(statistics["std"], statistics["count"], strict=True)]
+        summary[f"{name}_mean"] = statistics["mean"]
+        summary[f"{name}_std"] = statistics["std"]
+        summary[f"{name}_low"] = statistics["mean"] - half_width
+        summary[f"{name}_high"] = statistics["mean"] + half_width
+    summary["train_seconds_mean"] = complete["train_seconds"].mean().reindex(summary.index)
+    summary["chosen"] = _chosen(summary)
+    return summary.reset_index()
+
+
+def _chosen(summary: pd.DataFrame) -> pd.Series[bool]:
+    """One configuration for each data set and model: the only one, or the best by mean validation accuracy.
+
+    Compared are those with at least half as many complete runs as the most repeated one: a search tries dozens of
+    configurations once, and the luckiest of them would outdo the few that were repeated to find out. Without
+    validation accuracy none is chosen, as the test set must not choose.
+    """
+    chosen = pd.Series(False, index=summary.index)
+    for _, group in summary[summary["n"] > 0].groupby(["data", "label"]):
+        validation = group.loc[group["n"] >= group["n"].max() / 2, "val_accuracy_mean"]
+        if len(group) == 1:
+            chosen[group.index[0]] = True
+        elif validation.notna().any():
+            chosen[validation.idxmax()] = True
+    return chosen
+
+
+def half_interval(std: float, n: float) -> float:
+    """Half the width of the 95 % interval of a mean of `n` values, by Student's t; NaN where n < 2."""
+    return t_quantile(int(n) - 1) * std / math.sqrt(n) if n >= 2 else math.nan
+
+
+@cache
+def t_quantile(degrees: int, confidence: float = 0.95) -> float:
+    """t such that |T| <= t with this probability, for Student's T with a whole number of degrees of freedom.
+
+    Bisects the closed form of the probability (Abramowitz and Stegun, 26.7.3 and 26.7.4) in the angle
+    arctan(t / sqrt(degrees)), in which it rises from 0 to 1 over a quarter turn.
+    """
+    low, high = 0.0, math.pi / 2
+    for _ in range(60):  # halvings down to the last bit of a double
+        middle = (low + high) / 2
+        low, high = (middle, high) if _probability_within(middle, degrees) < confidence else (low, middle)
+    return math.sqrt(degrees) * math.tan(low)
+
+
+def _probability_within(angle: float, degrees: int) -> float:
+    cosine_squared = math.cos(angle) ** 2
+    odd = degrees % 2
+    term = math.sin(angle) * (math.cos(angle) if odd else 1.0)
+    total = 0.0
+    for k in range(1 + odd, degrees, 2):
+        total += term
+        term *= cosine_squared * k / (k + 1)
+    return (angle + total) * 2 / math.pi if odd else total
+
+
+# writing
+
+
+def write(tables: Tables, folder: Path) -> None:
+    """runs.csv and summary.csv, floats at full precision, empty cells where there is no value."""
+    _write_csv(tables.runs.drop(columns="label"), folder / "runs.csv")
+    _write_csv(tables.summary.drop(columns="label"), folder / "summary.csv")
+
+
+def _write_csv(table: pd.DataFrame, path: Path) -> None:
+    with runs.atomic(path) as file:
+        table.to_csv(file, index=False, lineterminator="\n")
