@@ -55,9 +55,9 @@ def figures(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_shapes_are_learned_well_above_chance(train: Train) -> None:
-    result = train("data.num_train=3000", "model=layers3", "model.width=8", "trainer.epochs=4")
-    assert result["test_accuracy"] > 0.3  # chance is 0.1; 200 test images: four deviations are 0.09
-    assert result["val_accuracy"] > 0.3
+    result = train("data.num_train=8000", "data.num_test=1000", "model=layers3", "model.width=8", "trainer.epochs=4")
+    assert result["test_accuracy"] > 0.25  # chance is 0.1, and its deviation over 1,000 test images 0.01
+    assert result["val_accuracy"] > 0.2
 
 
 def test_a_run_leaves_the_files_of_the_design(train: Train) -> None:
@@ -128,16 +128,6 @@ def test_a_loss_that_explodes_is_recorded_as_diverged(train: Train, said: list[s
     assert train("optimizer=sgd", "optimizer.lr=1e30", "model.norm=none") == result
 
 
-def test_a_failure_in_mid_run_is_recorded_and_raised(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object, **__: object) -> None:
-        raise RuntimeError("out of memory")
-
-    monkeypatch.setattr(app, "evaluate", broken)
-    with pytest.raises(RuntimeError, match="out of memory"):
-        train()
-    monkeypatch.undo()
-
-
 def test_a_failed_run_says_why_in_its_directory(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(app, "evaluate", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -188,7 +178,7 @@ def test_what_only_the_data_or_the_machine_can_refuse_leaves_no_run(
     "override", ["model=speednet", "optimizer=muon", "loss=square_error", "trainer.precision=bf16"]
 )
 def test_other_options_train_too(train: Train, override: str) -> None:
-    overrides = [override, "data.augment.cutout=8", *(["model.depth=2"] if False else [])]
+    overrides = [override, "data.augment.cutout=8"]
     if override == "model=speednet":
         overrides += ["trainer.epochs=1"]
     result = train(*overrides)

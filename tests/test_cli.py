@@ -137,7 +137,7 @@ def test_the_basic_launcher_and_a_relative_outputs_folder_work(cifarsweep: Comma
     words = [word for word in small if not word.startswith("outputs=")]
     done = cifarsweep("-m", *words, "hydra/launcher=basic", "seed=0,1", "name=plain", "outputs=results")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("test accuracy") == 2
+    assert done.stdout.count("after 2 epochs") == 2
 
 
 def test_a_failed_job_is_shown_and_the_others_go_on(cifarsweep: Command, small: list[str], tmp_path: Path) -> None:
