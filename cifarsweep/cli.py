@@ -48,7 +48,7 @@ def main(conf: Path) -> int:
     try:
         hydra.main(version_base="1.3", config_path=str(conf), config_name="config")(task)()
     except KeyboardInterrupt:
-        print("interrupted: the same command goes on", file=sys.stderr)
+        print("interrupted; the same command trains what is not complete", file=sys.stderr)
         return 130
     except (_Failed, Exception) as raised:
         error = raised.__cause__ if isinstance(raised, _Failed) else raised

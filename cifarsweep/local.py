@@ -19,7 +19,7 @@ from pathlib import Path
 from hydra import version
 from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from cifarsweep import errors, progress
 
@@ -76,7 +76,7 @@ def launch(
     for number, overrides in enumerate(job_overrides, start=initial_job_idx):
         jobs.append(Job(number, overrides, _compose(hydra_context, config, overrides, number)))
         check(jobs[-1].config)
-    on_cpu = all(job.config.trainer.device == "cpu" for job in jobs)
+    on_cpu = all(OmegaConf.select(job.config, "trainer.device") == "cpu" for job in jobs)
     slots = plan_slots(n_workers, len(jobs), _cores(), [] if on_cpu else _gpus())
     with Pool(slots, hydra_context, task_function) as pool:
         results = pool.run(jobs)
@@ -201,8 +201,9 @@ class Pool:
         self._display.end(worker.number)
         reason = _death(worker.process.exitcode)
         job = worker.job
-        if job is None:
-            raise RuntimeError(f"a worker ended before it took a job: {reason}")
+        if job is None:  # idle, as no job is left for it: nothing is lost
+            self._workers.remove(worker)
+            return
         if job.starts < MAX_STARTS:
             self._display.line(f"{job} lost its process: {reason}; trying once more", error=True)
             waiting.appendleft(job)
