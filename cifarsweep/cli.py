@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import re
 import sys
@@ -66,6 +67,7 @@ def _report(sweep: Path) -> int:
         return 0
     from cifarsweep import report
 
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # Hydra's console handler would show its font cache
     return report.main([str(sweep)])
 
 
