@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import logging
 import math
 import os
@@ -209,8 +210,10 @@ class Session:
             "mean": self.dataset.mean,
             "std": self.dataset.std,
         }
+        buffer = io.BytesIO()  # torch.save itself answers a full disk with a RuntimeError that names neither
+        torch.save(content, buffer)
         with runs.atomic(run_dir / "model.pt", "wb") as file:
-            torch.save(content, file)
+            file.write(buffer.getbuffer())
 
     def _write_confusion(self, run_dir: Path, test: Evaluation) -> None:
         """A row a true class, a column a predicted one; the numbers of test images."""

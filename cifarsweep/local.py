@@ -240,7 +240,10 @@ def _work(
     version.setbase(version_base)
     setup_globals()
     while True:
-        config = connection.recv()
+        try:
+            config = connection.recv()
+        except EOFError:  # the parent is gone
+            return
         result = run_job(
             hydra_context=hydra_context,
             task_function=task_function,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -136,6 +138,24 @@ def test_a_failed_run_says_why_in_its_directory(train: Train, tmp_path: Path, mo
     result = runs.read_run(run_dir)
     assert (result["status"], result["error"]) == ("failed", "division by zero")
     assert "ZeroDivisionError" in (run_dir / "train.log").read_text()
+
+
+def test_a_full_disk_is_named_and_the_run_is_not_complete(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.fsync
+
+    def full(descriptor: int) -> None:
+        if "model.pt" in os.readlink(f"/proc/self/fd/{descriptor}"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device: .*model\.pt"):
+        train()
+    (run_dir,) = (tmp_path / "outputs" / "runs").glob("layers2-*")
+    assert runs.read_run(run_dir)["status"] == "failed"
+    assert not [path for path in run_dir.iterdir() if "model.pt" in path.name]
 
 
 def test_without_validation_images_the_columns_stay_empty(train: Train) -> None:

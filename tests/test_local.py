@@ -136,7 +136,7 @@ def test_no_worker_outlives_its_sweep(small: list[str], tmp_path: Path, sent: si
         process.send_signal(sent)
     _, stderr = process.communicate(timeout=30)
     assert all_gone(workers)
+    assert "Traceback" not in stderr
     if sent == signal.SIGINT:
         assert process.returncode == 130
         assert "interrupted" in stderr
-        assert "Traceback" not in stderr
