@@ -9,7 +9,6 @@ import logging
 import math
 import os
 import re
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -78,6 +77,11 @@ class Session:
         self.schedule = instantiate(cfg.schedule)
         self.loss_fn: nn.Module = instantiate(cfg.loss)
 
+    @property
+    def steps_per_epoch(self) -> int:
+        """Full batches; Batcher.training leaves the rest to another epoch's order."""
+        return len(self.dataset.train_indices) // int(self.config["batch_size"])
+
     def describe(self, choices: Mapping[str, str]) -> dict[str, Any]:
         """The columns of runs.csv that are known before training."""
         config = self.config
@@ -123,7 +127,7 @@ class Session:
         """Fills `epochs`; the figures of the end."""
         train_batches, val_batches, test_batches = self.dataset.batchers(self.device)
         batch_size, num_epochs = self.config["batch_size"], self.config["trainer"]["epochs"]
-        steps_per_epoch = len(self.dataset.train_indices) // batch_size
+        steps_per_epoch = self.steps_per_epoch
         network = cast(nn.Module, torch.compile(self.model)) if self.config["trainer"]["compile"] else self.model
 
         def batches(epoch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -167,7 +171,7 @@ class Session:
     ) -> dict[str, Any]:
         """Everything result.json holds. Figures that are not finite, as of a diverged run, are null."""
         seconds = sum(epoch.seconds for epoch in epochs)
-        num_images = len(self.dataset.train_indices) // about["batch_size"] * about["batch_size"] * len(epochs)
+        num_images = self.steps_per_epoch * about["batch_size"] * len(epochs)
         last = epochs[-1] if epochs else None
         measured = {
             "train_loss": last and last.train_loss,
@@ -298,8 +302,7 @@ def _log_file(path: Path) -> Iterator[None]:
     log.setLevel(logging.INFO)
     logging.captureWarnings(True)
     try:
-        with warnings.catch_warnings():
-            yield
+        yield
     finally:
         logging.captureWarnings(False)
         for logger in loggers:

@@ -155,9 +155,10 @@ def owned(runs_dir: Path, name: str, id: str, wait: Callable[[], None] = lambda:
     except Timeout:
         wait()
         lock.acquire()
-    with lock:
-        lock.release()  # `with` holds it a second time
+    try:
         yield next(iter(sorted(runs_dir.glob(f"*-{id}"))), runs_dir / f"{name}-{id}")
+    finally:
+        lock.release()
 
 
 def read_result(run_dir: Path) -> dict[str, Any] | None:
