@@ -1,0 +1,450 @@
+"""Hydra's override grammar to Optuna's distributions and back. Pure: knows nothing of studies, runs or files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import (
+    ChoiceSweep,
+    IntervalSweep,
+    Override,
+    Quote,
+    QuotedString,
+    RangeSweep,
+    Sweep,
+)
+from hydra.errors import HydraException
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+    check_distribution_compatibility,
+)
+from optuna.trial import Trial
+
+MOST_STEPS = 100_000
+"""A range of floats with more values than this is an interval in disguise, and slow to spell out."""
+
+_FORMS = "choice(…), range(…), interval(…), tag(log, …) or glob(…)"
+
+
+class Condition(NamedTuple):
+    """Holds in a trial whose `key` has one of `values`."""
+
+    key: str
+    values: tuple[Any, ...]
+    text: str
+
+    def holds(self, chosen: Mapping[str, Any]) -> bool:
+        return self.key in chosen and chosen[self.key] in self.values
+
+    def may_hold(self, given: Mapping[str, Any]) -> bool:
+        return self.key not in given or self.holds(given)
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One distribution of a key, in the trials where all its conditions hold."""
+
+    key: str
+    distribution: BaseDistribution
+    text: str
+    texts: tuple[str, ...] = ()
+    """Of a choice: each value as it stands after `=` in an override, in the order of the distribution's choices."""
+    steps: tuple[float, ...] = ()
+    """Of a range of floats: exactly the numbers that Hydra makes of it."""
+    conditions: tuple[Condition, ...] = field(default=())
+
+    @property
+    def name(self) -> str:
+        """In the Optuna study. Each branch of a conditional key is a parameter of its own, so that a sampler never
+        mixes the learning rates of two optimizers."""
+        return " | ".join([self.key, *(condition.text for condition in self.conditions)])
+
+    def accepts(self, value: Any) -> bool:
+        if isinstance(self.distribution, CategoricalDistribution):
+            return any(_same(value, choice) for choice in self.distribution.choices)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        if self.steps:
+            return any(math.isclose(value, step, rel_tol=1e-9, abs_tol=1e-12) for step in self.steps)
+        if isinstance(self.distribution, IntDistribution):
+            low, step = self.distribution.low, self.distribution.step
+            return low <= value <= self.distribution.high and (value - low) % step == 0
+        assert isinstance(self.distribution, FloatDistribution)
+        return self.distribution.low <= value <= self.distribution.high
+
+    @property
+    def options(self) -> Sequence[Any] | None:
+        """Every value there is, or None where there is no end of them."""
+        d = self.distribution
+        if isinstance(d, CategoricalDistribution):
+            return d.choices
+        if isinstance(d, IntDistribution):
+            return range(d.low, d.high + 1, d.step)
+        return self.steps or None
+
+    @property
+    def extremes(self) -> Sequence[Any]:
+        """Each choice, or the lowest and the highest number."""
+        d = self.distribution
+        if isinstance(d, CategoricalDistribution):
+            return d.choices
+        assert isinstance(d, IntDistribution | FloatDistribution)
+        return (self._exact(d.low), self._exact(d.high))
+
+    def suggest(self, trial: Trial) -> Any:
+        d = self.distribution
+        if isinstance(d, CategoricalDistribution):
+            return trial.suggest_categorical(self.name, d.choices)
+        if isinstance(d, IntDistribution):
+            return trial.suggest_int(self.name, d.low, d.high, step=d.step, log=d.log)
+        assert isinstance(d, FloatDistribution)
+        return self._exact(trial.suggest_float(self.name, d.low, d.high, step=d.step, log=d.log))
+
+    def override(self, value: Any) -> str:
+        """The override that gives the key this value."""
+        if isinstance(self.distribution, CategoricalDistribution):
+            return f"{self.key}={self.texts[self.distribution.choices.index(value)]}"
+        return f"{self.key}={self._exact(value)!r}"
+
+    def _exact(self, value: Any) -> Any:
+        """Sums of binary steps differ in the last digit; a run's identity would, too."""
+        return min(self.steps, key=lambda step: abs(step - value)) if self.steps else value
+
+
+@dataclass(frozen=True)
+class Space:
+    """What is searched, parents of conditions before what depends on them, and what is fixed beside it."""
+
+    parameters: tuple[Parameter, ...]
+    fixed: tuple[str, ...] = ()
+
+    @property
+    def keys(self) -> list[str]:
+        return list(dict.fromkeys(parameter.key for parameter in self.parameters))
+
+    @property
+    def is_conditional(self) -> bool:
+        return any(parameter.conditions for parameter in self.parameters)
+
+    def active(self, values: Mapping[str, Any]) -> Iterator[Parameter]:
+        """The parameters of a trial, with `values` filled in by the caller as they come."""
+        for parameter in self.parameters:
+            if all(condition.holds(values) for condition in parameter.conditions):
+                yield parameter
+
+    def suggest(self, trial: Trial) -> dict[str, Any]:
+        """A value for each key that is active in this trial."""
+        values: dict[str, Any] = {}
+        for parameter in self.active(values):
+            values[parameter.key] = parameter.suggest(trial)
+        return values
+
+    def overrides(self, values: Mapping[str, Any]) -> list[str]:
+        """The fixed overrides and those of the values: with them a command trains what the trial trained."""
+        return [*self.fixed, *(p.override(values[p.key]) for p in self.active(values))]
+
+    def values(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """From an Optuna trial's parameters, by name, to values by key."""
+        return {p.key: p._exact(params[p.name]) for p in self.parameters if p.name in params}
+
+    def place(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Optuna's fixed parameters for values by key, some of them or all. ValueError names what does not fit."""
+        given = {key: _label(value) for key, value in given.items()}
+        placed = {}
+        for key, value in given.items():
+            if key not in self.keys:
+                raise ValueError(f"{key}: not searched, expected some of {', '.join(self.keys)}")
+            possible = [p for p in self.parameters if p.key == key and all(c.may_hold(given) for c in p.conditions)]
+            fitting = [p for p in possible if p.accepts(value)]
+            if not fitting:
+                accepted = " or ".join(p.text for p in possible) or "no value under these conditions"
+                raise ValueError(f"{key}={value}: expected {accepted}")
+            placed.update({p.name: value for p in fitting})
+        return placed
+
+    def size(self, at_most: int) -> int | None:
+        """How many different trials there are, counted up to `at_most`; None where a value is continuous."""
+        if any(p.options is None for p in self.parameters):
+            return None
+        return sum(1 for _ in zip(range(at_most), self._leaves({}, 0), strict=False))
+
+    def _leaves(self, values: dict[str, Any], index: int) -> Iterator[None]:
+        if index == len(self.parameters):
+            yield None
+            return
+        parameter = self.parameters[index]
+        if not all(condition.holds(values) for condition in parameter.conditions):
+            yield from self._leaves(values, index + 1)
+            return
+        for option in parameter.options or ():
+            yield from self._leaves({**values, parameter.key: option}, index + 1)
+
+    def grid(self) -> dict[str, list[Any]]:
+        """For Optuna's GridSampler. ValueError where a value is continuous or depends on another."""
+        if self.is_conditional:
+            raise ValueError("a space with conditions has no grid; hydra/sweeper/sampler=bruteforce walks through it")
+        grid = {}
+        for parameter in self.parameters:
+            if parameter.options is None:
+                raise ValueError(f"{parameter.key}={parameter.text}: a grid needs choice(…) or range(…)")
+            grid[parameter.name] = list(parameter.options)
+        return grid
+
+    def check_same(self, before: Mapping[str, BaseDistribution]) -> None:
+        """ValueError names the first parameter that trials of a study before this cannot share with trials now."""
+        now = {parameter.name: parameter.distribution for parameter in self.parameters}
+        for name in before.keys() - now.keys():
+            raise ValueError(f"{name}: was searched, and is not any more")
+        for name in now.keys() - before.keys():
+            raise ValueError(f"{name}: was not searched")
+        for name, distribution in now.items():
+            try:
+                check_distribution_compatibility(before[name], distribution)
+            except ValueError:
+                raise ValueError(f"{name}: was {describe(before[name])}, is {describe(distribution)}") from None
+
+
+def describe(distribution: BaseDistribution) -> str:
+    """For a person: choice(a, b), 1 to 9 in steps of 2, 0.001 to 1 (log)."""
+    if isinstance(distribution, CategoricalDistribution):
+        return f"choice({', '.join(map(str, distribution.choices))})"
+    assert isinstance(distribution, IntDistribution | FloatDistribution)
+    step = distribution.step if distribution.step not in (None, 1) else None
+    return (
+        f"{distribution.low:g} to {distribution.high:g}"
+        + (f" in steps of {step:g}" if step else "")
+        + (" (log)" if distribution.log else "")
+    )
+
+
+# parsing
+
+
+def parse(params: Mapping[str, Any], arguments: Sequence[str], loader: ConfigLoader | None = None) -> Space:
+    """The space of `params` (key: grammar, or conditions that lead to grammar) and of overrides on a command line.
+
+    A sweep on the command line takes the place of the same key in `params`; what is no sweep is fixed.
+    `loader` lists a group's options for glob(…). ValueError names what is not accepted.
+    """
+    parser = OverridesParser.create(config_loader=loader)
+    searched: dict[str, list[Parameter]] = {}
+    fixed: dict[str, str] = {}
+    for key, value in params.items():
+        if value is None:  # takes the key out of a space that ships
+            continue
+        override = None if isinstance(value, Mapping) else _override(parser, str(key), value)
+        if override and not override.is_sweep_override():
+            fixed[str(key)] = str(override.input_line)
+        else:
+            searched[str(key)] = list(_branches(parser, str(key), value, ()))
+    _check_conditions(searched)
+    replaced = set()
+    for override in parser.parse_overrides(list(arguments)):
+        key = override.get_key_element().removeprefix("~")
+        if override.is_sweep_override():
+            fixed.pop(key, None)
+            searched[key] = [_parameter(override, ())]
+            replaced.add(key)
+        elif key in searched:
+            only = "" if override.is_delete() else f"; '{key}=choice({override.get_value_element_as_str()})' fixes it"
+            raise ValueError(f"{override.input_line}: {key} is searched, by {searched[key][0].text}{only}")
+        else:
+            fixed[key] = str(override.input_line)
+    return Space(tuple(_parents_first(_reachable(searched, replaced))), tuple(fixed.values()))
+
+
+def _override(parser: OverridesParser, key: str, value: Any) -> Override:
+    text = value if isinstance(value, str) else Override._get_value_element_as_str(value)
+    try:
+        return parser.parse_override(f"{key}={text}")
+    except HydraException as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"hydra.sweeper.params.{key}={text}: expected {_FORMS}; {reason}") from error
+
+
+def _branches(parser: OverridesParser, key: str, value: Any, conditions: tuple[Condition, ...]) -> Iterator[Parameter]:
+    if not isinstance(value, Mapping):
+        yield _parameter(_override(parser, key, value), conditions)
+        return
+    before: list[Condition] = []
+    for text, inner in value.items():
+        condition = _condition(parser, key, str(text))
+        for other in before:
+            if other.key != condition.key:
+                raise ValueError(f"{key}: {condition.text} stands beside {other.text}, expected conditions of one key")
+            if set(other.values) & set(condition.values):
+                raise ValueError(f"{key}: {condition.text} and {other.text} can hold at once, expected one branch")
+        before.append(condition)
+        yield from _branches(parser, key, inner, (*conditions, condition))
+
+
+def _condition(parser: OverridesParser, key: str, text: str) -> Condition:
+    try:
+        override = parser.parse_override(text)
+        if override.is_choice_sweep():
+            values = tuple(_label(element) for element in override.sweep_iterator())
+        else:
+            values = (_label(override._value),)
+    except HydraException as error:
+        raise ValueError(f"{key}: {text}: expected a condition as optimizer=sgd or optimizer=sgd,adam") from error
+    return Condition(override.get_key_element(), values, text)
+
+
+def _parameter(override: Override, conditions: tuple[Condition, ...]) -> Parameter:
+    key, value = override.get_key_element(), override._value
+    text = override.get_value_string()
+    try:
+        if isinstance(value, RangeSweep):
+            distribution, steps = _range(value)
+            return Parameter(key, distribution, text, steps=steps, conditions=conditions)
+        if isinstance(value, IntervalSweep):
+            return Parameter(key, _interval(value), text, conditions=conditions)
+        if isinstance(value, Sweep) and value.tags:
+            raise ValueError(f"a choice takes no tag, here {', '.join(sorted(value.tags))}")
+        elements = _elements(override)
+        return Parameter(
+            key,
+            CategoricalDistribution(_labels(elements)),
+            text,
+            texts=tuple(map(_text, elements)),
+            conditions=conditions,
+        )
+    except (ValueError, HydraException) as error:
+        raise ValueError(f"{key}={text}: {' '.join(str(error).split())}") from error
+
+
+def _elements(override: Override) -> list[Any]:
+    """The choices in the order written: a shuffled one would be another space at each start."""
+    if isinstance(override._value, ChoiceSweep) and not isinstance(override._value.list, Sweep):
+        return list(override._value.list)
+    return list(override.sweep_iterator()) if override.is_choice_sweep() else [override._value]
+
+
+def _label(element: Any) -> Any:
+    """What Optuna stores for one choice: a plain value, or the text of a list or mapping."""
+    if isinstance(element, QuotedString):
+        return element.text
+    if element is None or isinstance(element, str | bool | int | float):
+        return element
+    return Override._get_value_element_as_str(element)
+
+
+def _text(element: Any) -> str:
+    """As it stands after `=`. Hydra drops the quotes inside choice(…), without which 'null' or "it's" is another value
+    or none: they come back where they are needed."""
+    text = Override._get_value_element_as_str(element)
+    if not isinstance(element, str):
+        return text
+    try:
+        if OverridesParser.create().parse_override(f"key={text}").value() == element:
+            return text
+    except HydraException:
+        pass
+    return QuotedString(element, Quote.single).with_quotes()
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Python's True is 1; a configuration's is not."""
+    return bool(a == b) and isinstance(a, bool) == isinstance(b, bool)
+
+
+def _labels(elements: Sequence[Any]) -> list[Any]:
+    labels = [_label(element) for element in elements]
+    if not labels:
+        raise ValueError("no value to choose from")
+    for i, label in enumerate(labels):
+        if label in labels[:i]:  # by Python's equality, as Optuna tells them apart: 1, 1.0 and true are one
+            raise ValueError(f"{label} stands twice, or equals another choice")
+    return labels
+
+
+def _range(sweep: RangeSweep) -> tuple[IntDistribution | FloatDistribution, tuple[float, ...]]:
+    """Hydra's range: the end is exclusive, the step may be negative or a fraction, the order does not matter."""
+    log = _is_log(sweep)
+    numbers = sweep.range()
+    if isinstance(numbers, range):
+        if not numbers:
+            raise ValueError("no number in it, as the end is exclusive")
+        step = abs(numbers.step) if len(numbers) > 1 else 1
+        if log and step != 1:
+            raise ValueError("a logarithmic range of whole numbers needs a step of 1")
+        return IntDistribution(min(numbers[0], numbers[-1]), max(numbers[0], numbers[-1]), log=log, step=step), ()
+    assert sweep.start is not None
+    assert sweep.stop is not None
+    if log:
+        raise ValueError("a logarithmic range has no fractional steps; expected tag(log, interval(…))")
+    if abs((sweep.stop - sweep.start) / sweep.step) > MOST_STEPS:
+        raise ValueError(f"more than {MOST_STEPS:,} values, expected interval(…)")
+    steps = tuple(sorted(numbers))
+    if not steps:
+        raise ValueError("no number in it, as the end is exclusive")
+    return FloatDistribution(steps[0], steps[-1], step=abs(float(sweep.step))), steps
+
+
+def _interval(sweep: IntervalSweep) -> IntDistribution | FloatDistribution:
+    """Both ends count, as in Optuna; whole numbers where it was cast by int(…) or tagged int."""
+    log = _is_log(sweep)
+    assert sweep.start is not None
+    assert sweep.end is not None
+    if not sweep.start < sweep.end:
+        raise ValueError("expected the first number below the second")
+    if log and sweep.start <= 0:
+        raise ValueError("a logarithmic interval begins above 0")
+    if "int" in sweep.tags or (type(sweep.start) is int and type(sweep.end) is int):
+        return IntDistribution(math.ceil(sweep.start), math.floor(sweep.end), log=log)
+    return FloatDistribution(float(sweep.start), float(sweep.end), log=log)
+
+
+def _is_log(sweep: Sweep) -> bool:
+    unknown = sweep.tags - {"log", "int"}
+    if unknown:
+        raise ValueError(f"tag {', '.join(sorted(unknown))}: expected log or int")
+    return "log" in sweep.tags
+
+
+# conditions
+
+
+def _check_conditions(searched: Mapping[str, list[Parameter]]) -> None:
+    """ValueError where a condition can never hold in the space as it is written."""
+    for key, branches in searched.items():
+        for condition in (condition for branch in branches for condition in branch.conditions):
+            if condition.key not in searched:
+                raise ValueError(f"{key}: the condition {condition.text} names {condition.key}, which is not searched")
+            for value in condition.values:
+                if not any(parent.accepts(value) for parent in searched[condition.key]):
+                    accepted = " or ".join(parent.text for parent in searched[condition.key])
+                    raise ValueError(f"{key}: the condition {condition.text} never holds, {condition.key}={accepted}")
+
+
+def _reachable(searched: Mapping[str, list[Parameter]], replaced: set[str]) -> list[Parameter]:
+    """Without the branches that a narrower choice on the command line took away."""
+
+    def can_hold(condition: Condition) -> bool:
+        parents = searched[condition.key]
+        return condition.key not in replaced or any(p.accepts(value) for p in parents for value in condition.values)
+
+    return [p for branches in searched.values() for p in branches if all(map(can_hold, p.conditions))]
+
+
+def _parents_first(parameters: list[Parameter]) -> Iterator[Parameter]:
+    """In the order written, but that a parameter comes after what its conditions name."""
+    waiting, placed = list(parameters), set[str]()
+    while waiting:
+        pending = {parameter.key for parameter in waiting}
+        ready = [p for p in waiting if not pending & {condition.key for condition in p.conditions} - placed]
+        if not ready:
+            raise ValueError(f"{', '.join(sorted(pending))}: the conditions depend on each other in a circle")
+        first = ready[0]
+        yield first
+        waiting.remove(first)
+        if first.key not in {parameter.key for parameter in waiting}:
+            placed.add(first.key)
