@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from cifarsweep import errors, progress
 
 MAX_STARTS = 2
-"""A job whose process dies is started once more; a second death is the job's own fault."""
+"""A job whose process dies is started once more; a second death is the job's own fault, unless it said `began`."""
 
 
 @dataclass
@@ -133,7 +133,7 @@ class Pool:
 
     def __init__(self, slots: list[Slot], hydra_context: HydraContext, task_function: TaskFunction) -> None:
         self._task = hydra_context, task_function, str(version.getbase())
-        self._display = progress.Display()
+        self._display = progress.display
         # spawn, not fork: threads and GPU contexts of this process do not survive a fork.
         self._context = multiprocessing.get_context("spawn")
         self._workers = [self._start(number, slot) for number, slot in enumerate(slots)]
@@ -142,7 +142,8 @@ class Pool:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._display.close()
+        for worker in self._workers:
+            self._display.end(worker.number)
         for worker in self._workers:
             worker.process.terminate()
         for worker in self._workers:
@@ -186,6 +187,8 @@ class Pool:
     def _listen(self, worker: Worker) -> JobReturn | None:
         """Shows what a worker says; its job's result, once that has come, and the worker is free."""
         kind, value = worker.connection.recv()
+        if kind == "began" and worker.job:
+            worker.job.starts = 1
         if kind != "result":
             self._display.handle(worker.number, (kind, value))
             return None

@@ -1,37 +1,42 @@
 """What a person sees while runs train: a bar a run on a terminal, one line an epoch elsewhere. Knows nothing of runs.
 
-A run says what happens by `line`, `track` and `end`; the process decides who hears it: this process's display, or
-the parent of a worker process, which shows all its workers on one screen.
+A run says what happens by `line`, `detail`, `track` and `end`; the process decides who hears it: this process's
+display, or the parent of a worker process, which shows all its workers on one screen.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 Event = tuple[str, Any]
+Source = int | str
 
 
 class Display:
-    """Shows the events of several sources, each of which trains one run at a time."""
+    """Shows the events of several sources, each of which trains one run at a time. Any thread may call it."""
 
     def __init__(self) -> None:
+        self._lock = threading.RLock()
         self._console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
         self._bars: Progress | None = None
-        self._tasks: dict[int, TaskID] = {}
+        self._tasks: dict[Source, TaskID] = {}
 
-    def handle(self, source: int, event: Event) -> None:
+    def handle(self, source: Source, event: Event) -> None:
         kind, value = event
         if kind == "line":
             self.line(value)
         elif kind == "advance" and self._console.is_terminal:
-            self._advance(source, *value)
+            with self._lock:
+                self._advance(source, *value)
         elif kind == "end":
             self.end(source)
 
@@ -44,21 +49,23 @@ class Display:
         else:
             print(text, flush=True)
 
-    def end(self, source: int) -> None:
-        task = self._tasks.pop(source, None)
-        if self._bars and task is not None:
-            self._bars.remove_task(task)
-        if not self._tasks:
-            self.close()
+    def end(self, source: Source) -> None:
+        with self._lock:
+            task = self._tasks.pop(source, None)
+            if self._bars and task is not None:
+                self._bars.remove_task(task)
+            if not self._tasks:
+                self.close()
 
     def close(self) -> None:
         """Gives the terminal back."""
-        if self._bars:
-            self._bars.stop()
-        self._bars = None
-        self._tasks.clear()
+        with self._lock:
+            if self._bars:
+                self._bars.stop()
+            self._bars = None
+            self._tasks.clear()
 
-    def _advance(self, source: int, title: str, done: int, total: int) -> None:
+    def _advance(self, source: Source, title: str, done: int, total: int) -> None:
         if self._bars is None:
             columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn())
             self._bars = Progress(*columns, console=self._console, transient=True)
@@ -68,8 +75,11 @@ class Display:
         self._bars.update(self._tasks[source], description=title, completed=done, total=total)
 
 
-_display = Display()
-_hear: Callable[[Event], None] = lambda event: _display.handle(os.getpid(), event)  # noqa: E731
+display = Display()
+"""This process's terminal."""
+
+_hear: Callable[[Event], None] = lambda event: display.handle(os.getpid(), event)  # noqa: E731
+_quiet = False
 
 
 def send_to(hear: Callable[[Event], None]) -> None:
@@ -80,6 +90,28 @@ def send_to(hear: Callable[[Event], None]) -> None:
 
 def line(text: str) -> None:
     _hear(("line", text))
+
+
+def detail(text: str) -> None:
+    """A line of one run, as an epoch's; not shown inside `quiet`."""
+    if not _quiet:
+        _hear(("line", text))
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without details: for whoever sums up many runs."""
+    global _quiet
+    before, _quiet = _quiet, True
+    try:
+        yield
+    finally:
+        _quiet = before
+
+
+def began() -> None:
+    """The job has begun a new part of its work: that its process may die from now on is not the fault of its start."""
+    _hear(("began", None))
 
 
 def end() -> None:
