@@ -26,18 +26,27 @@ from cifarsweep.optim import parameter_groups
 from cifarsweep.train import Epoch, Evaluation, evaluate, train
 
 log = logging.getLogger("cifarsweep")
-FINAL = {"complete", "diverged", "pruned"}
-"""Status of a run that need not be trained again."""
+FINAL = {"complete", "diverged"}
+"""Status of a run that need not be trained again. A pruned one was stopped early for others' sake."""
 EVALUATION_BATCH = 500
 
 
+def never(epoch: int, measured: Mapping[str, Any]) -> bool:
+    return False
+
+
 def run(
-    cfg: DictConfig, config: dict[str, Any], choices: Mapping[str, str], announce: Callable[[str], None]
+    cfg: DictConfig,
+    config: dict[str, Any],
+    choices: Mapping[str, str],
+    announce: Callable[[str], None],
+    stops: Callable[[int, Mapping[str, Any]], bool] = never,
 ) -> dict[str, Any]:
     """Trains `cfg`, or finds it trained; the content of result.json.
 
     `config` is cfg as plain values; `choices` are the options chosen in each group, which name the run;
-    `announce` is told the name of the run's directory before the training starts.
+    `announce` is told the name of the run's directory before the training starts; `stops` hears the figures of each
+    epoch, of a recorded run as well, and says whether the training should end there as pruned.
     """
     _log_to_console("cifarsweep.data")
     torch.set_num_threads(config["trainer"]["threads"] or num_cores())
@@ -54,10 +63,24 @@ def run(
     with runs.owned(Path(config["outputs"]) / "runs", slug, about["run_id"], wait) as run_dir:
         announce(run_dir.name)
         result = runs.read_result(run_dir)
-        if result and result["status"] in FINAL and not config["force"]:
-            progress.line(f"{run_dir}: trained before, {_summary(result)}")
+        if result and not config["force"] and _still_holds(result, run_dir, stops):
+            progress.detail(f"{run_dir}: trained before, {_summary(result)}")
             return result
-        return session.train(run_dir, about)
+        return session.train(run_dir, about, choices, stops)
+
+
+def _still_holds(result: Mapping[str, Any], run_dir: Path, stops: Callable[[int, Mapping[str, Any]], bool]) -> bool:
+    """Whether a recorded run answers this request. A pruned one does where it would be pruned again."""
+    if result["status"] not in {*FINAL, "pruned"}:
+        return False
+    what_for = {key: result.get(key) for key in ("params", "flops")}
+    seconds, stopped = 0.0, False
+    for row in runs.read_metrics(run_dir):
+        seconds += row["seconds"] or 0.0
+        stopped = stops(int(row["epoch"] or 0), {**what_for, **row, "train_seconds": seconds})
+        if stopped and result["status"] == "pruned":
+            return True
+    return result["status"] in FINAL
 
 
 class Session:
@@ -91,6 +114,7 @@ class Session:
             "model": choices["model"] if depth is None else re.sub(r"\d*$", str(depth), choices["model"], count=1),
             "depth": depth,
             "params": models.num_parameters(self.model),
+            "flops": models.num_flops(self.model, self.dataset.train_images.shape[1:]),
             "optimizer": choices["optimizer"],
             "lr": config["optimizer"]["lr"],
             "batch_size": config["batch_size"],
@@ -100,15 +124,21 @@ class Session:
             "seed": config["seed"],
         }
 
-    def train(self, run_dir: Path, about: dict[str, Any]) -> dict[str, Any]:
+    def train(
+        self,
+        run_dir: Path,
+        about: dict[str, Any],
+        choices: Mapping[str, str],
+        stops: Callable[[int, Mapping[str, Any]], bool],
+    ) -> dict[str, Any]:
         """Trains and writes the run's files, result.json last. A failure is recorded there and raised again."""
-        _start_directory(run_dir, self.config, about)
+        _start_directory(run_dir, self.config, {**about, "choices": dict(choices)})
         started = runs.now()
         with _log_file(run_dir / "train.log"):
             log.info("%s on %s, %d thread(s)", " ".join(runs.command_line()), self.device, torch.get_num_threads())
             epochs: list[Epoch] = []
             try:
-                figures = self._fit(run_dir, epochs)
+                figures = self._fit(run_dir, epochs, partial(self._stops, about, stops, epochs))
             except Exception as error:
                 log.exception("failed")
                 with contextlib.suppress(OSError):  # a full disk may be the very reason
@@ -120,11 +150,11 @@ class Session:
             result = self._result(about, started, epochs, figures)
             runs.write_json(run_dir / "result.json", result)
             log.info("%s", _summary(result))
-            progress.line(f"{run_dir}: {_summary(result)}")
+            progress.detail(f"{run_dir}: {_summary(result)}")
         return result
 
-    def _fit(self, run_dir: Path, epochs: list[Epoch]) -> dict[str, Any]:
-        """Fills `epochs`; the figures of the end."""
+    def _fit(self, run_dir: Path, epochs: list[Epoch], stops: Callable[[], bool]) -> dict[str, Any]:
+        """Fills `epochs`; the figures of the end. Asks after each epoch but the last whether it `stops` there."""
         train_batches, val_batches, test_batches = self.dataset.batchers(self.device)
         batch_size, num_epochs = self.config["batch_size"], self.config["trainer"]["epochs"]
         steps_per_epoch = self.steps_per_epoch
@@ -158,13 +188,22 @@ class Session:
             runs.write_csv(run_dir / "metrics.csv", runs.METRICS, rows)
             line = _epoch_line(done, num_epochs, steps_per_epoch * batch_size)
             log.info("%s", line)
-            progress.line(f"{run_dir.name}: {line}")
+            progress.detail(f"{run_dir.name}: {line}")
+            if stops() and done.epoch < num_epochs and not done.diverged:
+                return {"status": "pruned"}
         if epochs[-1].diverged:
             return {"status": "diverged", "diverged_epoch": epochs[-1].epoch}
         test = evaluate(network, test_batches.evaluation(EVALUATION_BATCH), self.loss_fn, self.autocast)
         self._write_model(run_dir)
         self._write_confusion(run_dir, test)
         return {"status": "complete", "test_accuracy": test.accuracy, "test_loss": test.loss}
+
+    def _stops(
+        self, about: dict[str, Any], stops: Callable[[int, Mapping[str, Any]], bool], epochs: list[Epoch]
+    ) -> bool:
+        seconds = sum(epoch.seconds for epoch in epochs)
+        what_for = {"params": about["params"], "flops": about["flops"], "train_seconds": seconds}
+        return stops(epochs[-1].epoch, {**vars(epochs[-1]), **what_for})
 
     def _result(
         self, about: dict[str, Any], started: str, epochs: list[Epoch], figures: dict[str, Any]

@@ -18,7 +18,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from cifarsweep import domains, errors, runs
+from cifarsweep import domains, errors, runs, trial
 
 
 class SweepCallback(Callback):
@@ -87,13 +87,42 @@ def check(cfg: DictConfig) -> None:
     domains.check(_plain(cfg))
 
 
+def check_search(cfg: DictConfig) -> None:
+    """ValueError where a configuration cannot be a trial of a search."""
+    config = _plain(cfg)
+    domains.check(config)
+    if config["data"]["val_size"] == 0:
+        raise ValueError("data.val_size=0: expected validation images, as a search never sees the test set")
+
+
+def determines(cfg: DictConfig) -> dict[str, Any]:
+    """What the result of a run depends on, the content of its data left out."""
+    return runs.identity(_plain(cfg), data_fingerprint="")
+
+
 def _sweep_job(cfg: DictConfig, job: Any) -> Any:
     register = partial(runs.register_job, Path(job.sweep.dir), job.job.num, list(job.overrides.task))
+
+    def announce(run: str) -> None:
+        register(run=run)
+        trial.record(run=run)
+
     try:
-        return _train(cfg, job, announce=lambda run: register(run=run))["val_accuracy"]
+        result = _train(cfg, job, announce)
     except Exception as error:
         register(error=errors.one_line(error))
         raise
+    return _objectives(result, job) if trial.current() else result["val_accuracy"]
+
+
+def _objectives(result: dict[str, Any], job: Any) -> Any:
+    """What a search asked for: a number, or a list of them."""
+    if result["status"] == "pruned":
+        raise trial.Pruned
+    if result["status"] == "diverged":
+        raise ValueError(f"diverged in epoch {result['diverged_epoch']}: the loss is no longer finite")
+    names = job.sweeper.objectives
+    return result[names] if isinstance(names, str) else [result[name] for name in names]
 
 
 def _train(cfg: DictConfig, job: Any, announce: Callable[[str], None]) -> dict[str, Any]:
@@ -101,7 +130,8 @@ def _train(cfg: DictConfig, job: Any, announce: Callable[[str], None]) -> dict[s
     domains.check(config)
     from cifarsweep import app  # PyTorch, 1.8 s, which an argument error need not wait for
 
-    return app.run(cfg, config, dict(job.runtime.choices), announce)
+    choices = {group: option for group, option in job.runtime.choices.items() if not group.startswith("hydra/")}
+    return app.run(cfg, config, choices, announce, trial.report)
 
 
 def _plain(cfg: DictConfig, resolve: bool = True) -> dict[str, Any]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import cast
 
+import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 NORMS = ("batch", "group", "none")
 
@@ -126,3 +129,16 @@ def _num_groups(channels: int) -> int:
 def num_parameters(model: nn.Module) -> int:
     """Trainable numbers in the model."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def num_flops(model: nn.Module, image_shape: Sequence[int]) -> int:
+    """Floating-point operations of the forward pass of one image (C, H, W); a multiplication and an addition are two.
+
+    Convolutions and matrix products only, as PyTorch's FlopCounterMode counts them. Leaves the model as it was.
+    """
+    image = torch.zeros(1, *image_shape, device=next(model.parameters()).device)
+    was_training = model.training
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.eval()(image)
+    model.train(was_training)
+    return int(counter.get_total_flops())

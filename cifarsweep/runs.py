@@ -179,13 +179,20 @@ def read_run(run_dir: Path) -> dict[str, Any]:
     """
     row = read_result(run_dir)
     if row is None:
-        path = run_dir / "config.yaml"
-        try:
-            started = yaml.safe_load(path.read_text(encoding="utf-8"))["run"]
-            row = {**started, "status": "unfinished"}
-        except (yaml.YAMLError, KeyError, TypeError) as error:
-            raise ValueError(f"{path}: not the configuration of a run") from error
+        row = {**read_config(run_dir)["run"], "status": "unfinished"}
     return {**row, "dir": run_dir}
+
+
+def read_config(run_dir: Path) -> dict[str, Any]:
+    """The resolved configuration, and under `run` what was known of the run at its start. OSError or ValueError."""
+    path = run_dir / "config.yaml"
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if isinstance(config, dict) and isinstance(config["run"], dict):
+            return config
+    except (yaml.YAMLError, KeyError) as error:
+        raise ValueError(f"{path}: not the configuration of a run") from error
+    raise ValueError(f"{path}: not the configuration of a run")
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, float | None]]:
