@@ -12,10 +12,13 @@ PACKAGE = Path(__file__).resolve().parent.parent / "cifarsweep"
 KNOWS = {
     "__init__": set(),
     "__main__": {"cli"},
-    "cli": {"app", "domains", "errors", "report", "runs"},
+    "cli": {"app", "domains", "errors", "report", "runs", "trial"},
     "app": {"data", "errors", "models", "optim", "progress", "runs", "train"},
     "local": {"errors", "progress"},
-    "plugins": {"cli", "local"},
+    "plugins": {"cli", "local", "study"},
+    "study": {"errors", "progress", "runs", "search_space", "trial"},
+    "search_space": set(),
+    "trial": set(),
     "report": {"runs"},
     "predict": {"data", "models"},
     "data": set(),
@@ -28,15 +31,15 @@ KNOWS = {
     "train": set(),
 }
 LIBRARIES = {
-    "hydra": {"app", "cli", "errors", "local", "plugins"},
-    "omegaconf": {"app", "cli", "errors", "local", "plugins"},
-    "optuna": set(),
+    "hydra": {"app", "cli", "errors", "local", "plugins", "search_space", "study"},
+    "omegaconf": {"app", "cli", "errors", "local", "plugins", "study"},
+    "optuna": {"search_space", "study"},
     "pandas": {"report"},
     "matplotlib": {"report"},
     "torch": {"app", "data", "local", "models", "optim", "predict", "train"},
 }
 HEAVY = {"torch", "torchvision", "pandas", "matplotlib", "optuna"}
-LIGHT = {"__main__", "cli", "domains", "errors", "local", "plugins", "progress", "runs"}
+LIGHT = {"__main__", "cli", "domains", "errors", "local", "plugins", "progress", "runs", "trial"}
 """Modules that a command's first answer needs: they import nothing heavy at their top."""
 
 

@@ -1,0 +1,294 @@
+"""The Optuna sweeper: one launch of workers that share a study. Knows Hydra's jobs and trials, not what a task does.
+
+`sweep` checks everything that can be checked, makes or resumes the study, launches workers until no ticket is left, and
+says what was found. The work itself is in worker, the bookkeeping in tickets.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+from filelock import FileLock, Timeout
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict
+from optuna.distributions import distribution_to_json, json_to_distribution
+from optuna.study import StudyDirection
+
+from cifarsweep import errors, search_space
+from cifarsweep.search_space import Space
+from cifarsweep.study import settings, storage, summary, warm
+from cifarsweep.study.compose import Composer
+from cifarsweep.study.settings import Settings
+from cifarsweep.study.tickets import DEATHS, Tickets
+from cifarsweep.study.watch import Watch
+from cifarsweep.study.worker import Plan, Worker, open_study
+
+POLL_SECONDS = 0.5
+MOST_CHOICES_CHECKED = 20
+"""Composed and checked before the start, at 70 ms each; a mistake in a later choice fails its trial."""
+
+
+def sweep(
+    arguments: list[str],
+    *,
+    hydra_context: HydraContext,
+    task_function: TaskFunction,
+    config: DictConfig,
+    check: Callable[[DictConfig], None],
+    determines: Callable[[DictConfig], dict[str, Any]],
+) -> float | list[list[float]] | None:
+    """Runs the search, or goes on with it; the best value, or the Pareto set's values.
+
+    `check` raises where a configuration cannot be run; `determines` gives the part of one that its result depends on.
+    ValueError says in one line what is wrong, before any trial starts, or why the study stopped.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    loader = hydra_context.config_loader
+    space = search_space.parse(OmegaConf.to_container(config.hydra.sweeper.params), arguments, loader)  # type: ignore[arg-type]
+    folder = Path(config.hydra.sweep.dir).absolute()
+    if not space.parameters:
+        raise ValueError("nothing to search: search=default has a space, or give one as optimizer.lr=interval(0.01,1)")
+    compose = Composer(loader, config, space, folder)
+    base, hydra = compose.composed(space.fixed)
+    chosen = settings.read(hydra.hydra.sweeper)
+    plan = Plan(
+        name=folder.name,
+        address=_address(chosen.storage, folder),
+        folder=folder,
+        space=space,
+        settings=chosen,
+        fixed_of_a_run=_of_a_run(compose, base, space, determines),
+        deadline=None if chosen.timeout is None else time.time() + chosen.timeout,
+    )
+    _check_before_start(plan, compose, check)
+    with _owned(plan) as owner, storage.reaching(plan.address):
+        _create(plan, compose, base, determines)
+        study, tickets = open_study(plan)
+        if owner:
+            _fill(plan, study, tickets, compose, determines)
+        worker = Worker(plan, task_function, hydra_context, config)
+        with Watch(plan) as watch:
+            _launch(plan, study, tickets, worker)
+        return summary.conclude(plan, study, tickets.stopped, watch.seconds)
+
+
+def _address(given: str | None, folder: Path) -> str:
+    if given is None:
+        return str(folder / "study.journal")
+    if given.startswith("sqlite:///") and not given.startswith("sqlite:////"):
+        return f"sqlite:///{Path(given.removeprefix('sqlite:///')).absolute()}"
+    return given if "://" in given else str(Path(given).absolute())
+
+
+def _of_a_run(
+    compose: Composer, base: DictConfig, space: Space, determines: Callable[[DictConfig], dict[str, Any]]
+) -> tuple[str, ...]:
+    kept = [override for override in space.fixed if not override.startswith("name=")]
+    without = [override for override in kept if not override.startswith("search=")]
+    same_sweeper = [*without, "hydra/sweeper=study"]  # which knows the keys of hydra.sweeper that were overridden
+    return tuple(without if determines(compose.composed(same_sweeper).task) == determines(base) else kept)
+
+
+# before the start
+
+
+def _check_before_start(plan: Plan, compose: Composer, check: Callable[[DictConfig], None]) -> None:
+    """ValueError where the sampler, the pruner, an option or a value of the space cannot be used."""
+    name = type(settings.make_sampler(plan.settings, plan.space, 0)).__name__
+    if plan.settings.enumerates and plan.space.size(1) is None:
+        free = next(p for p in plan.space.parameters if p.options is None)
+        raise ValueError(f"{free.key}={free.text}: {name} needs choice(…) or range(…)")
+    settings.try_out(plan.settings, plan.space)
+    if plan.settings.enumerates and (plan.settings.enqueue or plan.settings.warm_start):
+        raise ValueError(
+            f"hydra.sweeper.enqueue and hydra.sweeper.warm_start: not with {name}, which visits each point"
+        )
+    for trial in plan.settings.enqueue:
+        try:
+            plan.space.place(trial)
+        except ValueError as error:
+            raise ValueError(f"hydra.sweeper.enqueue: {error}") from error
+    for values in _corners(plan.space):
+        check(compose(values).task)
+
+
+def _corners(space: Space) -> Iterator[dict[str, Any]]:
+    """Values by key of a few trials, which hold each choice, and with it the lowest and the highest numbers."""
+    most = min(MOST_CHOICES_CHECKED, max(len(parameter.extremes) for parameter in space.parameters))
+    for i in range(2 * most):
+        values: dict[str, Any] = {}
+        for parameter in space.active(values):
+            extremes = parameter.extremes
+            values[parameter.key] = extremes[(i if parameter.texts else i // most) % len(extremes)]
+        yield values
+
+
+@contextlib.contextmanager
+def _owned(plan: Plan) -> Iterator[bool]:
+    """True where this command runs the study; False where it joins one that another command runs."""
+    (plan.folder / ".study").mkdir(parents=True, exist_ok=True)
+    lock = FileLock(plan.folder / ".study" / "owner.lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        if not plan.settings.join:
+            joins = "hydra.sweeper.join=true adds workers to it"
+            raise ValueError(f"name={plan.name}: another process runs this study; {joins}") from None
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+# the study
+
+
+def _create(
+    plan: Plan, compose: Composer, base: DictConfig, determines: Callable[[DictConfig], dict[str, Any]]
+) -> None:
+    """Makes the study, or compares it with the one of this name; ValueError names what differs."""
+    store = storage.open_storage(plan.address)
+    study = optuna.create_study(
+        study_name=plan.name,
+        storage=store,
+        directions=[StudyDirection[direction.upper()] for direction in plan.settings.directions],
+        load_if_exists=True,
+    )
+    space = {parameter.name: distribution_to_json(parameter.distribution) for parameter in plan.space.parameters}
+    about = {
+        "objectives": list(plan.settings.objectives),
+        "directions": list(plan.settings.directions),
+        "fixed": _flat(compose.unsearched(determines(base))),
+    }
+    before = study.user_attrs
+    if "space" in before:
+        _compare(plan, before, about)
+    for key, value in {**about, "space": space}.items():
+        if before.get(key) != value:
+            study.set_user_attr(key, value)
+
+
+def _compare(plan: Plan, before: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+    new_name = f"the study {plan.name} cannot go on with it; another name= begins a new one"
+    for key, now in (("objectives", about["objectives"]), ("direction", about["directions"])):
+        was = before["directions" if key == "direction" else key]
+        if was != now:
+            raise ValueError(f"hydra.sweeper.{key}: was {', '.join(was)}, is {', '.join(now)}; {new_name}")
+    try:
+        plan.space.check_same({name: json_to_distribution(text) for name, text in before["space"].items()})
+    except ValueError as error:
+        raise ValueError(f"{error}; {new_name}") from error
+    for key in sorted({*before["fixed"], *about["fixed"]}):
+        was, now = before["fixed"].get(key), about["fixed"].get(key)
+        if was != now:
+            raise ValueError(f"{key}: was {was}, is {now}; {new_name}")
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            flat.update(_flat(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _fill(
+    plan: Plan,
+    study: optuna.Study,
+    tickets: Tickets,
+    compose: Composer,
+    determines: Callable[[DictConfig], dict[str, Any]],
+) -> None:
+    """Everything that waits before the workers start: tickets of the dead, the user's own trials, the rest."""
+    tickets.resume()
+    tickets.recover(counted=False)
+    if plan.settings.warm_start:
+        warm.add_runs(plan, study, compose, determines)
+    for given in plan.settings.enqueue:
+        study.enqueue_trial(plan.space.place(given), user_attrs={"enqueued": True}, skip_if_exists=True)
+    n_trials = plan.settings.n_trials
+    if plan.settings.enumerates:
+        n_trials = plan.space.size(n_trials) or n_trials
+    tickets.top_up(n_trials)
+
+
+# the workers
+
+
+def _num_workers(chosen: Settings, launcher: DictConfig) -> int:
+    """As many as were asked for, or may run at once. A worker too many finds no ticket and ends."""
+    if chosen.n_workers is not None:
+        return chosen.n_workers
+    if str(launcher._target_).endswith(".BasicLauncher"):
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(cores, launcher.get("n_workers") or 1)
+
+
+def _launch(plan: Plan, study: optuna.Study, tickets: Tickets, worker: Worker) -> None:
+    """Until no ticket can be claimed and no trial runs: a launch may end early, as by workers that died."""
+    try:
+        while True:
+            before = _steps(study)
+            error = None
+            if (waiting := _startable(plan, tickets)) > 0:
+                error = _launch_once(worker, waiting)
+            running = tickets.recover(counted=True)
+            if error is not None and _steps(study) == before:
+                raise error
+            if running:
+                time.sleep(POLL_SECONDS)
+            elif _startable(plan, tickets) <= 0:
+                return
+    finally:
+        with contextlib.suppress(storage.Lost), storage.reaching(plan.address):
+            tickets.recover(counted=False)
+
+
+def _startable(plan: Plan, tickets: Tickets) -> int:
+    if tickets.stopped is not None or (plan.deadline is not None and time.time() >= plan.deadline):
+        return 0
+    return tickets.num_waiting
+
+
+def _steps(study: optuna.Study) -> int:
+    """Grows with each trial that ended and each worker that died at one: while it does, a launch was of use."""
+    trials = study.get_trials(deepcopy=False)
+    return sum(trial.state.is_finished() + trial.user_attrs.get(DEATHS, 0) for trial in trials)
+
+
+def _launch_once(worker: Worker, waiting: int) -> Exception | None:
+    """One launch of workers; the error of one that ended by it, if any. Lost is raised: no other will fare better."""
+    config, chosen = worker.master, worker.plan.settings
+    n = min(_num_workers(chosen, config.hydra.launcher), waiting)
+    if chosen.n_workers is not None and config.hydra.launcher.get("n_workers", 0) is None:
+        config = copy.deepcopy(config)  # the launcher `local` would run no more of them at once than it has cores
+        with open_dict(config):
+            config.hydra.launcher.n_workers = n
+    launcher: Launcher = Plugins.instance().instantiate_launcher(
+        hydra_context=worker.context, task_function=worker, config=config
+    )
+    try:
+        results = launcher.launch([list(worker.plan.space.fixed)] * n, initial_job_idx=0)
+    except Exception as error:  # whatever a launcher raises when its workers die; the tickets tell what is left
+        return error
+    for result in results:
+        if result.status == JobStatus.FAILED:
+            return RuntimeError(errors.one_line(result._return_value))
+        if result._return_value is not None:
+            raise storage.Lost(result._return_value)
+    return None

@@ -1,0 +1,52 @@
+"""A lock between processes that queues in the operating system. Knows nothing of what it guards."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+fcntl: Any
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+
+class Lock:
+    """Held by one process at a time, as often as it likes; free again when its holder dies.
+
+    filelock asks again and again until a lock is free: with eight workers and trials of a few milliseconds that took
+    four fifths of the time (measured). Here the system wakes the next one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path, self._depth, self._descriptor = path, 0, -1
+        self._polled = FileLock(path, poll_interval=0.002)
+
+    def acquire(self) -> None:
+        if self._depth == 0:
+            if fcntl is None:
+                self._polled.acquire()
+            else:
+                self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        self._depth += 1
+
+    def release(self) -> None:
+        self._depth -= 1
+        if self._depth == 0:
+            if fcntl is None:
+                self._polled.release()
+            else:
+                os.close(self._descriptor)
+
+    def __enter__(self) -> Lock:
+        self.acquire()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self.release()

@@ -1,0 +1,70 @@
+"""Whether a worker still lives, told by files that every process of a study can see. Knows nothing of trials."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import socket
+import threading
+import time
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+
+class Presence:
+    """This worker's sign of life, from entering the block to leaving it.
+
+    A lock that the operating system frees when the process dies, and a file that a thread touches. On the same host
+    the lock decides, at once and even where the worker only stalls; across hosts the file's age does.
+    """
+
+    def __init__(self, folder: Path, grace_period: float) -> None:
+        self.id = f"{socket.gethostname()}--{os.getpid()}-{secrets.token_hex(4)}"
+        self._path = folder / self.id
+        self._interval = grace_period / 5
+        self._over = threading.Event()
+
+    def __enter__(self) -> Presence:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(self._path)
+        self._lock.acquire()
+        threading.Thread(target=self._touch, daemon=True).start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._over.set()
+        self._lock.release()
+        self._path.unlink(missing_ok=True)
+
+    def _touch(self) -> None:
+        while not self._over.wait(self._interval):
+            with contextlib.suppress(OSError):  # a moment without the file system is what the grace period is for
+                os.utime(self._path)
+
+
+def is_alive(folder: Path, worker: str, grace_period: float) -> bool:
+    path = folder / worker
+    if not path.exists():
+        return False
+    if worker.rpartition("--")[0] != socket.gethostname():
+        return _now(folder) - path.stat().st_mtime < grace_period
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return True
+    lock.release()
+    path.unlink(missing_ok=True)
+    return False
+
+
+def _now(folder: Path) -> float:
+    """By the clock of the file server, which also dates the touched files."""
+    probe = folder / f".now-{os.getpid()}-{time.monotonic_ns()}"
+    probe.touch()
+    try:
+        return probe.stat().st_mtime
+    finally:
+        probe.unlink(missing_ok=True)

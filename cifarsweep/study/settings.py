@@ -1,0 +1,179 @@
+"""The keys of the sweeper `study` as checked values, and the sampler and pruner they name. Knows no trial."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from hydra.utils import get_class, instantiate
+from omegaconf import DictConfig, OmegaConf
+from optuna.exceptions import ExperimentalWarning
+from optuna.study import StudyDirection
+
+from cifarsweep.search_space import Space
+
+OBJECTIVES = ("val_accuracy", "val_loss", "train_seconds", "params", "flops")
+"""What a run of ours can be searched for. The test set is not among them: it is for the end."""
+
+_NEEDS = {"CmaEsSampler": ["cmaes"], "GPSampler": ["scipy", "torch"], "QMCSampler": ["scipy"]}
+"""Packages that Optuna imports only once a trial asks for them."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    n_trials: int
+    n_workers: int | None
+    timeout: float | None
+    storage: str | None
+    objectives: tuple[str, ...]
+    directions: tuple[str, ...]
+    sampler: dict[str, Any]
+    pruner: dict[str, Any]
+    enqueue: tuple[dict[str, Any], ...]
+    warm_start: bool
+    join: bool
+    max_failures: int
+    max_retries: int
+    grace_period: float
+
+    @property
+    def enumerates(self) -> bool:
+        """Whether the sampler visits each point of a finite space once."""
+        return _name(self.sampler) in ("GridSampler", "BruteForceSampler")
+
+
+def read(sweeper: DictConfig) -> Settings:
+    """ValueError names the key under hydra.sweeper, its value and what is accepted."""
+    plain = OmegaConf.to_container(sweeper, resolve=True)
+    assert isinstance(plain, dict)
+    values = {str(key): value for key, value in plain.items()}
+    for key, (accepts, text) in _ACCEPTED.items():
+        if not accepts(values[key]):
+            raise ValueError(f"hydra.sweeper.{key}={_typed(values[key])}: expected {text}")
+    objectives, directions = _listed(values["objectives"]), _listed(values["direction"])
+    for kind, known, given in (("objectives", OBJECTIVES, objectives), ("direction", _DIRECTIONS, directions)):
+        for one in given:
+            if one not in known:
+                raise ValueError(f"hydra.sweeper.{kind}={_typed(one)}: expected some of {', '.join(known)}")
+    if len(objectives) != len(directions):
+        count = f"{len(objectives)}, one for each of {', '.join(objectives)}"
+        raise ValueError(f"hydra.sweeper.direction={_typed(values['direction'])}: expected {count}")
+    values |= {"objectives": tuple(objectives), "directions": tuple(directions), "enqueue": tuple(values["enqueue"])}
+    return Settings(**{key: values[key] for key in Settings.__annotations__})
+
+
+def _whole(low: int, or_null: bool = False) -> tuple[Callable[[Any], bool], str]:
+    text = f"a whole number, {low} or more" + (", or null" if or_null else "")
+    return lambda value: (or_null and value is None) or (type(value) is int and value >= low), text
+
+
+def _seconds(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
+
+
+def _strings(value: Any) -> bool:
+    return isinstance(value, str) or (
+        isinstance(value, list) and bool(value) and all(isinstance(one, str) for one in value)
+    )
+
+
+_DIRECTIONS = ("maximize", "minimize")
+_BOOLEAN = (lambda value: type(value) is bool, "true or false")
+_BUILT = (lambda value: isinstance(value, dict) and isinstance(value.get("_target_"), str), "an option of its group")
+_ACCEPTED: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "n_trials": _whole(1),
+    "n_workers": _whole(1, or_null=True),
+    "timeout": (lambda value: value is None or _seconds(value), "seconds above 0, or null"),
+    "storage": (lambda value: value is None or isinstance(value, str), "an address, or null"),
+    "objectives": (_strings, f"some of {', '.join(OBJECTIVES)}"),
+    "direction": (_strings, f"{' or '.join(_DIRECTIONS)}, or a list of them"),
+    "sampler": _BUILT,
+    "pruner": _BUILT,
+    "enqueue": (
+        lambda value: isinstance(value, list) and all(isinstance(one, dict) for one in value),
+        "a list of mappings, as [{model: layers3, optimizer.lr: 0.1}]",
+    ),
+    "warm_start": _BOOLEAN,
+    "join": _BOOLEAN,
+    "max_failures": _whole(0),
+    "max_retries": _whole(0),
+    "grace_period": (_seconds, "seconds above 0"),
+}
+
+
+def _listed(value: str | list[str]) -> list[str]:
+    return [value] if isinstance(value, str) else value
+
+
+def _typed(value: Any) -> str:
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+# sampler and pruner
+
+
+def make_sampler(settings: Settings, space: Space, trial: int) -> optuna.samplers.BaseSampler:
+    """The sampler for one trial.
+
+    Its seed comes from the study's and the trial's number: whichever worker takes a trial, and however often the study
+    was interrupted, random draws are the same, and no two workers draw alike. Grid and quasi-random sequences are one
+    sequence for all, so that they keep the study's seed. ValueError names what is missing or not accepted.
+    """
+    arguments = dict(settings.sampler)
+    seed = arguments.get("seed")
+    if seed is not None and _name(settings.sampler) not in ("GridSampler", "QMCSampler"):
+        digest = hashlib.sha256(f"{seed} {trial}".encode()).digest()
+        arguments["seed"] = int.from_bytes(digest[:4], "big")
+    if _name(settings.sampler) == "GridSampler":
+        arguments["search_space"] = space.grid()
+    return _make("sampler", arguments)  # type: ignore[no-any-return]
+
+
+def make_pruner(settings: Settings) -> optuna.pruners.BasePruner:
+    return _make("pruner", settings.pruner)  # type: ignore[no-any-return]
+
+
+def try_out(settings: Settings, space: Space) -> None:
+    """One trial in memory: some mistakes in a sampler's or pruner's arguments show only when it is used."""
+    kind = "sampler"
+    try:
+        directions = [StudyDirection[direction.upper()] for direction in settings.directions]
+        study = optuna.create_study(directions=directions, sampler=make_sampler(settings, space, 0))
+        study.stop = lambda: None  # type: ignore[method-assign]
+        trial = study.ask()
+        space.suggest(trial)
+        kind, study.pruner = "pruner", make_pruner(settings)
+        if len(directions) == 1:
+            trial.report(0.0, 1)
+            trial.should_prune()
+        study.tell(trial, [0.0] * len(directions))
+    except TypeError as error:
+        raise ValueError(f"hydra.sweeper.{kind}: {' '.join(str(error).split())}") from error
+
+
+def _make(kind: str, arguments: Mapping[str, Any]) -> Any:
+    missing = [package for package in _NEEDS.get(_name(arguments), []) if importlib.util.find_spec(package) is None]
+    if missing:
+        names = " ".join(missing)
+        raise ValueError(f"hydra/sweeper/{kind}: {_name(arguments)} needs {names}: pip install {names}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        try:
+            target = get_class(arguments["_target_"])
+            given = {key: value for key, value in arguments.items() if key != "_target_"}
+            return target(
+                **{key: instantiate(value) if isinstance(value, dict) else value for key, value in given.items()}
+            )
+        except ImportError as error:
+            raise ValueError(f"hydra.sweeper.{kind}: {error}") from error
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"hydra.sweeper.{kind}: {' '.join(str(error).split())}") from error
+
+
+def _name(arguments: Mapping[str, Any]) -> str:
+    return str(arguments["_target_"]).rpartition(".")[2]

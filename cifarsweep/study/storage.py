@@ -1,0 +1,162 @@
+"""Where the trials of a study are kept, safe for many processes: a journal file, SQLite or a database server."""
+
+from __future__ import annotations
+
+import os
+import re
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import optuna
+from filelock import FileLock
+from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+
+from cifarsweep.study.lock import Lock
+
+SERVERS = ("sqlite", "postgresql", "mysql")
+BUSY_SECONDS = 60
+"""How long SQLite waits for another process's transaction."""
+
+
+class Lost(ValueError):
+    """The storage cannot be reached or read; the message names it."""
+
+
+def open_storage(address: str) -> BaseStorage:
+    """The storage at a path (a journal file) or an SQLAlchemy URL. Lost names what is wrong with it."""
+    with reaching(address):
+        if "://" not in address:
+            return _journal(Path(address))
+        dialect = re.split(r"[+:]", address)[0]
+        if dialect not in SERVERS:
+            raise Lost(f"{_key(address)}: expected a journal file's path or an address of {', '.join(SERVERS)}")
+        return _sqlite(address) if dialect == "sqlite" else _server(address)
+
+
+@contextmanager
+def reaching(address: str) -> Iterator[None]:
+    """Turns whatever a storage raises when it is gone or broken into Lost, in one line without the password."""
+    try:
+        yield
+    except Lost:
+        raise
+    except Exception as error:
+        reason = _reason(address, error)
+        if reason is None:
+            raise
+        if isinstance(error, OSError) and error.filename:
+            raise Lost(f"{error.filename}: {reason}") from error
+        raise Lost(f"{_key(address)}: {reason}") from error
+
+
+def hide_password(address: str) -> str:
+    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", address)
+
+
+def _key(address: str) -> str:
+    return f"hydra.sweeper.storage={hide_password(address)}" if "://" in address else address
+
+
+def _reason(address: str, error: BaseException) -> str | None:
+    """In the driver's words, without the advice and SQL around them; None where it is no storage's error."""
+    if isinstance(error, ImportError):
+        extra = "pip install 'cifarsweep[postgres]'" if address.startswith("postgresql") else str(error)
+        return f"the driver of this database is not installed: {extra}"
+    if isinstance(error, ValueError | KeyError) and _innermost(error) in (
+        "optuna.storages.journal._file.read_logs",
+        "optuna.storages.journal._storage.apply_logs",
+    ):
+        return "not a journal of Optuna, or damaged in the middle"
+    # By name, as an import of SQLAlchemy takes 0.4 s, which a journal need not wait for.
+    from_database = type(error).__module__.startswith(("sqlalchemy", "psycopg"))
+    if not (from_database or isinstance(error, OSError | optuna.exceptions.StorageInternalError)):
+        return None
+    while error.__cause__ is not None:
+        error = error.__cause__
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return " ".join(str(getattr(error, "orig", error)).split())[:300] or type(error).__name__
+
+
+def _innermost(error: BaseException) -> str:
+    """The function that raised, outside the JSON parser."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    names = [f"{frame.f_globals.get('__name__')}.{frame.f_code.co_name}" for frame in frames]
+    return next((name for name in reversed(names) if not name.startswith("json")), "")
+
+
+# the journal
+
+
+class _Lock(JournalFileOpenLock):
+    """The operating system's lock: freed when its holder dies, where Optuna's own lock files would block for 30 s.
+
+    Derived from one of those, as their base class has no public name; nothing of it is used.
+    """
+
+    def __init__(self, journal: Path) -> None:
+        self._lock = Lock(Path(f"{journal}.lock"))
+
+    def acquire(self) -> bool:
+        self._lock.acquire()
+        return True
+
+    def release(self) -> None:
+        self._lock.release()
+
+
+def _journal(path: Path) -> JournalStorage:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = _Lock(path)
+    lock.acquire()
+    try:
+        _cut_torn_line(path)
+    finally:
+        lock.release()
+    return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
+
+
+def _cut_torn_line(path: Path) -> None:
+    """A process killed while it wrote leaves half a line, which would spoil the next one. Nobody has counted on it."""
+    if not path.exists():
+        return
+    with path.open("r+b") as file:
+        end = file.seek(0, os.SEEK_END)
+        keep = end
+        while keep > 0:
+            start = max(0, keep - 65536)
+            file.seek(start)
+            newline = file.read(keep - start).rfind(b"\n")
+            if newline >= 0:
+                keep = start + newline + 1
+                break
+            keep = start
+        if keep < end:
+            file.truncate(keep)
+
+
+# databases
+
+
+def _sqlite(address: str) -> BaseStorage:
+    """Every transaction takes the write lock at its start: otherwise two workers may claim one trial."""
+    from sqlalchemy import event
+
+    file = address.partition("sqlite:///")[2].partition("?")[0]
+    if not file or file == ":memory:":
+        raise Lost(f"{_key(address)}: expected a file, as sqlite:///study.db, which all workers can open")
+    Path(file).parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{file}.lock"):  # two processes that create the tables at once trip over each other
+        storage = optuna.storages.RDBStorage(address, engine_kwargs={"connect_args": {"timeout": BUSY_SECONDS}})
+    event.listen(storage.engine, "connect", lambda connection, _: setattr(connection, "isolation_level", None))
+    event.listen(storage.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    storage.engine.dispose()  # the connections opened so far know nothing of this
+    return storage
+
+
+def _server(address: str) -> BaseStorage:
+    """A connection that the server closed meanwhile is opened anew instead of failing."""
+    return optuna.storages.RDBStorage(address, engine_kwargs={"pool_pre_ping": True})

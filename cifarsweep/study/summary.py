@@ -1,0 +1,209 @@
+"""What a study found: study.json, which the report reads, and the lines at its end."""
+
+from __future__ import annotations
+
+import shlex
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from cifarsweep import progress, runs
+from cifarsweep.search_space import Parameter
+from cifarsweep.study.pruning import STEPS, dominates
+from cifarsweep.study.tickets import DETAILS, FINISHED, REASON, WARM
+from cifarsweep.study.worker import Plan
+
+FORMAT = 1
+STATES = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+    TrialState.RUNNING: "running",
+    TrialState.WAITING: "waiting",
+}
+NUM_SHOWN = 5
+LEAST_FOR_IMPORTANCE = 4
+"""Complete trials; with fewer, shares would be noise."""
+
+
+def conclude(
+    plan: Plan, study: optuna.Study, stopped: FrozenTrial | None, seconds: float
+) -> float | list[list[float]] | None:
+    """Writes and prints what was found; the best value, or the Pareto set's. ValueError where failures stopped it."""
+    trials = write(plan, study)
+    for line in _lines(plan, trials, seconds):
+        progress.line(line)
+    if stopped is not None:
+        if details := stopped.user_attrs.get(DETAILS):
+            progress.display.line(f"trial {stopped.number} failed:\n{details.rstrip()}", error=True)
+        raise ValueError(
+            f"study {plan.name} stopped, as more than {plan.settings.max_failures} trials failed in a row "
+            f"(hydra.sweeper.max_failures); trial {stopped.number}: {stopped.user_attrs.get(REASON)}"
+        )
+    best = best_trials(plan, trials)
+    if len(plan.settings.directions) > 1:
+        return [list(trial.values) for trial in best]
+    return best[0].value if best else None
+
+
+def best_trials(plan: Plan, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The best complete trial, or with several objectives those that no other beats in all; best first."""
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    directions = plan.settings.directions
+
+    def gain(trial: FrozenTrial) -> list[float]:
+        return [v if d == "maximize" else -v for v, d in zip(trial.values, directions, strict=True)]
+
+    ranked = sorted(complete, key=gain, reverse=True)
+    if len(directions) == 1:
+        return ranked[:1]
+    return [t for t in ranked if not any(dominates(other.values, t.values, directions) for other in complete)]
+
+
+def write(plan: Plan, study: optuna.Study) -> list[FrozenTrial]:
+    """study.json in the sweep's folder, the whole study in plain values; its trials."""
+    trials = study.get_trials(deepcopy=False)
+    best = best_trials(plan, trials)
+    runs.write_json(
+        plan.folder / "study.json",
+        {
+            "format": FORMAT,
+            "name": plan.name,
+            "objectives": list(plan.settings.objectives),
+            "directions": list(plan.settings.directions),
+            "n_trials": plan.settings.n_trials,
+            "params": plan.space.keys,
+            "log": sorted({p.key for p in plan.space.parameters if getattr(p.distribution, "log", False)}),
+            "importances": importances(plan, trials),
+            "best": [trial.number for trial in best],
+            "best_command": command(plan, best[0]) if best else None,
+            "trials": [_row(plan, trial) for trial in trials],
+        },
+    )
+    return trials
+
+
+def _row(plan: Plan, trial: FrozenTrial) -> dict[str, Any]:
+    steps = trial.intermediate_values or {int(k): v[0] for k, v in trial.user_attrs.get(STEPS, {}).items()}
+    return {
+        "number": trial.number,
+        "state": STATES[trial.state],
+        "values": trial.values if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) else None,
+        "params": plan.space.values(trial.params),
+        "epochs": {str(step): steps[step] for step in sorted(steps)},
+        "run": trial.user_attrs.get("run"),
+        "reason": trial.user_attrs.get(REASON),
+        "started": _utc(trial.datetime_start),
+        "finished": _utc(trial.datetime_complete),
+        "warm_start": WARM in trial.user_attrs,
+    }
+
+
+def _utc(time: datetime | None) -> str | None:
+    return None if time is None else time.astimezone(UTC).isoformat(timespec="seconds")
+
+
+def command(plan: Plan, trial: FrozenTrial) -> str:
+    """The command line that trains what the trial trained, or finds it trained."""
+    settings = plan.space.overrides(plan.space.values(trial.params))[len(plan.space.fixed) :]
+    return shlex.join(["python", "-m", "cifarsweep", *plan.fixed_of_a_run, *settings])
+
+
+# importances
+
+
+def importances(plan: Plan, trials: Sequence[FrozenTrial]) -> dict[str, float]:
+    """The share of each key in what sets the better trials apart (PED-ANOVA), largest first; empty with too few.
+
+    The branches of a conditional key count as one: Optuna would leave it out, as no branch is in every trial.
+    """
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    if len(complete) < LEAST_FOR_IMPORTANCE:
+        return {}
+    rows = [plan.space.values(trial.params) for trial in complete]
+    keys = [key for key in plan.space.keys if rows and all(key in row for row in rows)]
+    distributions = {key: _merged([p for p in plan.space.parameters if p.key == key]) for key in keys}
+    study = optuna.create_study(direction=StudyDirection[plan.settings.directions[0].upper()])
+    for row, trial in zip(rows, complete, strict=True):
+        params = {key: row[key] for key in keys}
+        study.add_trial(optuna.trial.create_trial(params=params, distributions=distributions, values=trial.values[:1]))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return optuna.importance.get_param_importances(study)
+    except (ValueError, RuntimeError, ZeroDivisionError):  # fewer than two trials, or all alike
+        return {}
+
+
+def _merged(parameters: Sequence[Parameter]) -> BaseDistribution:
+    """A distribution that holds every value of the branches."""
+    branches = [parameter.distribution for parameter in parameters]
+    if any(isinstance(branch, CategoricalDistribution) for branch in branches):
+        return CategoricalDistribution(list(dict.fromkeys(v for p in parameters for v in p.options or p.extremes)))
+    numeric = [branch for branch in branches if isinstance(branch, IntDistribution | FloatDistribution)]
+    low, high = min(d.low for d in numeric), max(d.high for d in numeric)
+    log = all(d.log for d in numeric)
+    if all(isinstance(d, IntDistribution) for d in numeric):
+        return IntDistribution(int(low), int(high), log=log)
+    return FloatDistribution(low, high, log=log)
+
+
+# the end
+
+
+def _lines(plan: Plan, trials: Sequence[FrozenTrial], seconds: float) -> list[str]:
+    mine = [trial for trial in trials if WARM not in trial.user_attrs]
+    counts = Counter(trial.state for trial in mine)
+    states = ", ".join(f"{counts[state]} {name}" for state, name in STATES.items() if counts[state])
+    lines = [f"study {plan.name}: {sum(counts[s] for s in FINISHED)} trials finished ({states}), {duration(seconds)}"]
+    best = best_trials(plan, trials)
+    if not best:
+        return [*lines, "no trial is complete yet"]
+    several = len(plan.settings.directions) > 1
+    if several:
+        lines.append(f"{len(best)} trials that no other beats in every objective:")
+    shown = best if several else _ranked(plan, trials)[:NUM_SHOWN]
+    lines += _table(plan, shown[: 4 * NUM_SHOWN])
+    shares = importances(plan, trials)
+    if shares:
+        lines.append("importance: " + ", ".join(f"{key} {share:.0%}" for key, share in shares.items()))
+    return [*lines, "the best trial's run: " + command(plan, best[0])]
+
+
+def _ranked(plan: Plan, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    return sorted(complete, key=lambda trial: trial.value, reverse=plan.settings.directions[0] == "maximize")  # type: ignore[arg-type, return-value]
+
+
+def _table(plan: Plan, trials: Sequence[FrozenTrial]) -> list[str]:
+    keys = [key for key in plan.space.keys if any(key in plan.space.values(trial.params) for trial in trials)]
+    rows = [["trial", *plan.settings.objectives, *keys]]
+    for trial in trials:
+        values = plan.space.values(trial.params)
+        cells = [
+            f"{values[key]:.4g}" if isinstance(values.get(key), float) else str(values.get(key, "")) for key in keys
+        ]
+        rows.append([str(trial.number), *(f"{value:.6g}" for value in trial.values), *cells])
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return [
+        "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+
+
+def figures(plan: Plan, values: Sequence[float] | None) -> str:
+    """val_accuracy 0.8123, or what there is of it."""
+    if values is None:
+        return ""
+    return ", ".join(f"{name} {value:.5g}" for name, value in zip(plan.settings.objectives, values, strict=False))
+
+
+def duration(seconds: float) -> str:
+    minutes, hours = seconds / 60, seconds / 3600
+    return f"{hours:.1f} h" if hours >= 1 else f"{minutes:.0f} min" if minutes >= 2 else f"{seconds:.0f} s"

@@ -1,0 +1,161 @@
+"""Who works on which trial, so that exactly n_trials are finished, none twice and none lost.
+
+A ticket is a WAITING trial of the Optuna study. A worker claims it (RUNNING), and ends it (COMPLETE, PRUNED or FAIL);
+the ticket of a worker that died waits again, with the parameters it had. Every step is taken under one lock.
+The calls that Optuna has no public form of, storage calls by trial id, stand here only.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from cifarsweep.study import presence
+from cifarsweep.study.lock import Lock
+
+WARM, WORKER, DEATHS, REASON, DETAILS = "warm_start", "worker", "deaths", "reason", "details"
+STOPPED, RESUMED, TOTAL = "stopped", "resumed", "n_trials"
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a trial ended. `reason` says why it failed, `details` is a failure's traceback."""
+
+    state: TrialState
+    values: Sequence[float] | None = None
+    reason: str | None = None
+    details: str | None = None
+
+
+class Tickets:
+    def __init__(
+        self, study: optuna.Study, folder: Path, *, max_retries: int, max_failures: int, grace_period: float
+    ) -> None:
+        self.lock = Lock(folder / "claim.lock")
+        self.workers = folder / "workers"
+        self._study, self._storage, self._study_id = study, study._storage, study._study_id
+        self._max_retries, self._max_failures, self._grace_period = max_retries, max_failures, grace_period
+
+    # the sweeper's side
+
+    def top_up(self, n_trials: int) -> None:
+        """Makes tickets so that there are `n_trials` in all; more than that are left waiting, unused."""
+        with self.lock:
+            self._study.set_user_attr(TOTAL, n_trials)
+            for _ in range(n_trials - len(self._ours())):
+                # Not enqueue_trial: its mark of fixed parameters, even of none, switches GridSampler off.
+                self._study.add_trial(optuna.trial.create_trial(state=TrialState.WAITING))
+
+    def recover(self, *, counted: bool) -> int:
+        """Gives back the tickets of workers that are gone; how many trials still run elsewhere.
+
+        `counted`: each such death counts against its trial, which fails after more than max_retries of them.
+        """
+        alive = 0
+        with self.lock:
+            for trial in self._ours(TrialState.RUNNING):
+                worker = trial.user_attrs.get(WORKER, "")
+                if worker and presence.is_alive(self.workers, worker, self._grace_period):
+                    alive += 1
+                else:
+                    self._lost(trial, counted)
+        return alive
+
+    def resume(self) -> None:
+        """Forgets that failures stopped the study; those until now count no more."""
+        self._study.set_user_attr(STOPPED, None)
+        self._study.set_user_attr(RESUMED, time.time())
+
+    @property
+    def stopped(self) -> FrozenTrial | None:
+        """The last of the failed trials after which no further one may start, or None."""
+        number = self._storage.get_study_user_attrs(self._study_id).get(STOPPED)
+        return None if number is None else self._study.get_trials(deepcopy=False)[number]
+
+    @property
+    def num_waiting(self) -> int:
+        """Tickets that may still be claimed."""
+        ours = self._ours()
+        taken = sum(trial.state != TrialState.WAITING for trial in ours)
+        return min(len(ours), self._total()) - taken
+
+    # a worker's side
+
+    def claim(self, worker: str) -> optuna.Trial | None:
+        """A trial that is this worker's now, or None where none is left to start."""
+        with self.lock:
+            if self.stopped is not None or self.num_waiting <= 0:
+                return None
+            waiting = self._ours(TrialState.WAITING)
+            for trial in sorted(waiting, key=lambda trial: "fixed_params" not in trial.system_attrs):  # the user's own
+                if self._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING):
+                    self._storage.set_trial_user_attr(trial._trial_id, WORKER, worker)
+                    return optuna.Trial(self._study, trial._trial_id)
+        return None
+
+    def give_back(self, trial: optuna.Trial, worker: str) -> None:
+        """Interrupted, through no fault of the trial: it waits again."""
+        with self.lock:
+            if self._is_mine(trial, worker):
+                self._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+
+    def finish(self, trial: optuna.Trial, worker: str, outcome: Outcome) -> bool:
+        """Ends the trial; False, and nothing changes, where it was taken from this worker, which seemed dead."""
+        with self.lock:
+            if not self._is_mine(trial, worker):
+                return False
+            if outcome.reason is not None:
+                trial.set_user_attr(REASON, outcome.reason)
+                trial.set_user_attr(DETAILS, outcome.details)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                self._study.tell(trial, outcome.values, outcome.state)
+            if outcome.state == TrialState.FAIL:
+                self._stop_after_failures()
+        return True
+
+    # under the lock
+
+    def _ours(self, *states: TrialState) -> list[FrozenTrial]:
+        """Without the runs that a warm start brought in, which nobody had to make."""
+        trials = self._storage.get_all_trials(self._study_id, deepcopy=False, states=states or None)
+        return [trial for trial in trials if WARM not in trial.user_attrs]
+
+    def _total(self) -> int:
+        return int(self._storage.get_study_user_attrs(self._study_id).get(TOTAL, 0))
+
+    def _is_mine(self, trial: optuna.Trial, worker: str) -> bool:
+        now = self._storage.get_trial(trial._trial_id)
+        return now.state == TrialState.RUNNING and now.user_attrs.get(WORKER) == worker
+
+    def _lost(self, trial: FrozenTrial, counted: bool) -> None:
+        set_attr = partial(self._storage.set_trial_user_attr, trial._trial_id)
+        deaths = trial.user_attrs.get(DEATHS, 0) + counted
+        if counted:
+            set_attr(DEATHS, deaths)
+        if deaths <= self._max_retries:
+            self._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+            return
+        times = "" if deaths == 1 else f" {deaths} times"
+        set_attr(REASON, f"its process died{times}, perhaps out of memory or killed")
+        self._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+        self._stop_after_failures()
+
+    def _stop_after_failures(self) -> None:
+        resumed = self._storage.get_study_user_attrs(self._study_id).get(RESUMED, 0)
+        ended = sorted(
+            (trial.datetime_complete.timestamp(), trial.number, trial)
+            for trial in self._ours(*FINISHED)
+            if trial.datetime_complete and trial.datetime_complete.timestamp() >= resumed
+        )
+        last = [trial for _, _, trial in ended[-self._max_failures - 1 :]]
+        if len(last) > self._max_failures and all(trial.state == TrialState.FAIL for trial in last):
+            self._study.set_user_attr(STOPPED, last[-1].number)

@@ -1,0 +1,64 @@
+"""A Hydra application on the project's configuration and sweeper whose task trains nothing: for tests and benchmarks.
+
+    python tests/toy.py -m search=quick data=shapes hydra.sweeper.n_trials=10
+
+The value is a smooth function of learning rate and depth. The environment says what happens on the way:
+TOY_SECONDS an epoch, TOY_LOG a file that gets a line a start and an end, TOY_FAULT a Python expression over lr, depth,
+number and epoch which says how an epoch goes wrong: "raise", "nan", "memory" or "kill"; anything else is fine.
+TOY_BEST is the epoch after which the value falls.
+"""
+
+import math
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path += [str(ROOT), str(ROOT / "cifarsweep" / "plugins")]
+
+from cifarsweep import trial  # noqa: E402
+
+
+def task(cfg):
+    number = HydraConfig.get().job.num
+    _log(f"start {number} {os.getpid()}")
+    lr, depth = cfg.optimizer.lr, cfg.model.get("depth", 3)
+    for epoch in range(1, cfg.trainer.epochs + 1):
+        time.sleep(float(os.environ.get("TOY_SECONDS", 0)))
+        fault = eval(os.environ.get("TOY_FAULT", "None"), {"lr": lr, "depth": depth, "epoch": epoch, "number": number})
+        if fault == "raise":
+            raise ZeroDivisionError(f"no luck with lr {lr:g}")
+        if fault == "memory":
+            raise MemoryError
+        if fault == "nan":
+            return math.nan
+        if fault == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        value = (1 - (math.log10(lr) + 1) ** 2 / 10) * depth / 5
+        value *= 1 - 0.5**epoch - 0.05 * max(0, epoch - int(os.environ.get("TOY_BEST", 99)))
+        figures = {"val_accuracy": value, "val_loss": -value, "params": 10**depth, "train_seconds": epoch}
+        trial.record(run=f"toy-{number}")
+        if trial.report(epoch, figures) and epoch < cfg.trainer.epochs:
+            _log(f"pruned {number}")
+            raise trial.Pruned
+    _log(f"end {number}")
+    names = HydraConfig.get().sweeper.objectives
+    return figures[names] if isinstance(names, str) else [figures[name] for name in names]
+
+
+def _log(line):
+    if path := os.environ.get("TOY_LOG"):
+        with open(path, "a") as file:
+            file.write(f"{line}\n")
+
+
+if __name__ == "__main__":
+    from cifarsweep import cli
+
+    cli._report = lambda sweep: 0  # no run, so no report
+    cli.task = task
+    sys.exit(cli.main(ROOT / "conf"))
