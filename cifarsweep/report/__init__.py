@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING
 from cifarsweep import runs
 
 if TYPE_CHECKING:  # pandas and matplotlib cost 0.9 s, which `--help` and a wrong PATH need not pay
+    from cifarsweep.report.search import Study
     from cifarsweep.report.tables import Tables
+
+# fmt: off
+FIGURES_AND_TRIALS = (
+    "depth_vs_accuracy.png", "learning_curves.png", "accuracy_*.png", "optimization_history.png",
+    "parameter_importance.png", "slices.png", "pareto.png", "trials.csv",
+)
+# fmt: on
+"""Patterns of all files that a report may hold and another report of the same folder may not."""
 
 
 @dataclass(frozen=True)
@@ -26,21 +35,25 @@ class Report:
 def write(*paths: Path) -> Report:
     """Writes runs.csv, summary.csv and the figures of all runs that `paths` stand for into the first's report folder.
 
+    One sweep that a search made also has trials.csv and the figures of the search, even where no trial had a run.
     A run whose files cannot be read is left out and named in the tables' `unreadable`. ValueError where a path
     holds no runs or none can be read, OSError where the folder cannot be written.
     """
-    found = [run_dir for path in paths for run_dir in _runs_of(path)]
-    from cifarsweep.report import figures, tables
+    study, study_notes = _study_of(paths)
+    found = [run_dir for path in paths for run_dir in _runs_of(path, or_none=study is not None)]
+    from cifarsweep.report import figures, search, tables
 
     read = tables.read(found, [error for path in paths for error in tables.jobs_without_run(path)])
-    if read.runs.empty:
+    if read.runs.empty and (found or study is None):
         raise ValueError(f"{paths[0]}: expected runs, but none of its {len(found)} can be read ({read.unreadable[0]})")
     folder = paths[0] / "report"
     folder.mkdir(exist_ok=True)
     tables.write(read, folder)
-    drawn, notes = figures.write(read, folder)
-    _remove_earlier_figures(folder, drawn)
-    return Report(folder, read, drawn, notes)
+    if study:
+        search.write(study, folder)
+    drawn, notes = figures.write(read, study, folder)
+    _remove_earlier(folder, [*drawn, folder / "trials.csv"] if study else drawn)
+    return Report(folder, read, drawn, [*study_notes, *notes])
 
 
 def show(report: Report) -> None:
@@ -71,15 +84,27 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _runs_of(path: Path) -> list[Path]:
+def _study_of(paths: tuple[Path, ...]) -> tuple[Study | None, list[str]]:
+    """The search that made the one sweep that is reported on, or a note why it is left out."""
+    if len(paths) > 1:
+        return None, []
+    from cifarsweep.report import search
+
+    try:
+        return search.read(paths[0]), []
+    except (OSError, ValueError) as error:
+        return None, [f"Left out, cannot be read: {' '.join(str(error).split())}"]
+
+
+def _runs_of(path: Path, or_none: bool) -> list[Path]:
     found = runs.find(path)
-    if not found:
+    if not found and not or_none:
         raise ValueError(f"{path}: no runs here: expected a run, a sweep or an outputs folder")
     return found
 
 
-def _remove_earlier_figures(folder: Path, drawn: list[Path]) -> None:
+def _remove_earlier(folder: Path, written: list[Path]) -> None:
     """An older figure beside newer tables would show what the tables no longer say."""
-    for pattern in ("depth_vs_accuracy.png", "learning_curves.png", "accuracy_*.png"):
-        for earlier in set(folder.glob(pattern)) - set(drawn):
+    for pattern in FIGURES_AND_TRIALS:
+        for earlier in set(folder.glob(pattern)) - set(written):
             earlier.unlink()

@@ -14,10 +14,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from cifarsweep.report.style import GREY, count, page, shortened
+from cifarsweep.report.style import GREY, count, page, palette, shortened
 from cifarsweep.report.tables import Tables
 
 SOURCES = {"train": "training", "val": "validation"}
+MOST_MODELS = 12
+NUM_BEST = 10
+"""How many models keep a colour where there are more than MOST_MODELS: a search may try dozens."""
+PALE = "#b5b5b5"
 
 
 def learning_curves(tables: Tables, colours: dict[str, str]) -> Figure | None:
@@ -28,7 +32,11 @@ def learning_curves(tables: Tables, colours: dict[str, str]) -> Figure | None:
     sources = [source for source in SOURCES if source == "train" or curves["val_accuracy"].notna().any()]
     rows = [(data, source) for data in sorted(curves["data"].unique()) for source in sources]
     labels = [label for label in colours if (curves["label"] == label).any()]
-    caption = " ".join(_caption(curves, has_validation="val" in sources))
+    best = _best(tables.summary, labels)
+    caption = " ".join([*_best_of(best, labels), *_caption(curves, has_validation="val" in sources)])
+    if len(best) < len(labels):
+        curves["averaged"] &= curves["label"].isin(best)
+        colours, labels = dict.fromkeys(labels, PALE) | palette(best), best
     legend_columns = 5 if max(map(len, labels)) <= 12 else 2
     footer = 0.65 + 0.25 * math.ceil(len(labels) / legend_columns)
     figure, grid = page("Learning curves", caption, (8.8, 2.4), (len(rows), 2), 0.05, footer)
@@ -45,6 +53,20 @@ def learning_curves(tables: Tables, colours: dict[str, str]) -> Figure | None:
     anchor = (0, -0.22)  # under the label of the axis
     grid[-1, 0].legend(handles=handles, loc="upper left", bbox_to_anchor=anchor, ncols=legend_columns, fontsize=11)
     return figure
+
+
+def _best(summary: pd.DataFrame, labels: list[str]) -> list[str]:
+    """All models, or of many those with the best validation accuracy, where there is one, in the order given."""
+    accuracy = summary[summary["chosen"]].groupby("label")["val_accuracy_mean"].max().nlargest(NUM_BEST)
+    if len(labels) <= MOST_MODELS or accuracy.dropna().empty:
+        return labels
+    return [label for label in labels if label in accuracy.index]
+
+
+def _best_of(best: list[str], labels: list[str]) -> list[str]:
+    if len(best) == len(labels):
+        return []
+    return [f"Coloured: the {len(best)} of {len(labels)} models with the best validation accuracy; grey: the others."]
 
 
 def accuracy_by_epoch(tables: Tables, label: str, colour: str) -> Figure | None:

@@ -46,6 +46,7 @@ def page(
     shape: tuple[int, int],
     below: float,
     footer: float = 0.0,
+    share_x: bool = True,
 ) -> tuple[Figure, NDArray[Any]]:
     """A figure with a title, a grid of axes and a caption, placed in inches.
 
@@ -59,7 +60,7 @@ def page(
     height = above + num_rows * panel_height + (num_rows - 1) * between + under
     panel_width = (width - LEFT - 0.2) / num_columns
     figure = Figure(figsize=(width, height))
-    grid = figure.subplots(num_rows, num_columns, squeeze=False, sharex=num_columns > 1)
+    grid = figure.subplots(num_rows, num_columns, squeeze=False, sharex=share_x and num_columns > 1)
     figure.subplots_adjust(
         left=LEFT / width,
         right=1 - 0.2 / width,
