@@ -25,7 +25,7 @@ from cifarsweep import trial  # noqa: E402
 
 def task(cfg):
     number = HydraConfig.get().job.num
-    _log(f"start {number} {os.getpid()}")
+    _log("start", number)
     lr, depth = cfg.optimizer.lr, cfg.model.get("depth", 3)
     for epoch in range(1, cfg.trainer.epochs + 1):
         time.sleep(float(os.environ.get("TOY_SECONDS", 0)))
@@ -43,17 +43,17 @@ def task(cfg):
         figures = {"val_accuracy": value, "val_loss": -value, "params": 10**depth, "train_seconds": epoch}
         trial.record(run=f"toy-{number}")
         if trial.report(epoch, figures) and epoch < cfg.trainer.epochs:
-            _log(f"pruned {number}")
+            _log("pruned", number)
             raise trial.Pruned
-    _log(f"end {number}")
+    _log("end", number)
     names = HydraConfig.get().sweeper.objectives
     return figures[names] if isinstance(names, str) else [figures[name] for name in names]
 
 
-def _log(line):
+def _log(what, number):
     if path := os.environ.get("TOY_LOG"):
         with open(path, "a") as file:
-            file.write(f"{line}\n")
+            file.write(f"{what} {number} {os.getpid()} {time.monotonic()}\n")
 
 
 if __name__ == "__main__":
