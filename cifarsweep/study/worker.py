@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import signal
 import threading
 import time
@@ -82,7 +83,7 @@ class Worker:
             with (
                 storage.reaching(self.plan.address),
                 Presence(self.plan.folder / ".study" / "workers", self.plan.settings.grace_period) as me,
-                _exit_on_sigterm(),
+                _exit_on_signals(),
                 progress.quiet(),
             ):
                 self._work(me.id)
@@ -187,20 +188,32 @@ def _outcome(result: JobReturn, num_values: int) -> Outcome:
 
 
 @contextlib.contextmanager
-def _exit_on_sigterm() -> Iterator[None]:
-    """A cluster sends SIGTERM before it takes a machine away. By an exception, so that the ticket is given back.
+def _exit_on_signals() -> Iterator[None]:
+    """By an exception, so that the ticket is given back, where a cluster is about to take the machine away.
 
-    Only a main thread can do it, which a worker under most launchers has.
+    That is SIGTERM, and SIGUSR2 under submitit, whose handler asks for a new turn and then raises an Exception, which
+    the task would take for its own. Only a main thread can do it, which a worker under most launchers has.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def terminate(number: int, frame: object) -> None:
+    def terminate(number: int, frame: Any) -> None:
         raise SystemExit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, terminate)
+    def requeue(number: int, frame: Any) -> None:
+        try:
+            submitits(number, frame)
+        finally:
+            raise SystemExit(128 + number)
+
+    handlers: dict[signal.Signals, Callable[[int, Any], None]] = {signal.SIGTERM: terminate}
+    submitits: Any = signal.getsignal(signal.SIGUSR2) if "SUBMITIT_EXECUTOR" in os.environ else None
+    if callable(submitits):
+        handlers[signal.SIGUSR2] = requeue
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
