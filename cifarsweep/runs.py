@@ -312,4 +312,10 @@ def command_line() -> list[str]:
     """The words this process was started with, `python -m cifarsweep` shown as a person typed it."""
     script = Path(sys.argv[0])
     started = ["python", "-m", script.parent.name] if script.name == "__main__.py" else [script.name]
-    return [*started, *sys.argv[1:]]
+    return [*started, *map(hide_password, sys.argv[1:])]
+
+
+def hide_password(text: str) -> str:
+    """With the password of a database's address left out: user:password@host, or ?password=…"""
+    text = re.sub(r"(://[^:/@\s]*):\S*@", r"\1:***@", text)
+    return re.sub(r"([?&]password=)[^&'\"\s]*", r"\1***", text)

@@ -22,6 +22,7 @@ import optuna
 import pytest
 from conftest import REPOSITORY
 
+from cifarsweep import runs
 from cifarsweep.study import storage
 
 PASSWORD = "open-sesame"
@@ -193,11 +194,12 @@ def test_a_long_torn_line_of_a_journal_is_cut_as_a_whole(tmp_path: Path) -> None
     assert journal.read_bytes() == whole
 
 
-def test_a_journal_damaged_in_the_middle_is_named_in_one_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", ['{"op_code": 5, "wor', '"hello"', '{"op_code": 77}', "{}", '{"op_code": 0}'])
+def test_a_journal_damaged_in_the_middle_is_named_in_one_line(tmp_path: Path, damage: str) -> None:
     _search(tmp_path, "hydra/launcher=basic", trials=2)
     journal = tmp_path / "outputs/sweeps/x/study.journal"
     lines = journal.read_text().splitlines(keepends=True)
-    journal.write_text("".join([*lines[:4], '{"op_code": 5, "wor\n', *lines[5:]]))
+    journal.write_text("".join([*lines[:4], f"{damage}\n", *lines[5:]]))
 
     done = _search(tmp_path, "hydra/launcher=basic", trials=3)
 
@@ -254,12 +256,17 @@ def test_a_driver_that_is_not_installed_is_named_with_the_command_that_installs_
     [
         ("postgresql://me:open-sesame@here/study", "postgresql://me:***@here/study"),
         ("postgresql+psycopg://me:open:sesame@here:1/study", "postgresql+psycopg://me:***@here:1/study"),
+        ("postgresql://me:open@sesame@here/study", "postgresql://me:***@here/study"),
+        (
+            "postgresql://here/study?user=me&password=open-sesame&a=1",
+            "postgresql://here/study?user=me&password=***&a=1",
+        ),
         ("postgresql://me@here/study", "postgresql://me@here/study"),
         ("sqlite:////home/me/study.db", "sqlite:////home/me/study.db"),
     ],
 )
 def test_a_password_is_hidden_and_nothing_else(address: str, shown: str) -> None:
-    assert storage.hide_password(address) == shown
+    assert runs.hide_password(address) == shown
 
 
 # searches whose task trains nothing

@@ -14,6 +14,7 @@ from filelock import FileLock
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
+from cifarsweep import runs
 from cifarsweep.study.lock import Lock
 
 SERVERS = ("sqlite", "postgresql", "mysql")
@@ -52,12 +53,8 @@ def reaching(address: str) -> Iterator[None]:
         raise Lost(f"{_key(address)}: {reason}") from error
 
 
-def hide_password(address: str) -> str:
-    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", address)
-
-
 def _key(address: str) -> str:
-    return f"hydra.sweeper.storage={hide_password(address)}" if "://" in address else address
+    return f"hydra.sweeper.storage={runs.hide_password(address)}" if "://" in address else address
 
 
 def _reason(address: str, error: BaseException) -> str | None:
@@ -65,10 +62,7 @@ def _reason(address: str, error: BaseException) -> str | None:
     if isinstance(error, ImportError):
         extra = "pip install 'cifarsweep[postgres]'" if address.startswith("postgresql") else str(error)
         return f"the driver of this database is not installed: {extra}"
-    if isinstance(error, ValueError | KeyError) and _innermost(error) in (
-        "optuna.storages.journal._file.read_logs",
-        "optuna.storages.journal._storage.apply_logs",
-    ):
+    if isinstance(error, ValueError | LookupError | TypeError | AssertionError) and _reads_journal(error):
         return "not a journal of Optuna, or damaged in the middle"
     # By name, as an import of SQLAlchemy takes 0.4 s, which a journal need not wait for.
     from_database = type(error).__module__.startswith(("sqlalchemy", "psycopg"))
@@ -81,11 +75,18 @@ def _reason(address: str, error: BaseException) -> str | None:
     return " ".join(str(getattr(error, "orig", error)).split())[:300] or type(error).__name__
 
 
-def _innermost(error: BaseException) -> str:
-    """The function that raised, outside the JSON parser."""
+def _reads_journal(error: BaseException) -> bool:
+    """Whether it was raised while a journal's lines were read, not by a record of ours that Optuna refuses."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    names = [f"{frame.f_globals.get('__name__')}.{frame.f_code.co_name}" for frame in frames]
-    return next((name for name in reversed(names) if not name.startswith("json")), "")
+    functions = [
+        f.f_code.co_name for f in frames if f.f_globals.get("__name__", "").startswith("optuna.storages.journal")
+    ]
+    return bool(functions) and functions[-1] in (
+        "read_logs",
+        "apply_logs",
+        "_apply_create_study",
+        "_apply_create_trial",
+    )
 
 
 # the journal
