@@ -14,7 +14,7 @@ class Domain(NamedTuple):
     text: str
 
 
-def _whole(low: int, or_none: bool = False) -> Domain:
+def whole(low: int, or_none: bool = False) -> Domain:
     def accepts(value: Any) -> bool:
         return (or_none and value is None) or (type(value) is int and low <= value < 2**63)
 
@@ -32,7 +32,7 @@ def _one_of(*options: str) -> Domain:
 _POSITIVE = _number("a number above 0", lambda x: x > 0)
 _NOT_NEGATIVE = _number("a number, 0 or more", lambda x: x >= 0)
 _PART = _number("a number from 0 to below 1", lambda x: 0 <= x < 1)
-_BOOLEAN = Domain(lambda value: type(value) is bool, "true or false")
+BOOLEAN = Domain(lambda value: type(value) is bool, "true or false")
 _FOLDER = Domain(lambda value: isinstance(value, str) and value not in ("", "???") and "\0" not in value, "a folder")
 _NAME = Domain(
     lambda value: isinstance(value, str | int | float) and bool(re.fullmatch(r"[\w+-][\w.+ -]{0,99}", str(value))),
@@ -48,16 +48,16 @@ _MILESTONES = Domain(
 )
 
 DOMAINS = {
-    "batch_size": _whole(1),
-    "seed": _whole(0),
+    "batch_size": whole(1),
+    "seed": whole(0),
     "name": _NAME,
-    "force": _BOOLEAN,
+    "force": BOOLEAN,
     "outputs": _FOLDER,
-    "model.depth": _whole(1),
-    "model.width": _whole(1),
+    "model.depth": whole(1),
+    "model.width": whole(1),
     "model.norm": _one_of("batch", "group", "none"),
     "model.dropout": _PART,
-    "model.hidden": _whole(1),
+    "model.hidden": whole(1),
     "optimizer.lr": _POSITIVE,
     "optimizer.weight_decay": _NOT_NEGATIVE,
     "optimizer.momentum": _PART,
@@ -67,33 +67,33 @@ DOMAINS = {
     "loss.label_smoothing": _PART,
     "data.root": _FOLDER,
     "data.cache": _FOLDER,
-    "data.size": _whole(8),
+    "data.size": whole(8),
     "data.val_size": _NOT_NEGATIVE,
     "data.test_size": _POSITIVE,
-    "data.subset": _whole(1, or_none=True),
-    "data.split_seed": _whole(0),
-    "data.seed": _whole(0),
-    "data.num_train": _whole(10),
-    "data.num_test": _whole(10),
-    "data.augment.crop": _whole(0),
-    "data.augment.flip": _BOOLEAN,
-    "data.augment.cutout": _whole(0),
-    "trainer.epochs": _whole(1),
+    "data.subset": whole(1, or_none=True),
+    "data.split_seed": whole(0),
+    "data.seed": whole(0),
+    "data.num_train": whole(10),
+    "data.num_test": whole(10),
+    "data.augment.crop": whole(0),
+    "data.augment.flip": BOOLEAN,
+    "data.augment.cutout": whole(0),
+    "trainer.epochs": whole(1),
     "trainer.device": _DEVICE,
     "trainer.precision": _one_of("fp32", "bf16"),
-    "trainer.threads": _whole(1, or_none=True),
-    "trainer.compile": _BOOLEAN,
-    "trainer.deterministic": _BOOLEAN,
+    "trainer.threads": whole(1, or_none=True),
+    "trainer.compile": BOOLEAN,
+    "trainer.deterministic": BOOLEAN,
 }
 """Keys that are not here, as those of a user's own model, are checked by whatever takes them."""
 
 
 def check(config: Mapping[str, Any]) -> None:
     """ValueError names the first key whose value is not accepted, the value, and what would be."""
-    values = dict(_flat(config))
+    values = dict(flat(config))
     for key, domain in DOMAINS.items():
         if key in values and not domain.accepts(values[key]):
-            raise ValueError(f"{key}={_as_typed(values[key])}: expected {domain.text}")
+            raise ValueError(f"{key}={as_typed(values[key])}: expected {domain.text}")
     _check_together(values)
 
 
@@ -112,13 +112,15 @@ def _check_together(values: Mapping[str, Any]) -> None:
         raise ValueError(f"data.augment.crop={values['data.augment.crop']}: expected 0 to {side - 1} pixels")
 
 
-def _as_typed(value: Any) -> str:
+def as_typed(value: Any) -> str:
+    """A value as a command line has it."""
     return str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)
 
 
-def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of a configuration, each under its full key: optimizer.lr."""
     for key, value in config.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value

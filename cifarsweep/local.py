@@ -77,7 +77,7 @@ def launch(
         jobs.append(Job(number, overrides, _compose(hydra_context, config, overrides, number)))
         check(jobs[-1].config)
     on_cpu = all(OmegaConf.select(job.config, "trainer.device") == "cpu" for job in jobs)
-    slots = plan_slots(n_workers, len(jobs), _cores(), [] if on_cpu else _gpus())
+    slots = plan_slots(n_workers, len(jobs), cores(), [] if on_cpu else _gpus())
     with Pool(slots, hydra_context, task_function) as pool:
         results = pool.run(jobs)
     failed = sum(result.status == JobStatus.FAILED for result in results)
@@ -109,7 +109,8 @@ def plan_slots(n_workers: int | None, num_jobs: int, cores: Sequence[int], gpus:
     return slots
 
 
-def _cores() -> list[int]:
+def cores() -> list[int]:
+    """Those that this process may use."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 

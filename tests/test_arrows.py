@@ -16,7 +16,7 @@ KNOWS = {
     "app": {"data", "errors", "models", "optim", "progress", "runs", "train"},
     "local": {"errors", "progress"},
     "plugins": {"cli", "local", "study"},
-    "study": {"errors", "progress", "runs", "search_space", "trial"},
+    "study": {"domains", "errors", "local", "progress", "runs", "search_space", "trial"},
     "search_space": set(),
     "trial": set(),
     "report": {"runs"},

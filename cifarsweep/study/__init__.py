@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -24,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from optuna.distributions import distribution_to_json, json_to_distribution
 from optuna.study import StudyDirection
 
-from cifarsweep import errors, search_space
+from cifarsweep import domains, errors, local, search_space
 from cifarsweep.search_space import Space
 from cifarsweep.study import settings, storage, summary, warm
 from cifarsweep.study.compose import Composer
@@ -170,7 +169,7 @@ def _create(
     about = {
         "objectives": list(plan.settings.objectives),
         "directions": list(plan.settings.directions),
-        "fixed": _flat(compose.unsearched(determines(base))),
+        "fixed": dict(domains.flat(compose.unsearched(determines(base)))),
     }
     before = study.user_attrs
     if "space" in before:
@@ -194,16 +193,6 @@ def _compare(plan: Plan, before: Mapping[str, Any], about: Mapping[str, Any]) ->
         was, now = before["fixed"].get(key), about["fixed"].get(key)
         if was != now:
             raise ValueError(f"{key}: was {was}, is {now}; {new_name}")
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            flat.update(_flat(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def _fill(
@@ -235,8 +224,7 @@ def _num_workers(chosen: Settings, launcher: DictConfig) -> int:
         return chosen.n_workers
     if str(launcher._target_).endswith(".BasicLauncher"):
         return 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(cores, launcher.get("n_workers") or 1)
+    return max(len(local.cores()), launcher.get("n_workers") or 1)
 
 
 def _launch(plan: Plan, study: optuna.Study, tickets: Tickets, worker: Worker) -> None:

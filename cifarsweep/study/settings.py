@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.exceptions import ExperimentalWarning
 from optuna.study import StudyDirection
 
+from cifarsweep.domains import BOOLEAN, Domain, as_typed, whole
 from cifarsweep.search_space import Space
 
 OBJECTIVES = ("val_accuracy", "val_loss", "train_seconds", "params", "flops")
@@ -54,22 +55,17 @@ def read(sweeper: DictConfig) -> Settings:
     values = {str(key): value for key, value in plain.items()}
     for key, (accepts, text) in _ACCEPTED.items():
         if not accepts(values[key]):
-            raise ValueError(f"hydra.sweeper.{key}={_typed(values[key])}: expected {text}")
+            raise ValueError(f"hydra.sweeper.{key}={as_typed(values[key])}: expected {text}")
     objectives, directions = _listed(values["objectives"]), _listed(values["direction"])
     for kind, known, given in (("objectives", OBJECTIVES, objectives), ("direction", _DIRECTIONS, directions)):
         for one in given:
             if one not in known:
-                raise ValueError(f"hydra.sweeper.{kind}={_typed(one)}: expected some of {', '.join(known)}")
+                raise ValueError(f"hydra.sweeper.{kind}={as_typed(one)}: expected some of {', '.join(known)}")
     if len(objectives) != len(directions):
         count = f"{len(objectives)}, one for each of {', '.join(objectives)}"
-        raise ValueError(f"hydra.sweeper.direction={_typed(values['direction'])}: expected {count}")
+        raise ValueError(f"hydra.sweeper.direction={as_typed(values['direction'])}: expected {count}")
     values |= {"objectives": tuple(objectives), "directions": tuple(directions), "enqueue": tuple(values["enqueue"])}
     return Settings(**{key: values[key] for key in Settings.__annotations__})
-
-
-def _whole(low: int, or_null: bool = False) -> tuple[Callable[[Any], bool], str]:
-    text = f"a whole number, {low} or more" + (", or null" if or_null else "")
-    return lambda value: (or_null and value is None) or (type(value) is int and value >= low), text
 
 
 def _seconds(value: Any) -> bool:
@@ -83,35 +79,32 @@ def _strings(value: Any) -> bool:
 
 
 _DIRECTIONS = ("maximize", "minimize")
-_BOOLEAN = (lambda value: type(value) is bool, "true or false")
-_BUILT = (lambda value: isinstance(value, dict) and isinstance(value.get("_target_"), str), "an option of its group")
-_ACCEPTED: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "n_trials": _whole(1),
-    "n_workers": _whole(1, or_null=True),
-    "timeout": (lambda value: value is None or _seconds(value), "seconds above 0, or null"),
-    "storage": (lambda value: value is None or isinstance(value, str), "an address, or null"),
-    "objectives": (_strings, f"some of {', '.join(OBJECTIVES)}"),
-    "direction": (_strings, f"{' or '.join(_DIRECTIONS)}, or a list of them"),
+_BUILT = Domain(
+    lambda value: isinstance(value, dict) and isinstance(value.get("_target_"), str), "an option of its group"
+)
+_ACCEPTED: dict[str, Domain] = {
+    "n_trials": whole(1),
+    "n_workers": whole(1, or_none=True),
+    "timeout": Domain(lambda value: value is None or _seconds(value), "seconds above 0, or null"),
+    "storage": Domain(lambda value: value is None or isinstance(value, str), "an address, or null"),
+    "objectives": Domain(_strings, f"some of {', '.join(OBJECTIVES)}"),
+    "direction": Domain(_strings, f"{' or '.join(_DIRECTIONS)}, or a list of them"),
     "sampler": _BUILT,
     "pruner": _BUILT,
-    "enqueue": (
+    "enqueue": Domain(
         lambda value: isinstance(value, list) and all(isinstance(one, dict) for one in value),
         "a list of mappings, as [{model: layers3, optimizer.lr: 0.1}]",
     ),
-    "warm_start": _BOOLEAN,
-    "join": _BOOLEAN,
-    "max_failures": _whole(0),
-    "max_retries": _whole(0),
-    "grace_period": (_seconds, "seconds above 0"),
+    "warm_start": BOOLEAN,
+    "join": BOOLEAN,
+    "max_failures": whole(0),
+    "max_retries": whole(0),
+    "grace_period": Domain(_seconds, "seconds above 0"),
 }
 
 
 def _listed(value: str | list[str]) -> list[str]:
     return [value] if isinstance(value, str) else value
-
-
-def _typed(value: Any) -> str:
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 # sampler and pruner
