@@ -55,16 +55,19 @@ def conclude(
 
 def best_trials(plan: Plan, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     """The best complete trial, or with several objectives those that no other beats in all; best first."""
-    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    directions = plan.settings.directions
-
-    def gain(trial: FrozenTrial) -> list[float]:
-        return [v if d == "maximize" else -v for v, d in zip(trial.values, directions, strict=True)]
-
-    ranked = sorted(complete, key=gain, reverse=True)
+    ranked, directions = _ranked(plan, trials), plan.settings.directions
     if len(directions) == 1:
         return ranked[:1]
-    return [t for t in ranked if not any(dominates(other.values, t.values, directions) for other in complete)]
+    return [t for t in ranked if not any(dominates(other.values, t.values, directions) for other in ranked)]
+
+
+def _ranked(plan: Plan, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The complete trials, best first."""
+
+    def gain(trial: FrozenTrial) -> list[float]:
+        return [v if d == "maximize" else -v for v, d in zip(trial.values, plan.settings.directions, strict=True)]
+
+    return sorted((trial for trial in trials if trial.state == TrialState.COMPLETE), key=gain, reverse=True)
 
 
 def write(plan: Plan, study: optuna.Study) -> list[FrozenTrial]:
@@ -175,11 +178,6 @@ def _lines(plan: Plan, trials: Sequence[FrozenTrial], seconds: float) -> list[st
     if shares:
         lines.append("importance: " + ", ".join(f"{key} {share:.0%}" for key, share in shares.items()))
     return [*lines, "the best trial's run: " + command(plan, best[0])]
-
-
-def _ranked(plan: Plan, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    return sorted(complete, key=lambda trial: trial.value, reverse=plan.settings.directions[0] == "maximize")  # type: ignore[arg-type, return-value]
 
 
 def _table(plan: Plan, trials: Sequence[FrozenTrial]) -> list[str]:

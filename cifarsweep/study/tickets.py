@@ -83,7 +83,9 @@ class Tickets:
     @property
     def num_waiting(self) -> int:
         """Tickets that may still be claimed."""
-        ours = self._ours()
+        return self._num_waiting(self._ours())
+
+    def _num_waiting(self, ours: list[FrozenTrial]) -> int:
         taken = sum(trial.state != TrialState.WAITING for trial in ours)
         return min(len(ours), self._total()) - taken
 
@@ -92,9 +94,10 @@ class Tickets:
     def claim(self, worker: str) -> optuna.Trial | None:
         """A trial that is this worker's now, or None where none is left to start."""
         with self.lock:
-            if self.stopped is not None or self.num_waiting <= 0:
+            ours = self._ours()
+            if self.stopped is not None or self._num_waiting(ours) <= 0:
                 return None
-            waiting = self._ours(TrialState.WAITING)
+            waiting = [trial for trial in ours if trial.state == TrialState.WAITING]
             for trial in sorted(waiting, key=lambda trial: "fixed_params" not in trial.system_attrs):  # the user's own
                 if self._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING):
                     self._storage.set_trial_user_attr(trial._trial_id, WORKER, worker)

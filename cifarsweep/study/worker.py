@@ -113,7 +113,8 @@ class Worker:
         # A sampler that visits each point once must see the points that others take while it chooses.
         with tickets.lock if self.plan.settings.enumerates else contextlib.nullcontext():
             trial = tickets.claim(me)
-            if trial is None and tickets.recover(counted=True) >= 0:
+            if trial is None:
+                tickets.recover(counted=True)
                 trial = tickets.claim(me)
             if trial is None:
                 return None
@@ -136,7 +137,8 @@ class _Handle:
 
     def __init__(self, trial: optuna.Trial, plan: Plan) -> None:
         self._trial, self._plan = trial, plan
-        self._last = max(trial.study._storage.get_trial(trial._trial_id).intermediate_values, default=0)
+        now = trial.study.get_trials(deepcopy=False)[trial.number]
+        self._last = max(now.intermediate_values, default=0)
         self._lost = False
 
     def report(self, step: int, measured: float | Mapping[str, Any]) -> bool:
