@@ -75,7 +75,7 @@ def sweep(
         study, tickets = open_study(plan)
         if owner:
             _fill(plan, study, tickets, compose, determines)
-        worker = Worker(plan, task_function, hydra_context, config)
+        worker = Worker(plan, task_function, hydra_context, config, compose)
         with Watch(plan) as watch:
             _launch(plan, study, tickets, worker)
         return summary.conclude(plan, study, tickets.stopped, watch.seconds)

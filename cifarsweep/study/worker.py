@@ -77,6 +77,8 @@ class Worker:
     task: TaskFunction
     context: HydraContext
     master: DictConfig
+    composer: compose.Composer
+    """With what was composed to check the start, which the workers need not compose again."""
 
     def __call__(self, cfg: DictConfig) -> str | None:
         try:
@@ -94,12 +96,11 @@ class Worker:
     def _work(self, me: str) -> None:
         study, tickets = open_study(self.plan)
         tickets.recover(counted=True)  # of the worker that this one may replace
-        composer = compose.Composer(self.context.config_loader, self.master, self.plan.space, self.plan.folder)
         while (ticket := self._claim(study, tickets, me)) is not None:
             progress.began()
             trial, values = ticket
             try:
-                outcome = self._run(trial, composer(values, trial.number))
+                outcome = self._run(trial, self.composer(values, trial.number))
             except BaseException:
                 with contextlib.suppress(storage.Lost), storage.reaching(self.plan.address):
                     tickets.give_back(trial, me)
