@@ -93,5 +93,8 @@ class Watch:
             parts.append(f"best {summary.figures(self._plan, best[0].values)} by trial {best[0].number}")
         done, left = len(self._told) - self._before, self._plan.settings.n_trials - len(self._told)
         if done and left > 0:
-            parts.append(f"about {summary.duration(self.seconds / done * left)} left")
+            seconds = self.seconds / done * left
+            if self._plan.deadline is not None:
+                seconds = min(seconds, max(self._plan.deadline - time.time(), 0.0))
+            parts.append(f"about {summary.duration(seconds)} left")
         return f"{self._plan.name}: {', '.join(parts)}"
