@@ -27,7 +27,7 @@ def write(tables: Tables, study: Study | None, folder: Path) -> tuple[list[Path]
         for name, draw in _figures(tables, study):
             figure = draw()
             if figure is None:
-                notes.append(f"No {name}: the runs have no data for it.")
+                notes.append(f"No {name}: too few complete runs for it.")
                 continue
             with runs.atomic(folder / name, "wb") as file:
                 figure.savefig(file, format="png")

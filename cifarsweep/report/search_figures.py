@@ -143,9 +143,10 @@ def _set_ticks(axes: Axes, which: str, log: bool, low: float, high: float) -> No
     (axes.set_xscale if which == "x" else axes.set_yscale)("log")
     ratio = high / low
     steps = (1, 2, 3, 5, 7) if ratio < 8 else (1, 2, 5) if ratio < 30 else (1, 3) if ratio < 300 else (1,)
-    axis.set_major_locator(LogLocator(subs=steps, numticks=6))
+    width = axes.get_position().width * axes.figure.get_figwidth()  # type: ignore[union-attr]
+    axis.set_major_locator(LogLocator(subs=steps, numticks=4 if which == "x" and width < 4 else 6))
     axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))  # the default writes formulas
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("e-0", "e-")))  # no formulas
 
 
 def _inches(text: str, points: float) -> float:
@@ -185,7 +186,7 @@ def optimization_history(study: Study) -> Figure | None:
     failed = [trial.number for trial in study.trials if trial.state == "failed"]
     if not failed and not any(objective.value_of for objective in objectives):
         return None
-    last = study.trials[-1].number
+    last = study.last
     caption = " ".join([_outcomes(study), *_beyond(objectives)])
     figure, grid = page("Optimization history", caption, (6.4, 3.0), (len(objectives), 1), 0.3, 0.55)
     for objective, axes in zip(objectives, grid[:, 0], strict=True):
@@ -258,7 +259,8 @@ def parameter_importance(study: Study) -> Figure | None:
     if not ranked:
         return None
     shown = ranked[:MOST_BARS][::-1]
-    caption = "Estimated from the complete trials."
+    num = sum(trial.state == "complete" for trial in study.trials)
+    caption = f"Estimated from {count(num, 'complete trial')}" + ("; so few may mislead." if num < 30 else ".")
     if len(ranked) > MOST_BARS:
         caption += f" Not shown: {count(len(ranked) - MOST_BARS, 'less important key')}."
     figure, grid = page("Parameter importance", caption, (6.4, 0.35 + 0.33 * len(shown)), (1, 1), 0.5)
@@ -294,12 +296,12 @@ def slices(study: Study) -> Figure | None:
     for row, row_axes in zip(rows, grid, strict=True):
         for panel, axes in zip(row, row_axes, strict=False):
             objective.set_axis(axes, "y")
-            panel.draw(axes, study.trials[-1].number)
+            panel.draw(axes, study.last)
             axes.set_ylabel("" if panel is not row[0] else objective.label)
             axes.yaxis.set_tick_params(labelleft=panel is row[0], length=3.5 if panel is row[0] else 0)
         for axes in row_axes[len(row) :]:
             axes.remove()
-    _colour_bar(figure, grid, width, study.trials[-1].number)
+    _colour_bar(figure, grid, width, study.last)
     return figure
 
 
