@@ -20,7 +20,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from cifarsweep import domains, errors, progress, runs, trial
+from cifarsweep import domains, errors, local, progress, runs, trial
 
 TERMINATED = 128 + signal.SIGTERM
 """Exit code after SIGTERM, as of a cluster that takes the machine away."""
@@ -152,6 +152,8 @@ def determines(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _sweep_job(cfg: DictConfig, job: Any) -> Any:
+    if SweepCallback.opened is None:  # not the process that sweeps
+        local.end_with_launcher()
     register = partial(runs.register_job, Path(job.sweep.dir), job.job.num, list(job.overrides.task))
 
     def announce(run: str) -> None:

@@ -9,9 +9,11 @@ import platform
 import shutil
 import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -285,6 +287,24 @@ def _work(
             # The exception itself may not survive pickling; its traceback is in the run's log.
             result.return_value = RuntimeError(errors.one_line(result._return_value))
         connection.send(("result", result))
+
+
+@cache
+def end_with_launcher() -> None:
+    """Once a process: ends it with the process that started it, where another launcher's workers would outlive that.
+
+    Not under submitit, whose jobs are meant to.
+    """
+    if "SUBMITIT_EXECUTOR" in os.environ:
+        return
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _die_with_parent() -> None:

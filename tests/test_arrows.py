@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "cifarsweep"
 KNOWS = {
     "__init__": set(),
     "__main__": {"cli"},
-    "cli": {"app", "domains", "errors", "progress", "report", "runs", "trial"},
+    "cli": {"app", "domains", "errors", "local", "progress", "report", "runs", "trial"},
     "app": {"checkpoint", "data", "errors", "models", "optim", "progress", "runs", "train"},
     "checkpoint": {"runs"},
     "local": {"errors", "progress"},

@@ -11,7 +11,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from omegaconf import DictConfig
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import TrialState
 
-from cifarsweep import errors, progress
+from cifarsweep import errors, local, progress
 from cifarsweep import trial as current_trial
 from cifarsweep.search_space import Space
 from cifarsweep.study import compose, pruning, settings, storage
@@ -79,8 +79,12 @@ class Worker:
     master: DictConfig
     composer: compose.Composer
     """With what was composed to check the start, which the workers need not compose again."""
+    sweeper: int = field(default_factory=os.getpid)
+    """The process that launches the workers."""
 
     def __call__(self, cfg: DictConfig) -> str | None:
+        if os.getpid() != self.sweeper:
+            local.end_with_launcher()
         try:
             with (
                 storage.reaching(self.plan.address),
