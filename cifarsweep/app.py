@@ -392,8 +392,14 @@ def _log_to_console(name: str) -> None:
 
 
 class _LogFile(logging.FileHandler):
+    """Goes on without a line that cannot be written: on a full disk, the next result says so by its name."""
+
     def handleError(self, record: logging.LogRecord) -> None:
-        """Without its line: on a full disk, the write of a result says what is wrong."""
+        return
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            super().close()
 
 
 @contextlib.contextmanager

@@ -232,6 +232,13 @@ def test_a_full_disk_is_named_and_the_run_is_not_complete(
     assert not [path for path in run_dir.iterdir() if "model.pt" in path.name]
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is always full")
+def test_a_log_that_cannot_be_written_leaves_it_to_the_results_to_say_so(capfd: pytest.CaptureFixture[str]) -> None:
+    with app._log_file(Path("/dev/full"), "w"):
+        app.log.info("a line")
+    assert capfd.readouterr() == ("", "")
+
+
 def test_without_validation_images_the_columns_stay_empty(train: Train) -> None:
     result = train("data.val_size=0")
     assert result["val_accuracy"] is None
