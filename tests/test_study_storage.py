@@ -136,6 +136,16 @@ def test_a_study_goes_on_after_its_server_was_gone(server: Server, tmp_path: Pat
     assert {number: after[number] for number in before} == before
 
 
+def test_a_server_that_was_started_anew_between_two_epochs_is_not_noticed(server: Server) -> None:
+    study = optuna.create_study(study_name="anew", storage=storage.open_storage(server.address))
+    trial = study.ask()
+    server.stop()
+    server.start()
+    trial.report(0.5, 1)
+    study.tell(trial, 0.5)
+    assert study.best_value == 0.5
+
+
 def _finished(name: str, address: str) -> dict[int, tuple[object, ...]]:
     """By number, what the finished trials of a study found, as another program would read it."""
     study = optuna.load_study(study_name=name, storage=address)
