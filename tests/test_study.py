@@ -125,6 +125,7 @@ def test_random_trials_do_not_depend_on_the_number_of_workers_or_on_interruption
     toy(*words, "hydra.sweeper.n_trials=8", "hydra.sweeper.n_workers=3", "name=three")
     one, three = (read_study(tmp_path, name)["trials"] for name in ("one", "three"))
     assert [t["params"] for t in one] == [t["params"] for t in three]
+    assert len({t["params"]["optimizer.lr"] for t in one}) == 8
 
 
 # killed
