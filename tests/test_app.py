@@ -153,6 +153,7 @@ def test_a_pruned_run_goes_on_from_its_last_epoch_when_asked_for_alone(train: Tr
     pruned = train("trainer.epochs=4", stops=lambda epoch, measured: epoch == 2)
     assert (pruned["status"], pruned["epochs_trained"]) == ("pruned", 2)
     assert train("trainer.epochs=4", stops=lambda epoch, measured: epoch == 2) == pruned
+    assert "trained before" in said[-1]
     said.clear()
     whole = train("trainer.epochs=4")
     assert whole["status"] == "complete"
