@@ -21,7 +21,6 @@ import yaml
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.image import imread
-from scipy import stats
 
 import cifarsweep
 from cifarsweep import report, runs
@@ -149,13 +148,6 @@ def five_seeds(tmp_path_factory: pytest.TempPathFactory) -> report.Report:
 
 
 # statistics
-
-
-@pytest.mark.parametrize("confidence", [0.8, 0.95, 0.99])
-def test_the_t_quantile_is_scipys(confidence: float) -> None:
-    for degrees in [*range(1, 101), 1000]:
-        expected = stats.t.ppf((1 + confidence) / 2, degrees)
-        assert tables.t_quantile(degrees, confidence) == pytest.approx(expected, rel=1e-10)
 
 
 def test_the_interval_is_students_t_over_seeds(tmp_path: Path) -> None:

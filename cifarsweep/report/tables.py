@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import pandas as pd
 import yaml
 
 from cifarsweep import runs
+from cifarsweep.report.statistics import half_interval
 
 STATUSES = ("complete", "diverged", "pruned", "failed", "unfinished")
 CONFIGURATION = ["data", "model", "depth", "params", "optimizer", "lr", "batch_size", "schedule", "loss", "epochs"]
@@ -181,36 +180,6 @@ def _chosen(summary: pd.DataFrame) -> pd.Series[bool]:
         elif validation.notna().any():
             chosen[validation.idxmax()] = True
     return chosen
-
-
-def half_interval(std: float, n: float) -> float:
-    """Half the width of the 95 % interval of a mean of `n` values, by Student's t; NaN where n < 2."""
-    return t_quantile(int(n) - 1) * std / math.sqrt(n) if n >= 2 else math.nan
-
-
-@cache
-def t_quantile(degrees: int, confidence: float = 0.95) -> float:
-    """t such that |T| <= t with this probability, for Student's T with a whole number of degrees of freedom.
-
-    Bisects the closed form of the probability (Abramowitz and Stegun, 26.7.3 and 26.7.4) in the angle
-    arctan(t / sqrt(degrees)), in which it rises from 0 to 1 over a quarter turn.
-    """
-    low, high = 0.0, math.pi / 2
-    for _ in range(60):  # halvings down to the last bit of a double
-        middle = (low + high) / 2
-        low, high = (middle, high) if _probability_within(middle, degrees) < confidence else (low, middle)
-    return math.sqrt(degrees) * math.tan(low)
-
-
-def _probability_within(angle: float, degrees: int) -> float:
-    cosine_squared = math.cos(angle) ** 2
-    odd = degrees % 2
-    term = math.sin(angle) * (math.cos(angle) if odd else 1.0)
-    total = 0.0
-    for k in range(1 + odd, degrees, 2):
-        total += term
-        term *= cosine_squared * k / (k + 1)
-    return (angle + total) * 2 / math.pi if odd else total
 
 
 # writing
