@@ -285,8 +285,11 @@ def test_a_sweep_reports_its_own_runs_into_its_own_folder(tmp_path: Path, monkey
 
 def test_the_figures_are_those_of_the_contract(five_seeds: report.Report) -> None:
     models = [f"accuracy_layers{number}.png" for number in (2, 3, 4)]
-    assert [path.name for path in five_seeds.figures] == ["depth_vs_accuracy.png", "learning_curves.png", *models]
+    further = ["parameters_vs_accuracy.png", "seconds_vs_accuracy.png"]
+    names = ["depth_vs_accuracy.png", *further, "learning_curves.png", *models]
+    assert [path.name for path in five_seeds.figures] == names
     for path in five_seeds.figures:
+        assert path.with_suffix(".svg").read_bytes().startswith(b"<?xml")
         pixels = imread(path)
         assert pixels.shape[1] >= 1280
         assert pixels.std() > 0.05  # not blank

@@ -117,7 +117,7 @@ def caption(figure: Figure) -> str:
 def test_a_search_has_its_table_and_its_figures_beside_those_of_its_runs(tmp_path: Path) -> None:
     done = report.write(searched(tmp_path, ordinary()))
     names = [path.name for path in done.figures]
-    assert names[:2] == ["depth_vs_accuracy.png", "learning_curves.png"]
+    assert {"depth_vs_accuracy.png", "learning_curves.png"} <= set(names)
     assert names[-3:] == ["optimization_history.png", "parameter_importance.png", "slices.png"]
     for path in done.figures:
         assert imread(path).std() > 0.05  # not blank

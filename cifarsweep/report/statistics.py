@@ -52,8 +52,8 @@ def compare(values: Mapping[str, Mapping[int, float]], pairs: Sequence[tuple[str
     tested = [(pair, _paired(*(values[name] for name in pair))) for pair in pairs]
     corrected = holm([figures["p"] for _, figures in tested])
     return [
-        Comparison(*pair, n=len(values[pair[0]].keys() & values[pair[1]].keys()), **figures, p_corrected=of_all)
-        for (pair, figures), of_all in zip(tested, corrected, strict=True)
+        Comparison(first, second, len(values[first].keys() & values[second].keys()), **figures, p_corrected=of_all)
+        for ((first, second), figures), of_all in zip(tested, corrected, strict=True)
     ]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +48,10 @@ class Tables:
     """A line a run whose files cannot be read: where, and why."""
     jobs_without_run: list[str]
     """The reasons why jobs of a sweep ended before they had a run."""
+    directories: dict[str, Path]
+    """Where each run is, by its run_id."""
+    provenance: Counter[str]
+    """How many runs were made with which versions on which machine, as JSON."""
 
     @property
     def settings(self) -> list[str]:
@@ -60,20 +66,24 @@ def read(run_dirs: Iterable[Path], jobs_without_run: list[str]) -> Tables:
     """The tables of these runs; a run that stands in two places counts once."""
     rows: dict[str, dict[str, Any]] = {}
     curves: dict[str, list[dict[str, Any]]] = {}
+    directories: dict[str, Path] = {}
+    made_with: dict[str, str] = {}
     unreadable = []
     for run_dir in dict.fromkeys(run_dirs):
         try:
-            row, curve = _read_run(run_dir)
+            row, curve, provenance = _read_run(run_dir)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
             unreadable.append(f"{run_dir}: {_one_line(error)}")
             continue
         id = row["run_id"]
         if id not in rows or rows[id]["status"] != "complete":
-            rows[id], curves[id] = row, curve
+            rows[id], curves[id], directories[id], made_with[id] = row, curve, run_dir, provenance
     table = _runs_table(list(rows.values()))
     epochs = [{"run_id": id, **epoch} for id, curve in curves.items() for epoch in curve]
     curve_table = pd.DataFrame(epochs, columns=["run_id", *runs.METRICS]).astype(dict.fromkeys(runs.METRICS, float))
-    return Tables(table, summarize(table), curve_table.replace([np.inf, -np.inf], np.nan), unreadable, jobs_without_run)
+    finite = curve_table.replace([np.inf, -np.inf], np.nan)
+    machines = Counter(made_with.values())
+    return Tables(table, summarize(table), finite, unreadable, jobs_without_run, directories, machines)
 
 
 def jobs_without_run(path: Path) -> list[str]:
@@ -84,7 +94,7 @@ def jobs_without_run(path: Path) -> list[str]:
     return [_one_line(job.get("error", "unknown reason")) for job in jobs if not job.get("run")]
 
 
-def _read_run(run_dir: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def _read_run(run_dir: Path) -> tuple[dict[str, Any], list[dict[str, Any]], str]:
     curve = runs.read_metrics(run_dir)
     found = {"epochs_trained": len(curve), **runs.read_run(run_dir), "directory": run_dir.name}
     row = {key: _checked(key, found.get(key)) for key in dict.fromkeys([*runs.COLUMNS, *_FURTHER])}
@@ -93,7 +103,7 @@ def _read_run(run_dir: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     accuracy = row["test_accuracy"]
     if row["status"] == "complete" and (accuracy is None or not 0 <= accuracy <= 1):
         raise ValueError(f"test_accuracy={accuracy}: expected 0 to 1, as status=complete")
-    return {**row, **_settings(run_dir)}, curve
+    return {**row, **_settings(run_dir)}, curve, json.dumps(found.get("provenance"), sort_keys=True)
 
 
 def _checked(key: str, value: Any) -> Any:
