@@ -28,14 +28,14 @@ class Confusion:
     @property
     def accuracies(self) -> NDArray[np.float64]:
         """Part of each class that was recognised; NaN where the test set has none of it."""
-        accuracies: NDArray[np.float64] = self.shares.diagonal().copy()
-        return accuracies
+        return np.array([row[at] for at, row in enumerate(self.shares)], dtype=np.float64)
 
     @property
     def shares(self) -> NDArray[np.float64]:
         """The parts of each row."""
         totals = self.counts.sum(axis=1, keepdims=True)
-        return np.divide(self.counts, totals, out=np.full(self.counts.shape, np.nan), where=totals > 0)
+        nothing = np.full(self.counts.shape, np.nan)
+        return np.asarray(np.divide(self.counts, totals, out=nothing, where=totals > 0), dtype=np.float64)
 
     def pairs(self, most: int) -> list[tuple[str, str, int, float]]:
         """The most frequent errors: true class, what it was taken for, images, part of the true class's images."""
@@ -88,7 +88,7 @@ def matrix(confusion: Confusion, whose: str) -> Figure:
             if np.isfinite(value) and (value >= 0.5 or row == column):
                 light = row != column and value > 0.6 * most
                 look = {"color": "white" if light else "black", "fontsize": 10 if size <= 12 else 7.5}
-                axes.text(column, row, f"{value:.0f}", ha="center", va="center", **look)
+                axes.text(column, row, f"{value + 1e-9:.0f}", ha="center", va="center", **look)
     if size <= MOST_NAMES:
         points = 10.5 if size <= 12 else 8 if size <= MOST_NUMBERS else 6
         axes.set_xticks(range(size), names, rotation=90, fontsize=points)

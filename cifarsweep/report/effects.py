@@ -153,7 +153,7 @@ def settings(effects: Effects, colours: dict[str, str]) -> Figure | None:
             axes.remove()
     if labels:
         handles = [Line2D([], [], color=colours[label], marker="o", label=shortened(label, 20)) for label in labels]
-        anchor = (0.0, -(below - 0.05) / 2.4)
+        anchor = (-0.02, -(below - 0.1) / 2.4)
         grid[-1, 0].legend(handles=handles, loc="upper left", bbox_to_anchor=anchor, ncols=4, fontsize=11)
     return figure
 
@@ -165,7 +165,7 @@ def _is_crowded(panel: Effect, columns: int) -> bool:
 
 def _inches_below(panel: Effect, columns: int) -> float:
     letters = max(len(shortened(name, 20)) for name in panel.levels)
-    return 0.6 + (0.085 * letters if _is_crowded(panel, columns) else 0.0)
+    return 0.42 + (0.075 * letters if _is_crowded(panel, columns) else 0.0)
 
 
 def _cells(panel: Effect, label: str | None) -> pd.DataFrame:

@@ -184,9 +184,7 @@ def comparison_sentence(one: Comparison, num_pairs: int) -> str:
     interval += f" corrected for {num_pairs} pairs" if num_pairs > 1 else ""
     interval += f", {count(one.n, 'shared seed')}"
     if one.verdict == "tie":
-        return (
-            f"{second} and {first} tie: chance explains a difference of {points(one.difference)} points ({interval})."
-        )
+        return f"{second} and {first} tie: a difference of {points(one.difference)} points may be chance ({interval})."
     where = "above" if one.difference > 0 else "below"
     if one.verdict == "lower":
         first, second, where = second, first, "above"
