@@ -402,6 +402,7 @@ const type = (text) => {
 const result = {first: column("model")};
 press("test %"); result.descending = column("test %"); result.said = headings[at("test %")].getAttribute("aria-sort");
 press("test %"); result.ascending = column("test %");
+press("lr"); result.rates = column("lr");
 press("model"); result.models = column("model");
 result.some = type("LAYERS10 complete"); result.none = type("nothing like it"); result.all = type("  ");
 result.wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
@@ -429,7 +430,10 @@ def browse(page: Path, profile: Path, *flags: str) -> tuple[str, list[str]]:
 @needs_chromium
 @pytest.mark.parametrize("width", [1280, 500])  # headless Chromium's windows are at least 500 pixels wide
 def test_the_table_sorts_and_filters_in_a_browser(tmp_path: Path, width: int) -> None:
-    found = [fake_run(tmp_path, f"layers{n}", depth=n, test_accuracy=n / 20, val_accuracy=0.5) for n in (9, 10, 2)]
+    found = [
+        fake_run(tmp_path, f"layers{n}", depth=n, lr=lr, test_accuracy=n / 20, val_accuracy=0.5)
+        for n, lr in ((9, 1e-5), (10, 1e-3), (2, 0.1))
+    ]
     found.append(fake_run(tmp_path, "layers3", status="failed", error="x"))
     source = page_of(fake_sweep(tmp_path, "sweep", found)).source
     digest = base64.b64encode(hashlib.sha256(CHECK.encode()).digest()).decode()
@@ -444,6 +448,7 @@ def test_the_table_sorts_and_filters_in_a_browser(tmp_path: Path, width: int) ->
     assert result["descending"] == ["50.00", "45.00", "10.00", ""]  # by value, what was not measured last
     assert result["said"] == "descending"
     assert result["ascending"] == ["10.00", "45.00", "50.00", ""]
+    assert result["rates"] == ["0.1", "0.1", "0.001", "1e-05"]
     assert result["models"] == ["layers2", "layers3", "layers9", "layers10"]
     assert result["some"] == [1, "1 of 4 runs"]
     assert result["none"] == [0, "0 of 4 runs"]
