@@ -99,7 +99,7 @@ def _levels(values: pd.Series[Any]) -> tuple[pd.Series[int], list[str], bool]:
         num_groups = min(MOST_LEVELS, max(2, len(known) // RUNS_PER_GROUP))
         codes = pd.qcut(numbers, num_groups, labels=False, duplicates="drop").fillna(-1).astype(int)
         ends = numbers[codes >= 0].groupby(codes).agg(["min", "max"])
-        return codes, [f"{low:.3g} – {high:.3g}" for low, high in ends.to_numpy()], True
+        return codes, [f"{low:.3g}–{high:.3g}" for low, high in ends.to_numpy()], True
     texts = values if is_number else values.map(str)
     different = sorted(texts[values.notna()].unique())
     codes = texts.map({value: at for at, value in enumerate(different)}).where(values.notna(), -1).astype(int)

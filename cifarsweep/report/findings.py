@@ -27,6 +27,7 @@ NOT_ENOUGH = "not enough runs to say"
 NOT_ENOUGH_BEGINNING = "Not enough runs to say"
 OVERFITTING = 2.0
 """Points that training accuracy, measured on augmented images before the epoch has ended, may be ahead without it."""
+ENDED = ("complete", "pruned", "failed")
 TRIALS_PER_KEY = 10
 """Complete trials from which on an estimate of importance is taken for more than a hint; a rule of thumb."""
 MOST_MEANS = 6
@@ -338,7 +339,7 @@ def history_sentence(study: Study) -> str:
         return f"No trial is complete: {NOT_ENOUGH}."
     if len(study.objectives) > 1:
         return f"{len(study.best)} of {complete} are beaten by no other in every objective."
-    later = sum(trial.number > study.best[0] for trial in study.trials)
+    later = sum(trial.number > study.best[0] and trial.state in ENDED for trial in study.trials)
     return f"Trial {study.best[0]} is the best of {complete}; {count(later, 'later trial')} did no better."
 
 

@@ -42,6 +42,11 @@ class Study:
     trials: list[Trial]
     """In order of their numbers."""
 
+    @property
+    def last(self) -> int:
+        """The number of the last trial that has begun; those that wait are further only in the plan."""
+        return max((trial.number for trial in self.trials if trial.state != "waiting"), default=0)
+
 
 # reading
 

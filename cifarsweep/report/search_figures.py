@@ -185,7 +185,7 @@ def optimization_history(study: Study) -> Figure | None:
     failed = [trial.number for trial in study.trials if trial.state == "failed"]
     if not failed and not any(objective.value_of for objective in objectives):
         return None
-    last = study.trials[-1].number
+    last = study.last
     caption = " ".join([_outcomes(study), *_beyond(objectives)])
     figure, grid = page("Optimization history", caption, (6.4, 3.0), (len(objectives), 1), 0.3, 0.55)
     for objective, axes in zip(objectives, grid[:, 0], strict=True):
@@ -294,12 +294,12 @@ def slices(study: Study) -> Figure | None:
     for row, row_axes in zip(rows, grid, strict=True):
         for panel, axes in zip(row, row_axes, strict=False):
             objective.set_axis(axes, "y")
-            panel.draw(axes, study.trials[-1].number)
+            panel.draw(axes, study.last)
             axes.set_ylabel("" if panel is not row[0] else objective.label)
             axes.yaxis.set_tick_params(labelleft=panel is row[0], length=3.5 if panel is row[0] else 0)
         for axes in row_axes[len(row) :]:
             axes.remove()
-    _colour_bar(figure, grid, width, study.trials[-1].number)
+    _colour_bar(figure, grid, width, study.last)
     return figure
 
 
@@ -351,6 +351,8 @@ class _Slice:
         low, high = min(self.numbers), max(self.numbers)
         axes.set_xlim(*_with_margins(low, high, self.log))
         _set_ticks(axes, "x", self.log, low, high)
+        if self.log and high / low >= 1e4:
+            axes.xaxis.set_major_locator(LogLocator(numticks=4))  # 0.0001 beside 0.001 would touch
         axes.tick_params(axis="x", labelsize=10)
         return np.array(self.numbers)
 
