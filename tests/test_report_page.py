@@ -266,6 +266,15 @@ def test_a_setting_without_matching_runs_is_not_judged(tmp_path: Path) -> None:
     assert all(NOT_ENOUGH in findings.effect_sentence(effect, found) for effect in found.effects)
 
 
+def test_odd_values_of_a_setting_are_choices(tmp_path: Path) -> None:
+    for seed, value in enumerate([10**400, ".inf", "true", "null", "[1, 2]", "<b>", *range(10)]):
+        run_dir = fake_run(tmp_path, seed=seed)
+        config = (run_dir / "config.yaml").read_text(encoding="utf-8")
+        changed = config.replace("weight_decay: 0.0005", f"weight_decay: {value}")
+        (run_dir / "config.yaml").write_text(changed, encoding="utf-8")
+    assert "optimizer.weight_decay: " in page_of(tmp_path).text
+
+
 def test_a_setting_that_follows_from_another_has_no_effect_of_its_own(tmp_path: Path) -> None:
     for seed in range(2):
         fake_run(tmp_path, optimizer="adam", weight_decay=0.0, seed=seed)

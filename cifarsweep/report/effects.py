@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -93,7 +92,7 @@ def independent(runs: pd.DataFrame, keys: Sequence[str]) -> list[str]:
 def _levels(values: pd.Series[Any]) -> tuple[pd.Series[int], list[str], bool]:
     """For each run the place of its value, -1 where it has none; their names; whether they are numbers."""
     known = values.dropna()
-    is_number = all(isinstance(value, Real) and not isinstance(value, bool) for value in known)
+    is_number = all(_is_finite_number(value) for value in known)
     if is_number and known.nunique() > MOST_LEVELS:
         numbers = values.astype(float)
         num_groups = min(MOST_LEVELS, max(2, len(known) // RUNS_PER_GROUP))
@@ -104,6 +103,11 @@ def _levels(values: pd.Series[Any]) -> tuple[pd.Series[int], list[str], bool]:
     different = sorted(texts[values.notna()].unique())
     codes = texts.map({value: at for at, value in enumerate(different)}).where(values.notna(), -1).astype(int)
     return codes, [f"{value:.4g}" if isinstance(value, float) else str(value) for value in different], is_number
+
+
+def _is_finite_number(value: Any) -> bool:
+    kinds = (int, float, np.integer, np.floating)
+    return isinstance(value, kinds) and not isinstance(value, bool) and bool(-1e300 < value < 1e300)
 
 
 def _matched(table: pd.DataFrame, others: list[str], runs: pd.DataFrame, levels: list[str]) -> list[Comparison]:
