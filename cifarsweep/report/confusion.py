@@ -71,6 +71,11 @@ def matrix(confusion: Confusion, whose: str) -> Figure:
     letters = max(map(len, names)) if size <= MOST_NAMES else 0
     side = min(5.4, max(2.4, 0.46 * size))
     caption = f"{shortened(whose, 60)}. Percent of the test images of each true class; its errors are coloured."
+    percent = 100 * confusion.shares
+    errors = np.where(np.eye(size, dtype=bool), np.nan, percent)
+    most = max(float(np.nanmax(errors, initial=0.0)), 1e-9)
+    if size > MOST_NUMBERS:
+        caption += f" Darkest: {most:.0f} %."
     height = side * (0.85 if size <= MOST_NUMBERS else 1.0)
     figure, grid = page(
         "Confusion matrix", caption, (side + 1.0 + 0.085 * letters, height), (1, 1), 0.45 + 0.08 * letters
@@ -78,9 +83,6 @@ def matrix(confusion: Confusion, whose: str) -> Figure:
     figure.subplots_adjust(left=(0.55 + 0.085 * letters) / figure.get_figwidth())
     axes = grid[0, 0]
     axes.grid(False)
-    percent = 100 * confusion.shares
-    errors = np.where(np.eye(size, dtype=bool), np.nan, percent)
-    most = max(float(np.nanmax(errors, initial=0.0)), 1e-9)
     axes.imshow(np.where(np.eye(size, dtype=bool), 1.0, np.nan), cmap="Greys", vmin=0, vmax=6, aspect="auto")
     axes.imshow(errors, cmap="Oranges", vmin=0, vmax=most, aspect="auto")
     if size <= MOST_NUMBERS:

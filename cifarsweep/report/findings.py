@@ -104,8 +104,11 @@ def _answer(tables: Tables, best_one: Best) -> str:
         row = _row(chosen, 0)
         reached = f"{label(row)} reaches {accuracy(row, 'test_accuracy')} test accuracy{_over(chosen)}"
         return f"{on} {reached}; there is no other model to compare it with."
-    sentence = f"{on} {_growth(chosen)}{_over(chosen)}"
-    return f"{sentence}; {_certainty(comparisons(tables, best_one.data), chosen)}."
+    found = comparisons(tables, best_one.data)
+    no_more = (
+        "no model differs from another by more than chance: " if all(one.verdict == "tie" for one in found) else ""
+    )
+    return f"{on} {no_more}{_growth(chosen)}{_over(chosen)}; {_certainty(found, chosen)}."
 
 
 def _chosen(tables: Tables, data: str) -> pd.DataFrame:
@@ -178,21 +181,18 @@ def comparisons(tables: Tables, data: str) -> list[Comparison]:
 
 def comparison_sentence(one: Comparison, num_pairs: int) -> str:
     """layers4 is 0.8 points above layers3 (95 % interval 0.3 to 1.3, p = 0.004 corrected for 3 pairs, 5 seeds)."""
-    first, second = name(one.first), name(one.second)
+    lower, higher, low, high = name(one.first), name(one.second), one.low, one.high
     if one.verdict == "unknown":
-        return f"{second} and {first}: {NOT_ENOUGH} ({count(one.n, 'shared seed')})."
-    interval = f"95 % interval {points(one.low)} to {points(one.high)}, {p_text(one.p_corrected)}"
-    interval += f" corrected for {num_pairs} pairs" if num_pairs > 1 else ""
-    interval += f", {count(one.n, 'shared seed')}"
+        return f"{higher} and {lower}: {NOT_ENOUGH} ({count(one.n, 'shared seed')})."
+    if one.difference < 0:
+        lower, higher, low, high = higher, lower, -high, -low
+    evidence = f"95 % interval {points(low)} to {points(high)}, {p_text(one.p_corrected)}"
+    evidence += f" corrected for {num_pairs} pairs" if num_pairs > 1 else ""
+    evidence += f", {count(one.n, 'shared seed')}"
+    difference = points(abs(one.difference))
     if one.verdict == "tie":
-        return f"{second} and {first} tie: a difference of {points(one.difference)} points may be chance ({interval})."
-    where = "above" if one.difference > 0 else "below"
-    if one.verdict == "lower":
-        first, second, where = second, first, "above"
-        interval = interval.replace(
-            f"{points(one.low)} to {points(one.high)}", f"{points(-one.high)} to {points(-one.low)}"
-        )
-    return f"{second} is {points(abs(one.difference))} points {where} {first} ({interval})."
+        return f"{higher} and {lower} tie: a difference of {difference} points may be chance ({evidence})."
+    return f"{higher} is {difference} points above {lower} ({evidence})."
 
 
 # figures
