@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 import yaml
@@ -20,15 +20,21 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import nn
 
-from cifarsweep import errors, models, progress, runs
+from cifarsweep import checkpoint, errors, models, progress, runs
 from cifarsweep.data import DataSet
 from cifarsweep.optim import parameter_groups
 from cifarsweep.train import Epoch, Evaluation, evaluate, train
 
 log = logging.getLogger("cifarsweep")
+T = TypeVar("T")
+CHECKPOINT = "checkpoint.pt"
 FINAL = {"complete", "diverged"}
 """Status of a run that need not be trained again. A pruned one was stopped early for others' sake."""
 EVALUATION_BATCH = 500
+
+
+Stops = Callable[[int, Mapping[str, Any]], bool]
+"""Hears the figures of an epoch, and says whether the training should end there as pruned."""
 
 
 def never(epoch: int, measured: Mapping[str, Any]) -> bool:
@@ -40,7 +46,7 @@ def run(
     config: dict[str, Any],
     choices: Mapping[str, str],
     announce: Callable[[str], None],
-    stops: Callable[[int, Mapping[str, Any]], bool] = never,
+    stops: Stops = never,
 ) -> dict[str, Any]:
     """Trains `cfg`, or finds it trained; the content of result.json.
 
@@ -62,25 +68,47 @@ def run(
     wait = partial(progress.line, f"{slug}-{about['run_id']}: another process trains it, waiting for its result")
     with runs.owned(Path(config["outputs"]) / "runs", slug, about["run_id"], wait) as run_dir:
         announce(run_dir.name)
-        result = runs.read_result(run_dir)
-        if result and not config["force"] and _still_holds(result, run_dir, stops):
+        result = None if config["force"] else _recorded(run_dir, stops)
+        if result:
             progress.detail(f"{run_dir}: trained before, {_summary(result)}")
             return result
         return session.train(run_dir, about, choices, stops)
 
 
-def _still_holds(result: Mapping[str, Any], run_dir: Path, stops: Callable[[int, Mapping[str, Any]], bool]) -> bool:
-    """Whether a recorded run answers this request. A pruned one does where it would be pruned again."""
-    if result["status"] not in {*FINAL, "pruned"}:
-        return False
+def _recorded(run_dir: Path, stops: Stops) -> dict[str, Any] | None:
+    """The result of a run that answers this request; a pruned one does where it would be pruned again.
+
+    A file of it that is corrupt is set aside, and the run does not count as trained.
+    """
+    result, rows = _intact(runs.read_result, run_dir), _intact(runs.read_metrics, run_dir)
+    if result is None or rows is None or result["status"] not in {*FINAL, "pruned"}:
+        return None
+    if len(rows) != result.get("epochs_trained"):
+        _set_aside(
+            runs.Corrupt(run_dir / "metrics.csv", f"{len(rows)} epochs, expected {result.get('epochs_trained')}")
+        )
+        return None
     what_for = {key: result.get(key) for key in ("params", "flops")}
     seconds, stopped = 0.0, False
-    for row in runs.read_metrics(run_dir):
+    for row in rows:
         seconds += row["seconds"] or 0.0
         stopped = stops(int(row["epoch"] or 0), {**what_for, **row, "train_seconds": seconds})
         if stopped and result["status"] == "pruned":
-            return True
-    return result["status"] in FINAL
+            return result
+    return result if result["status"] in FINAL else None
+
+
+def _intact(read: Callable[[Path], T], run_dir: Path) -> T | None:
+    """What `read` finds there; a corrupt file is set aside, and there is nothing."""
+    try:
+        return read(run_dir)
+    except runs.Corrupt as error:
+        _set_aside(error)
+        return None
+
+
+def _set_aside(error: runs.Corrupt) -> None:
+    progress.line(f"{error}; kept as {runs.set_aside(error.path).name}, the work is done again")
 
 
 class Session:
@@ -129,16 +157,22 @@ class Session:
         run_dir: Path,
         about: dict[str, Any],
         choices: Mapping[str, str],
-        stops: Callable[[int, Mapping[str, Any]], bool],
+        stops: Stops,
     ) -> dict[str, Any]:
-        """Trains and writes the run's files, result.json last. A failure is recorded there and raised again."""
+        """Trains, from where an earlier process stopped, and writes the run's files, result.json last.
+
+        A failure is recorded there and raised again.
+        """
         _start_directory(run_dir, self.config, {**about, "choices": dict(choices)})
         started = runs.now()
-        with _log_file(run_dir / "train.log"):
+        epochs = self._resume(run_dir, about["run_id"])
+        with _log_file(run_dir / "train.log", "a" if epochs else "w"):
             log.info("%s on %s, %d thread(s)", " ".join(runs.command_line()), self.device, torch.get_num_threads())
-            epochs: list[Epoch] = []
+            if epochs:
+                log.info("goes on after epoch %d", len(epochs))
+                progress.detail(f"{run_dir.name}: goes on after epoch {len(epochs)}/{about['epochs']}")
             try:
-                figures = self._fit(run_dir, epochs, partial(self._stops, about, stops, epochs))
+                figures = self._fit(run_dir, about["run_id"], epochs, partial(self._stops, about, stops))
             except Exception as error:
                 log.exception("failed")
                 with contextlib.suppress(OSError):  # a full disk may be the very reason
@@ -149,12 +183,30 @@ class Session:
                 progress.end()
             result = self._result(about, started, epochs, figures)
             runs.write_json(run_dir / "result.json", result)
+            if result["status"] in FINAL:
+                (run_dir / CHECKPOINT).unlink(missing_ok=True)
             log.info("%s", _summary(result))
             progress.detail(f"{run_dir}: {_summary(result)}")
         return result
 
-    def _fit(self, run_dir: Path, epochs: list[Epoch], stops: Callable[[], bool]) -> dict[str, Any]:
-        """Fills `epochs`; the figures of the end. Asks after each epoch but the last whether it `stops` there."""
+    def _resume(self, run_dir: Path, run_id: str) -> list[Epoch]:
+        """The epochs that an earlier process trained, with everything put back to their end."""
+        path = run_dir / CHECKPOINT
+        if self.config["force"]:
+            path.unlink(missing_ok=True)
+        try:
+            epochs = [Epoch(**row) for row in checkpoint.restore(path, run_id, self.model, self.optimizer)]
+        except runs.Corrupt as error:
+            _set_aside(error)
+            return []
+        if epochs:  # an earlier process may have ended before it wrote them
+            _write_metrics(run_dir, epochs)
+        return epochs
+
+    def _fit(
+        self, run_dir: Path, run_id: str, epochs: list[Epoch], stops: Callable[[list[Epoch]], bool]
+    ) -> dict[str, Any]:
+        """Adds to `epochs`; the figures of the end. Asks after each epoch whether the training `stops` there."""
         train_batches, val_batches, test_batches = self.dataset.batchers(self.device)
         batch_size, num_epochs = self.config["batch_size"], self.config["trainer"]["epochs"]
         steps_per_epoch = self.steps_per_epoch
@@ -172,35 +224,40 @@ class Session:
                 return None
             return evaluate(network, val_batches.evaluation(EVALUATION_BATCH), self.loss_fn, self.autocast)
 
-        for done in train(
+        remaining = train(
             model=network,
             optimizer=self.optimizer,
             schedule=self.schedule,
             loss_fn=self.loss_fn,
             batches=batches,
             steps_per_epoch=steps_per_epoch,
+            first_epoch=len(epochs) + 1,
             num_epochs=num_epochs,
             validate=validate,
             autocast=self.autocast,
-        ):
+        )
+        # A search may have missed the end of an epoch: it hears of each again.
+        pruned = any(stops(epochs[:n]) for n in range(1, len(epochs) + 1))
+        for done in () if pruned or (epochs and epochs[-1].diverged) else remaining:
             epochs.append(done)
-            rows = [[getattr(epoch, column) for column in runs.METRICS] for epoch in epochs]
-            runs.write_csv(run_dir / "metrics.csv", runs.METRICS, rows)
+            rows = [vars(epoch) for epoch in epochs]
+            checkpoint.save(run_dir / CHECKPOINT, run_id, rows, self.model, self.optimizer)
+            _write_metrics(run_dir, epochs)
             line = _epoch_line(done, num_epochs, steps_per_epoch * batch_size)
             log.info("%s", line)
             progress.detail(f"{run_dir.name}: {line}")
-            if stops() and done.epoch < num_epochs and not done.diverged:
-                return {"status": "pruned"}
+            if pruned := stops(epochs):
+                break
         if epochs[-1].diverged:
             return {"status": "diverged", "diverged_epoch": epochs[-1].epoch}
+        if pruned and len(epochs) < num_epochs:
+            return {"status": "pruned"}
         test = evaluate(network, test_batches.evaluation(EVALUATION_BATCH), self.loss_fn, self.autocast)
         self._write_model(run_dir)
         self._write_confusion(run_dir, test)
         return {"status": "complete", "test_accuracy": test.accuracy, "test_loss": test.loss}
 
-    def _stops(
-        self, about: dict[str, Any], stops: Callable[[int, Mapping[str, Any]], bool], epochs: list[Epoch]
-    ) -> bool:
+    def _stops(self, about: dict[str, Any], stops: Stops, epochs: list[Epoch]) -> bool:
         seconds = sum(epoch.seconds for epoch in epochs)
         what_for = {"params": about["params"], "flops": about["flops"], "train_seconds": seconds}
         return stops(epochs[-1].epoch, {**vars(epochs[-1]), **what_for})
@@ -310,6 +367,11 @@ def _device_name(device: torch.device) -> str:
 # the directory
 
 
+def _write_metrics(run_dir: Path, epochs: list[Epoch]) -> None:
+    rows = [[getattr(epoch, column) for column in runs.METRICS] for epoch in epochs]
+    runs.write_csv(run_dir / "metrics.csv", runs.METRICS, rows)
+
+
 def _start_directory(run_dir: Path, config: dict[str, Any], about: dict[str, Any]) -> None:
     run_dir.mkdir(parents=True, exist_ok=True)
     (run_dir / "result.json").unlink(missing_ok=True)
@@ -329,10 +391,21 @@ def _log_to_console(name: str) -> None:
     logger.handlers, logger.propagate = [_Console()], False
 
 
+class _LogFile(logging.FileHandler):
+    """Goes on without a line that cannot be written: on a full disk, the next result says so by its name."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        return
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            super().close()
+
+
 @contextlib.contextmanager
-def _log_file(path: Path) -> Iterator[None]:
+def _log_file(path: Path, mode: str) -> Iterator[None]:
     """What the logger and Python's warnings say goes to the file, while it lasts."""
-    handler = logging.FileHandler(path, mode="w", encoding="utf-8")
+    handler = _LogFile(path, mode, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     loggers = log, logging.getLogger("py.warnings")
     for logger in loggers:

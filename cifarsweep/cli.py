@@ -6,6 +6,8 @@ import argparse
 import logging
 import os
 import re
+import shlex
+import signal
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -18,18 +20,29 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from cifarsweep import domains, errors, runs, trial
+from cifarsweep import domains, errors, local, progress, runs, trial
+
+TERMINATED = 128 + signal.SIGTERM
+"""Exit code after SIGTERM, as of a cluster that takes the machine away."""
 
 
 class SweepCallback(Callback):
     """Opens the sweep's folder at the start of a multirun, under any launcher."""
 
     opened: ClassVar[Path | None] = None
+    owned: ClassVar[Any] = None
+    """The lock on the sweep's name, to the end of this process; a sweeper that lets others join has its own rules."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         try:
             domains.check({"name": config.name, "outputs": config.outputs})
             folder = Path(config.hydra.sweep.dir).absolute()
+            if OmegaConf.select(config, "hydra.sweeper.join") is None:
+                SweepCallback.owned = runs.own_sweep(folder)
+                if SweepCallback.owned is None:
+                    raise ValueError(
+                        f"name={folder.name}: another process runs this sweep; wait, or give another name="
+                    )
             runs.open_sweep(folder, runs.command_line(), _plain(config, resolve=False))
         except Exception as error:
             raise _Failed from error
@@ -46,11 +59,16 @@ def main(conf: Path) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them over several lines
     argparse.ArgumentParser.error = _usage_error  # type: ignore[assignment, method-assign]
     code = 0
+    _unwind_on_signals()
     try:
         hydra.main(version_base="1.3", config_path=str(conf), config_name="config")(task)()
     except KeyboardInterrupt:
-        print("interrupted; the same command trains what is not complete", file=sys.stderr)
+        print(f"interrupted; this goes on: {_resuming()}", file=sys.stderr)
         return 130
+    except SystemExit as stop:
+        if stop.code == TERMINATED:
+            print(f"terminated; this goes on: {_resuming()}", file=sys.stderr)
+        raise
     except (_Failed, Exception) as raised:
         error = raised.__cause__ if isinstance(raised, _Failed) else raised
         assert error is not None
@@ -59,6 +77,30 @@ def main(conf: Path) -> int:
         print(errors.one_line(error, partial(_known_keys, conf)), file=sys.stderr)
         code = 1
     return code if not SweepCallback.opened else max(code, _report(SweepCallback.opened))
+
+
+def _unwind_on_signals() -> None:
+    """Ctrl-C and SIGTERM unwind the stack, so that everything is left in order; a second Ctrl-C ends it at once."""
+
+    def unwind(number: int, frame: Any) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, end_at_once)
+        raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(TERMINATED)
+
+    def end_at_once(number: int, frame: Any) -> None:
+        progress.display.abandon()
+        os._exit(130)  # worker processes end with this one
+
+    signal.signal(signal.SIGINT, unwind)
+    signal.signal(signal.SIGTERM, unwind)
+
+
+def _resuming() -> str:
+    """The command that goes on where this one stopped."""
+    words, sweep = runs.command_line(), SweepCallback.opened
+    if sweep and not any(word.startswith("name=") for word in words):
+        words.append(f"name={sweep.name}")
+    return shlex.join(words)
 
 
 def _report(sweep: Path) -> int:
@@ -87,6 +129,15 @@ def check(cfg: DictConfig) -> None:
     domains.check(_plain(cfg))
 
 
+def lost(cfg: DictConfig, reason: str) -> None:
+    """Records that the process of a sweep's job died, once no further start is due."""
+    job = cfg.hydra.job
+    overrides = list(cfg.hydra.overrides.task)
+    run = runs.register_job(Path(cfg.hydra.sweep.dir), job.num, overrides, error=reason).get("run")
+    if run:
+        runs.mark_failed(Path(cfg.outputs) / "runs" / run, reason)
+
+
 def check_search(cfg: DictConfig) -> None:
     """ValueError where a configuration cannot be a trial of a search."""
     config = _plain(cfg)
@@ -101,6 +152,8 @@ def determines(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _sweep_job(cfg: DictConfig, job: Any) -> Any:
+    if SweepCallback.opened is None:  # not the process that sweeps
+        local.end_with_launcher()
     register = partial(runs.register_job, Path(job.sweep.dir), job.job.num, list(job.overrides.task))
 
     def announce(run: str) -> None:

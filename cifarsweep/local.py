@@ -9,9 +9,11 @@ import platform
 import shutil
 import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -33,6 +35,8 @@ class Job:
     overrides: Sequence[str]
     config: DictConfig
     starts: int = 0
+    oom_kills: int | None = None
+    """Of the whole machine, when the job was started."""
 
     def __str__(self) -> str:
         return f"job {self.number} ({' '.join(self.overrides)})"
@@ -61,13 +65,15 @@ def launch(
     *,
     n_workers: int | None,
     check: Callable[[DictConfig], None],
+    lost: Callable[[DictConfig, str], None],
     hydra_context: HydraContext,
     task_function: TaskFunction,
     config: DictConfig,
 ) -> list[JobReturn]:
     """Runs the jobs and returns their results in order. `check` sees every job's configuration before any starts.
 
-    A job that fails is shown at once and the others go on; ValueError counts the failed ones at the end.
+    `lost` is told the configuration and the reason of a job that is given up, as its process died again. A job that
+    fails is shown at once and the others go on; ValueError counts the failed ones at the end.
     """
     if n_workers is not None and (type(n_workers) is not int or n_workers < 1):
         raise ValueError(f"hydra.launcher.n_workers={n_workers}: expected a whole number, 1 or more, or null")
@@ -78,7 +84,7 @@ def launch(
         check(jobs[-1].config)
     on_cpu = all(OmegaConf.select(job.config, "trainer.device") == "cpu" for job in jobs)
     slots = plan_slots(n_workers, len(jobs), cores(), [] if on_cpu else _gpus())
-    with Pool(slots, hydra_context, task_function) as pool:
+    with Pool(slots, hydra_context, task_function, lost) as pool:
         results = pool.run(jobs)
     failed = sum(result.status == JobStatus.FAILED for result in results)
     if failed:
@@ -132,7 +138,14 @@ def _gpus() -> list[str]:
 class Pool:
     """Worker processes, one job at a time each, replaced when they die."""
 
-    def __init__(self, slots: list[Slot], hydra_context: HydraContext, task_function: TaskFunction) -> None:
+    def __init__(
+        self,
+        slots: list[Slot],
+        hydra_context: HydraContext,
+        task_function: TaskFunction,
+        lost: Callable[[DictConfig, str], None],
+    ) -> None:
+        self._lost = lost
         self._task = hydra_context, task_function, str(version.getbase())
         self._display = progress.display
         # spawn, not fork: threads and GPU contexts of this process do not survive a fork.
@@ -181,6 +194,7 @@ class Pool:
 
     def _give(self, worker: Worker, job: Job) -> None:
         job.starts += 1
+        job.oom_kills = _oom_kills()
         worker.job = job
         with contextlib.suppress(OSError):  # where it has just died, its connection tells
             worker.connection.send(job.config)
@@ -203,25 +217,39 @@ class Pool:
         worker.process.join()
         worker.connection.close()
         self._display.end(worker.number)
-        reason = _death(worker.process.exitcode)
         job = worker.job
         if job is None:  # idle, as no job is left for it: nothing is lost
             self._workers.remove(worker)
             return
+        reason = _death(worker.process.exitcode, job.oom_kills, _oom_kills())
         if job.starts < MAX_STARTS:
             self._display.line(f"{job} lost its process: {reason}; trying once more", error=True)
             waiting.appendleft(job)
         else:
             self._display.line(f"{job} failed: its process ended twice, {reason}", error=True)
             results[job.number] = _failed(job, f"its process ended twice, {reason}")
+            self._lost(job.config, f"its process ended twice, {reason}")
         self._workers[self._workers.index(worker)] = self._start(worker.number, worker.slot)
 
 
-def _death(exitcode: int | None) -> str:
-    if exitcode is not None and exitcode < 0:
-        name = signal.Signals(-exitcode).name
-        return f"{name}, perhaps out of memory" if name == "SIGKILL" else name
-    return f"exit code {exitcode}"
+def _death(exitcode: int | None, oom_kills_before: int | None, oom_kills: int | None) -> str:
+    if exitcode is None or exitcode >= 0:
+        return f"exit code {exitcode}"
+    name = signal.Signals(-exitcode).name
+    if name != "SIGKILL":
+        return name
+    if oom_kills_before is None or oom_kills is None:
+        return "SIGKILL, perhaps out of memory"
+    return "SIGKILL, as the machine is out of memory" if oom_kills > oom_kills_before else "SIGKILL"
+
+
+def _oom_kills() -> int | None:
+    """Processes that the system has killed for want of memory since it started; None where it does not say."""
+    try:
+        lines = Path("/proc/vmstat").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), None)
 
 
 def _failed(job: Job, reason: str) -> JobReturn:
@@ -259,6 +287,24 @@ def _work(
             # The exception itself may not survive pickling; its traceback is in the run's log.
             result.return_value = RuntimeError(errors.one_line(result._return_value))
         connection.send(("result", result))
+
+
+@cache
+def end_with_launcher() -> None:
+    """Once a process: ends it with the process that started it, where another launcher's workers would outlive that.
+
+    Not under submitit, whose jobs are meant to.
+    """
+    if "SUBMITIT_EXECUTOR" in os.environ:
+        return
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _die_with_parent() -> None:

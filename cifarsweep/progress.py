@@ -65,6 +65,12 @@ class Display:
             self._bars = None
             self._tasks.clear()
 
+    def abandon(self) -> None:
+        """Shows the cursor again, for a process that ends at once: no lock is waited for."""
+        if self._console.is_terminal:
+            sys.stdout.write("\x1b[?25h\n")
+            sys.stdout.flush()
+
     def _advance(self, source: Source, title: str, done: int, total: int) -> None:
         if self._bars is None:
             columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn())

@@ -90,10 +90,32 @@ def slug(model: str, optimizer: str, lr: float, batch_size: int, seed: int) -> s
 # files
 
 
+class Corrupt(ValueError):
+    """A file of a run that cannot be what it should be; the message names it."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+
+
+def set_aside(path: Path) -> Path:
+    """Renames a corrupt file or folder to *.corrupt, past those of earlier times; its new name."""
+    aside = path.with_name(f"{path.name}.corrupt")
+    number = 1
+    while aside.exists():
+        number += 1
+        aside = path.with_name(f"{path.name}.{number}.corrupt")
+    path.rename(aside)
+    return aside
+
+
 @contextmanager
 def atomic(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     """A file that appears under its name whole and synced to disk, or not at all. OSError names it."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
     try:
         binary = "b" in mode
         with os.fdopen(descriptor, mode, encoding=None if binary else "utf-8", newline=None if binary else "") as file:
@@ -123,11 +145,11 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The file's value; ValueError names the file where it is no JSON."""
+    """The file's value; Corrupt where it is no JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not a JSON file ({error})") from error
+    except (ValueError, RecursionError) as error:
+        raise Corrupt(path, f"not a JSON file ({error})") from error
 
 
 def write_csv(path: Path, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
@@ -162,14 +184,27 @@ def owned(runs_dir: Path, name: str, id: str, wait: Callable[[], None] = lambda:
 
 
 def read_result(run_dir: Path) -> dict[str, Any] | None:
-    """What result.json holds, or None where the run has not ended."""
+    """What result.json holds, or None where the run has not ended. Corrupt where it is no result."""
     path = run_dir / "result.json"
     if not path.exists():
         return None
     result = read_json(path)
-    if not isinstance(result, dict) or "status" not in result:
-        raise ValueError(f"{path}: not the result of a run")
+    if not isinstance(result, dict) or not result.keys() >= {*COLUMNS}:
+        raise Corrupt(path, "not the result of a run")
     return result
+
+
+def mark_failed(run_dir: Path, reason: str) -> None:
+    """A result for a run whose process died, unless it has ended or another process trains it by now."""
+    lock = FileLock(run_dir.parent / ".locks" / f"{run_dir.name.rpartition('-')[2]}.lock")
+    try:
+        with lock.acquire(blocking=False):
+            if not (run_dir / "result.json").exists():
+                about = read_config(run_dir)["run"]
+                result = {**dict.fromkeys(COLUMNS), **about, "status": "failed", "error": reason, "format": FORMAT}
+                write_json(run_dir / "result.json", result)
+    except (Timeout, OSError, ValueError):  # it cannot be read or written: the sweep's record has the reason
+        return
 
 
 def read_run(run_dir: Path) -> dict[str, Any]:
@@ -184,15 +219,15 @@ def read_run(run_dir: Path) -> dict[str, Any]:
 
 
 def read_config(run_dir: Path) -> dict[str, Any]:
-    """The resolved configuration, and under `run` what was known of the run at its start. OSError or ValueError."""
+    """The resolved configuration, and under `run` what was known of the run at its start. OSError or Corrupt."""
     path = run_dir / "config.yaml"
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
         if isinstance(config, dict) and isinstance(config["run"], dict):
             return config
-    except (yaml.YAMLError, KeyError) as error:
-        raise ValueError(f"{path}: not the configuration of a run") from error
-    raise ValueError(f"{path}: not the configuration of a run")
+    except (yaml.YAMLError, KeyError, ValueError, RecursionError) as error:
+        raise Corrupt(path, "not the configuration of a run") from error
+    raise Corrupt(path, "not the configuration of a run")
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, float | None]]:
@@ -200,12 +235,14 @@ def read_metrics(run_dir: Path) -> list[dict[str, float | None]]:
     path = run_dir / "metrics.csv"
     if not path.exists():
         return []
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
     try:
-        return [{key: float(row[key]) if row[key] else None for key in METRICS} for row in rows]
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path}: not the metrics of a run") from error
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file)
+            if reader.fieldnames != METRICS:
+                raise ValueError(f"columns {reader.fieldnames}")
+            return [{key: float(row[key]) if row[key] else None for key in METRICS} for row in reader]
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise Corrupt(path, "not the metrics of a run") from error
 
 
 def find(path: Path) -> list[Path]:
@@ -233,8 +270,19 @@ def read_sweep(sweep_dir: Path) -> dict[str, Any]:
     sweep = read_json(path)
     jobs = sweep.get("jobs") if isinstance(sweep, dict) else None
     if not isinstance(jobs, dict) or not all(isinstance(job, dict) for job in jobs.values()):
-        raise ValueError(f"{path}: expected the record of a sweep")
+        raise Corrupt(path, "expected the record of a sweep")
     return dict(sweep)
+
+
+def own_sweep(sweep_dir: Path) -> FileLock | None:
+    """The lock on a sweep, held by this process until it is released; None where another process holds it."""
+    sweep_dir.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(sweep_dir / ".owner.lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return None
+    return lock
 
 
 def open_sweep(sweep_dir: Path, command_line: list[str], plan: Mapping[str, Any]) -> None:
@@ -245,12 +293,16 @@ def open_sweep(sweep_dir: Path, command_line: list[str], plan: Mapping[str, Any]
         sweep["commands"].append(command)
 
 
-def register_job(sweep_dir: Path, job: int, overrides: list[str], **found: str) -> None:
-    """Adds to what sweep.json knows of a job: `run`, the name of its directory; `error`, the reason why it failed."""
+def register_job(sweep_dir: Path, job: int, overrides: list[str], **found: str) -> dict[str, Any]:
+    """Adds to what sweep.json knows of a job: `run`, the name of its directory; `error`, the reason why it failed.
+
+    Returns all that is known.
+    """
     with _sweep(sweep_dir) as sweep:
         key = " ".join(overrides) or str(job)
         known = {} if "run" in found else sweep["jobs"].get(key, {})
         sweep["jobs"][key] = {**known, "job": job, "overrides": overrides, **found}
+        return dict(sweep["jobs"][key])
 
 
 @contextmanager

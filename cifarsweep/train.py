@@ -52,15 +52,17 @@ def train(
     num_epochs: int,
     validate: Callable[[], Evaluation | None],
     autocast: torch.autocast,
+    first_epoch: int = 1,
 ) -> Iterator[Epoch]:
     """Trains in place and yields after each epoch; the caller may stop between epochs. Ends where the loss does.
 
+    It goes on at `first_epoch` where model and optimizer come from an earlier training's end of the epoch before.
     `batches(epoch)` gives the epoch's `steps_per_epoch` batches; `schedule(step, num_steps)` gives the factor on
     the learning rates the optimizer came with.
     """
     peak_lrs = [group["lr"] for group in optimizer.param_groups]
     num_steps = num_epochs * steps_per_epoch
-    for epoch in range(1, num_epochs + 1):
+    for epoch in range(first_epoch, num_epochs + 1):
         start = time.perf_counter()
         step = (epoch - 1) * steps_per_epoch
         loss_sum, num_correct, num_images = 0.0, 0, 0

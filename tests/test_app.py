@@ -6,7 +6,8 @@ import csv
 import errno
 import json
 import os
-from collections.abc import Callable, Iterator
+import random
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def said() -> Iterator[list[str]]:
 
 @pytest.fixture
 def train(small: list[str], said: list[str]) -> Train:
-    def run(*overrides: str) -> dict[str, Any]:
+    def run(*overrides: str, stops: app.Stops = app.never) -> dict[str, Any]:
         words = [*small, *overrides]
         with hydra.initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
             cfg = hydra.compose("config", words)
@@ -44,7 +45,7 @@ def train(small: list[str], said: list[str]) -> Train:
         config = OmegaConf.to_container(cfg, resolve=True)
         assert isinstance(config, dict)
         announced: list[str] = []
-        result = app.run(cfg, {str(k): v for k, v in config.items()}, choices, announced.append)
+        result = app.run(cfg, {str(k): v for k, v in config.items()}, choices, announced.append, stops)
         return {**result, "dir": Path(config["outputs"]) / "runs" / announced[0]}
 
     return run
@@ -116,8 +117,81 @@ def test_a_run_that_was_interrupted_or_failed_is_trained(train: Train) -> None:
     first = train()
     (first["dir"] / "result.json").unlink()
     assert train()["status"] == "complete"
-    runs.write_json(first["dir"] / "result.json", {**json.loads("{}"), "status": "failed"})
+    failed = {**{k: v for k, v in first.items() if k != "dir"}, "status": "failed"}
+    runs.write_json(first["dir"] / "result.json", failed)
     assert train()["status"] == "complete"
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam", "adamw", "rmsprop", "muon"])
+@pytest.mark.parametrize("schedule", ["onecycle", "step"])
+def test_an_interrupted_run_ends_bit_for_bit_where_another_ends(
+    train: Train, tmp_path: Path, optimizer: str, schedule: str
+) -> None:
+    words = [f"optimizer={optimizer}", f"schedule={schedule}", "model.dropout=0.3", "trainer.epochs=4"]
+    expected = train(*words, f"outputs={tmp_path}/undisturbed")
+
+    def interrupt(epoch: int, measured: Mapping[str, Any]) -> bool:
+        if epoch == 2:
+            raise KeyboardInterrupt
+        return False
+
+    with pytest.raises(KeyboardInterrupt):
+        train(*words, stops=interrupt)
+    torch.rand(7), random.random()  # whatever else this process draws
+    heard: list[int] = []
+    resumed = train(*words, stops=lambda epoch, measured: bool(heard.append(epoch)))
+    assert heard == [1, 2, 3, 4]
+    assert figures(resumed) == figures(expected)
+    assert (resumed["dir"] / "model.pt").read_bytes() == (expected["dir"] / "model.pt").read_bytes()
+    log = (resumed["dir"] / "train.log").read_text()
+    assert "goes on after epoch 2" in log
+    assert log.count("epoch 1/4") == log.count("epoch 4/4") == 1
+    assert not (resumed["dir"] / "checkpoint.pt").exists()
+
+
+def test_a_pruned_run_goes_on_from_its_last_epoch_when_asked_for_alone(train: Train, said: list[str]) -> None:
+    pruned = train("trainer.epochs=4", stops=lambda epoch, measured: epoch == 2)
+    assert (pruned["status"], pruned["epochs_trained"]) == ("pruned", 2)
+    assert train("trainer.epochs=4", stops=lambda epoch, measured: epoch == 2) == pruned
+    said.clear()
+    whole = train("trainer.epochs=4")
+    assert whole["status"] == "complete"
+    assert not [line for line in said if "epoch 2/4  lr" in line]
+    assert any("goes on after epoch 2/4" in line for line in said)
+
+
+def test_a_run_that_failed_after_its_last_epoch_trains_none_again(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = app.evaluate, []
+
+    def failing_on_the_test_set(*arguments: Any) -> Any:
+        calls.append(arguments)
+        return 1 / 0 if len(calls) == 3 else real(*arguments)
+
+    monkeypatch.setattr(app, "evaluate", failing_on_the_test_set)
+    with pytest.raises(ZeroDivisionError):
+        train()
+    result = train()
+    assert result["status"] == "complete"
+    assert len(calls) == 4
+    assert (result["dir"] / "train.log").read_text().count("epoch 1/2") == 1
+
+
+def test_a_run_whose_metrics_are_lost_has_them_again(train: Train) -> None:
+    pruned = train("trainer.epochs=4", stops=lambda epoch, measured: epoch == 2)
+    whole = runs.read_metrics(pruned["dir"])
+    for name in ("metrics.csv", "result.json"):
+        (pruned["dir"] / name).unlink()
+    assert train("trainer.epochs=4", stops=lambda epoch, measured: epoch == 2)["status"] == "pruned"
+    assert runs.read_metrics(pruned["dir"]) == whole
+
+
+def test_force_trains_anew_even_where_a_checkpoint_is(train: Train, said: list[str]) -> None:
+    train("trainer.epochs=4", stops=lambda epoch, measured: epoch == 2)
+    said.clear()
+    assert train("trainer.epochs=4", "force=true")["status"] == "complete"
+    assert sum("epoch 1/4  lr" in line for line in said) == 1
 
 
 def test_a_loss_that_explodes_is_recorded_as_diverged(train: Train, said: list[str]) -> None:
@@ -156,6 +230,13 @@ def test_a_full_disk_is_named_and_the_run_is_not_complete(
     (run_dir,) = (tmp_path / "outputs" / "runs").glob("layers2-*")
     assert runs.read_run(run_dir)["status"] == "failed"
     assert not [path for path in run_dir.iterdir() if "model.pt" in path.name]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is always full")
+def test_a_log_that_cannot_be_written_leaves_it_to_the_results_to_say_so(capfd: pytest.CaptureFixture[str]) -> None:
+    with app._log_file(Path("/dev/full"), "w"):
+        app.log.info("a line")
+    assert capfd.readouterr() == ("", "")
 
 
 def test_without_validation_images_the_columns_stay_empty(train: Train) -> None:

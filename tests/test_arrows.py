@@ -12,8 +12,9 @@ PACKAGE = Path(__file__).resolve().parent.parent / "cifarsweep"
 KNOWS = {
     "__init__": set(),
     "__main__": {"cli"},
-    "cli": {"app", "domains", "errors", "report", "runs", "trial"},
-    "app": {"data", "errors", "models", "optim", "progress", "runs", "train"},
+    "cli": {"app", "domains", "errors", "local", "progress", "report", "runs", "trial"},
+    "app": {"checkpoint", "data", "errors", "models", "optim", "progress", "runs", "train"},
+    "checkpoint": {"runs"},
     "local": {"errors", "progress"},
     "plugins": {"cli", "local", "study"},
     "study": {"domains", "errors", "local", "progress", "runs", "search_space", "trial"},
@@ -21,6 +22,7 @@ KNOWS = {
     "trial": set(),
     "report": {"runs"},
     "predict": {"data", "models"},
+    "rerun": {"app", "domains", "runs"},
     "data": set(),
     "domains": set(),
     "errors": set(),
@@ -32,12 +34,12 @@ KNOWS = {
 }
 LIBRARIES = {
     "hydra": {"app", "cli", "errors", "local", "plugins", "search_space", "study"},
-    "omegaconf": {"app", "cli", "errors", "local", "plugins", "study"},
+    "omegaconf": {"app", "cli", "errors", "local", "plugins", "rerun", "study"},
     "optuna": {"search_space", "study"},
     "pandas": {"report"},
     "matplotlib": {"report"},
     "jinja2": {"report"},
-    "torch": {"app", "data", "local", "models", "optim", "predict", "train"},
+    "torch": {"app", "checkpoint", "data", "local", "models", "optim", "predict", "train"},
 }
 HEAVY = {"torch", "torchvision", "pandas", "matplotlib", "optuna", "jinja2"}
 LIGHT = {"__main__", "cli", "domains", "errors", "local", "plugins", "progress", "runs", "trial"}

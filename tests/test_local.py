@@ -13,19 +13,26 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY, Command
 
-from cifarsweep.local import Slot, plan_slots
+from cifarsweep.local import Slot, _death, plan_slots
 
 CRASHING = """
-import os, pathlib, signal
+import os, pathlib, signal, torch
 from cifarsweep.models import LayersNet
 
 def net(die, **arguments):
-    '''Kills its process: die=always, or die=once, or never.'''
-    flag = pathlib.Path(os.environ["CRASH_FLAG"] + die)
+    '''Kills its process: always, once or never while it is built; at its step `die`, where that is a number.'''
+    flag = pathlib.Path(os.environ["CRASH_FLAG"] + str(die))
     if die == "always" or (die == "once" and not flag.exists()):
         flag.touch()
         os.kill(os.getpid(), signal.SIGKILL)
-    return LayersNet(**arguments)
+    network = LayersNet(**arguments)
+    if isinstance(die, int):
+        steps = iter(range(1, die))
+        def count(*_):
+            if torch.is_grad_enabled() and not next(steps, 0):
+                os.kill(os.getpid(), signal.SIGKILL)
+        network.register_forward_pre_hook(count)
+    return network
 """
 
 
@@ -46,6 +53,20 @@ def test_workers_share_cores_and_gpus(
     assert plan_slots(n_workers, num_jobs, cores, gpus) == slots
 
 
+@pytest.mark.parametrize(
+    ("exitcode", "before", "after", "reason"),
+    [
+        (-9, 3, 4, "SIGKILL, as the machine is out of memory"),
+        (-9, 3, 3, "SIGKILL"),
+        (-9, None, None, "SIGKILL, perhaps out of memory"),
+        (-11, 3, 4, "SIGSEGV"),
+        (7, 3, 4, "exit code 7"),
+    ],
+)
+def test_a_death_is_named(exitcode: int, before: int | None, after: int | None, reason: str) -> None:
+    assert _death(exitcode, before, after) == reason
+
+
 @pytest.fixture
 def crashing(tmp_path: Path, small: list[str]) -> tuple[list[str], dict[str, str]]:
     (tmp_path / "crashing.py").write_text(CRASHING)
@@ -59,7 +80,7 @@ def test_a_job_whose_process_dies_is_tried_once_more(
     words, environment = crashing
     done = cifarsweep("-m", *words, "+model.die=never,once", **environment)
     assert done.returncode == 0, done.stderr
-    assert "lost its process: SIGKILL, perhaps out of memory; trying once more" in done.stderr
+    assert "lost its process: SIGKILL; trying once more" in done.stderr
     assert done.stdout.count("test accuracy") >= 2
 
 
@@ -73,6 +94,24 @@ def test_a_job_that_kills_its_process_twice_fails_and_the_others_go_on(
     assert "1 of 2 jobs failed" in done.stderr
     results = list((tmp_path / "outputs" / "runs").glob("*/result.json"))
     assert [json.loads(path.read_text())["status"] for path in results] == ["complete"]
+    jobs = json.loads((tmp_path / "outputs" / "sweeps" / "crash" / "sweep.json").read_text())["jobs"].values()
+    assert {job.get("error") for job in jobs} == {None, "its process ended twice, SIGKILL"}
+
+
+def test_a_run_that_kills_its_process_twice_is_failed_and_one_that_dies_later_goes_on(
+    cifarsweep: Command, crashing: tuple[list[str], dict[str, str]], tmp_path: Path
+) -> None:
+    words, environment = crashing
+    done = cifarsweep("-m", *words, "trainer.epochs=2", "+model.die=5,15", **environment)
+    assert done.returncode == 1
+    results = [json.loads(path.read_text()) for path in (tmp_path / "outputs" / "runs").glob("*/result.json")]
+    found = {result["status"]: result.get("epochs_trained") for result in results}
+    assert found == {"failed": None, "complete": 2}, done.stderr
+    (error,) = [result["error"] for result in results if result["status"] == "failed"]
+    assert error == "its process ended twice, SIGKILL"
+    assert "goes on after epoch 1/2" in done.stdout
+    table = (tmp_path / "outputs" / "sweeps" / "crash" / "report" / "runs.csv").read_text()
+    assert "its process ended twice, SIGKILL" in table
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system pins no process")
@@ -139,4 +178,5 @@ def test_no_worker_outlives_its_sweep(small: list[str], tmp_path: Path, sent: si
     assert "Traceback" not in stderr
     if sent == signal.SIGINT:
         assert process.returncode == 130
-        assert "interrupted" in stderr
+        assert "interrupted; this goes on: python -m cifarsweep -m data=shapes " in stderr
+        assert stderr.rstrip().endswith("name=long")

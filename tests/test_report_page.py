@@ -325,6 +325,9 @@ def test_of_many_models_the_best_have_a_figure_of_their_own_and_a_note_counts_th
         fake_run(tmp_path, f"m{number}", val_accuracy=0.5 + 0.01 * number)
     models = figures.of_models(read(tmp_path))
     assert sorted(models) == sorted(f"m{number}" for number in range(5, 15))
+    done = report.write(tmp_path)
+    assert len(list(done.folder.glob("accuracy_*.png"))) == 10
+    assert "accuracy_<model>.png: only for the 10 best of 15 models." in done.notes
 
 
 def test_figures_of_before_are_removed_with_their_svg(tmp_path: Path) -> None:

@@ -291,6 +291,14 @@ def test_where_most_values_are_equal_none_is_beyond_the_axis(tmp_path: Path) -> 
     assert len(points(axes, "circle")) == 12
 
 
+def test_trials_that_wait_take_no_room(tmp_path: Path) -> None:
+    begun = [trial(number, [0.5 + number / 100], params={"lr": 0.1}) for number in range(5)]
+    waiting = [trial(number, state="waiting") for number in range(5, 1000)]
+    study = read(tmp_path, study_of([*begun, *waiting]))
+    assert drawn(search_figures.optimization_history, study).axes[0].get_xlim()[1] < 6
+    assert drawn(search_figures.slices, study).axes[-1].get_ylim()[1] == 4  # the colour bar
+
+
 # importance
 
 
@@ -386,6 +394,18 @@ def test_a_log_axis_is_linear_where_a_value_has_no_logarithm(tmp_path: Path) -> 
     axes = slices(tmp_path, [0.0, 0.01, 1.0], log=True)
     assert axes.get_xscale() == "linear"
     assert len(points(axes, "circle")) == 3
+
+
+def test_ticks_over_many_decades_do_not_overlap(tmp_path: Path) -> None:
+    decades = range(-7, 0)
+    trials = [trial(n, [0.5], params=dict.fromkeys("abc", 10.0**power)) for n, power in enumerate(decades)]
+    figure = drawn(search_figures.slices, read(tmp_path, study_of(trials, log=["a", "b", "c"])))
+    for axes in figure.axes[:3]:
+        low, high = axes.get_xlim()
+        ticks = zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)
+        boxes = [label.get_window_extent() for at, label in ticks if low <= at <= high]
+        assert len(boxes) >= 2
+        assert all(not one.overlaps(other) for one, other in pairwise(boxes))
 
 
 @pytest.mark.parametrize(("num_keys", "num_choices"), [(1, 11), (2, 4), (4, 2), (4, 7), (7, 4)])

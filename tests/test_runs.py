@@ -150,7 +150,7 @@ def make_run(folder: Path, name: str, result: dict[str, Any] | None = None) -> P
 def test_a_run_without_a_result_is_unfinished(tmp_path: Path) -> None:
     run = make_run(tmp_path, "a-abc")
     assert runs.read_run(run) == {"run_id": "abc", "model": "layers3", "status": "unfinished", "dir": run}
-    runs.write_json(run / "result.json", {"status": "complete"})
+    runs.write_json(run / "result.json", {**dict.fromkeys(runs.COLUMNS), "status": "complete"})
     assert runs.read_run(run)["status"] == "complete"
 
 

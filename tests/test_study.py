@@ -16,8 +16,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 from conftest import REPOSITORY, Command
+from optuna.trial import TrialState
+
+from cifarsweep.study.storage import open_storage
 
 Toy = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -215,7 +219,7 @@ def test_ctrl_c_gives_the_tickets_back_at_once(toy: Toy, tmp_path: Path) -> None
     os.killpg(started.pid, signal.SIGINT)
     _, err = started.communicate(timeout=30)
     assert started.returncode == 130
-    assert err == "interrupted; the same command trains what is not complete\n"
+    assert err.startswith("interrupted; this goes on: toy.py -m data=shapes name=toy search=quick ")
     assert states(tmp_path)["running"] == 0
     assert toy("hydra.sweeper.n_trials=12").returncode == 0
     assert num_finished(tmp_path) == 12
@@ -230,6 +234,26 @@ def test_sigterm_to_a_worker_gives_its_ticket_back_and_counts_no_death(tmp_path:
     started.communicate(timeout=30)
     assert started.returncode == 143
     assert states(tmp_path) == {"waiting": 4}
+
+
+def test_a_worker_that_is_told_to_end_gives_its_ticket_back_by_itself(tmp_path: Path) -> None:
+    """As on another machine, where nobody would see for grace_period seconds that it is gone."""
+    started = start_toy(tmp_path, "hydra.sweeper.n_trials=2", "hydra.sweeper.n_workers=1", TOY_SECONDS="0.5")
+    wait_for_starts(tmp_path, 1)
+    os.kill(started.pid, signal.SIGSTOP)
+    (worker,) = worker_pids(tmp_path)
+    os.kill(worker, signal.SIGTERM)
+    journal = str(tmp_path / "outputs" / "sweeps" / "toy" / "study.journal")
+    deadline = time.monotonic() + 30
+    while True:
+        trials = optuna.load_study(study_name="toy", storage=open_storage(journal)).get_trials()
+        if not any(trial.state == TrialState.RUNNING for trial in trials):
+            break
+        assert time.monotonic() < deadline, "the ticket was not given back"
+        time.sleep(0.1)
+    kill_all(started)
+    assert [trial.state for trial in trials] == [TrialState.WAITING] * 2
+    assert not any("deaths" in trial.user_attrs for trial in trials)
 
 
 # two terminals

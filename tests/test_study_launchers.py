@@ -115,6 +115,27 @@ def test_a_killed_worker_costs_no_trial_under(launcher: str, tmp_path: Path) -> 
     assert _started(tmp_path).count(1) > 1
 
 
+def test_no_worker_of_joblib_outlives_a_killed_search(tmp_path: Path) -> None:
+    _needs("joblib")
+    toy = [sys.executable, str(REPOSITORY / "tests" / "toy.py"), "-m", "search=quick", "data=shapes", "name=x"]
+    process = subprocess.Popen(
+        [*toy, f"outputs={tmp_path}/outputs", "hydra/launcher=joblib", "hydra.sweeper.n_workers=2"],
+        env={**os.environ, "TOY_LOG": str(tmp_path / "log"), "TOY_SECONDS": "0.5"},
+        stdout=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "log").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    workers = {int(line.split()[2]) for line in (tmp_path / "log").read_text().splitlines()}
+    process.kill()
+    process.wait(10)
+    deadline = time.monotonic() + 10
+    while any(Path(f"/proc/{pid}").exists() for pid in workers):
+        assert time.monotonic() < deadline, "a worker outlived its search"
+        time.sleep(0.1)
+
+
 def test_a_study_runs_as_an_array_of_slurm_jobs(tmp_path: Path) -> None:
     """With stand-ins for Slurm's commands: what is checked is what they are given, and that the workers share."""
     _needs("submitit_slurm")

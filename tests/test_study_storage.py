@@ -194,6 +194,20 @@ def test_a_long_torn_line_of_a_journal_is_cut_as_a_whole(tmp_path: Path) -> None
     assert journal.read_bytes() == whole
 
 
+def test_the_disk_is_waited_for_where_a_trial_has_ended_and_only_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    study = optuna.create_study(storage=storage.open_storage(str(tmp_path / "study.journal")))
+    trial = study.ask()
+    trial.suggest_float("lr", 0, 1)
+    trial.report(0.5, 1)
+    assert not synced
+    study.tell(trial, 0.5)
+    assert len(synced) == 1
+
+
 @pytest.mark.parametrize("damage", ['{"op_code": 5, "wor', '"hello"', '{"op_code": 77}', "{}", '{"op_code": 0}'])
 def test_a_journal_damaged_in_the_middle_is_named_in_one_line(tmp_path: Path, damage: str) -> None:
     _search(tmp_path, "hydra/launcher=basic", trials=2)
@@ -229,6 +243,10 @@ def test_a_server_that_is_not_there_is_one_line_without_the_password(tmp_path: P
         ("postgresql+nosuch://me:open-sesame@here/study", "Can't load plugin"),
         ("sqlite://", "expected a file"),
         ("sqlite:///:memory:", "expected a file"),
+        (
+            "postgresql://me:open-sesame@here:port/study",
+            "expected postgresql+DRIVER://USER:PASSWORD@HOST:PORT/DATABASE",
+        ),
     ],
 )
 def test_an_address_that_names_no_storage_is_refused(address: str, message: str) -> None:
@@ -240,13 +258,20 @@ def test_an_address_that_names_no_storage_is_refused(address: str, message: str)
     assert PASSWORD not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("dialect", "module", "install"),
+    [
+        ("postgresql+psycopg", "psycopg", r"pip install 'cifarsweep\[postgres\]'"),
+        ("mysql", "MySQLdb", "pip install pymysql"),
+    ],
+)
 def test_a_driver_that_is_not_installed_is_named_with_the_command_that_installs_it(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, dialect: str, module: str, install: str
 ) -> None:
-    monkeypatch.setitem(sys.modules, "psycopg", None)  # what importing it then raises is what its absence would
+    monkeypatch.setitem(sys.modules, module, None)  # what importing it then raises is what its absence would
 
-    with pytest.raises(storage.Lost, match=r"pip install 'cifarsweep\[postgres\]'") as refused:
-        storage.open_storage(f"postgresql+psycopg://me:{PASSWORD}@here/study")
+    with pytest.raises(storage.Lost, match=install) as refused:
+        storage.open_storage(f"{dialect}://me:{PASSWORD}@here/study")
 
     assert PASSWORD not in str(refused.value)
 

@@ -45,13 +45,13 @@ def write(
             figure = draw()
             if figure is None:
                 if Path(name).stem not in OPTIONAL:
-                    notes.append(f"No {name}: the runs have no data for it.")
+                    notes.append(f"No {name}: too few complete runs for it.")
                 continue
             _save(figure, folder / name)
             written.append(folder / name)
-    left_out = len(in_order(tables.summary)) - len(of_models(tables))
-    if left_out:
-        notes.append(f"No accuracy_<model>.png for {left_out} models: only the {MOST_MODELS} best have one.")
+    num_models, num_drawn = len(in_order(tables.summary)), len(of_models(tables))
+    if num_drawn < num_models:
+        notes.append(f"accuracy_<model>.png: only for the {num_drawn} best of {num_models} models.")
     return written, notes
 
 

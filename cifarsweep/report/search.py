@@ -44,7 +44,7 @@ class Study:
 
     @property
     def last(self) -> int:
-        """The number of the last trial that has begun; those that wait are further only in the plan."""
+        """The number of the last trial that has begun."""
         return max((trial.number for trial in self.trials if trial.state != "waiting"), default=0)
 
 

@@ -143,9 +143,10 @@ def _set_ticks(axes: Axes, which: str, log: bool, low: float, high: float) -> No
     (axes.set_xscale if which == "x" else axes.set_yscale)("log")
     ratio = high / low
     steps = (1, 2, 3, 5, 7) if ratio < 8 else (1, 2, 5) if ratio < 30 else (1, 3) if ratio < 300 else (1,)
-    axis.set_major_locator(LogLocator(subs=steps, numticks=6))
+    width = axes.get_position().width * axes.figure.get_figwidth()  # type: ignore[union-attr]
+    axis.set_major_locator(LogLocator(subs=steps, numticks=4 if which == "x" and width < 4 else 6))
     axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))  # the default writes formulas
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("e-0", "e-")))  # no formulas
 
 
 def _inches(text: str, points: float) -> float:
@@ -258,7 +259,8 @@ def parameter_importance(study: Study) -> Figure | None:
     if not ranked:
         return None
     shown = ranked[:MOST_BARS][::-1]
-    caption = "Estimated from the complete trials."
+    num = sum(trial.state == "complete" for trial in study.trials)
+    caption = f"Estimated from {count(num, 'complete trial')}" + ("; so few may mislead." if num < 30 else ".")
     if len(ranked) > MOST_BARS:
         caption += f" Not shown: {count(len(ranked) - MOST_BARS, 'less important key')}."
     figure, grid = page("Parameter importance", caption, (6.4, 0.35 + 0.33 * len(shown)), (1, 1), 0.5)

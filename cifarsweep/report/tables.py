@@ -73,7 +73,8 @@ def read(run_dirs: Iterable[Path], jobs_without_run: list[str]) -> Tables:
         try:
             row, curve, provenance = _read_run(run_dir)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
-            unreadable.append(f"{run_dir}: {_one_line(error)}")
+            reason = _one_line(error)
+            unreadable.append(reason if str(run_dir) in reason else f"{run_dir}: {reason}")
             continue
         id = row["run_id"]
         if id not in rows or rows[id]["status"] != "complete":

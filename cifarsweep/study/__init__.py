@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from filelock import FileLock, Timeout
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobStatus
 from hydra.plugins.launcher import Launcher
@@ -23,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from optuna.distributions import distribution_to_json, json_to_distribution
 from optuna.study import StudyDirection
 
-from cifarsweep import domains, errors, local, search_space
+from cifarsweep import domains, errors, local, runs, search_space
 from cifarsweep.search_space import Space
 from cifarsweep.study import settings, storage, summary, warm
 from cifarsweep.study.compose import Composer
@@ -75,7 +74,7 @@ def sweep(
         study, tickets = open_study(plan)
         if owner:
             _fill(plan, study, tickets, compose, determines)
-        worker = Worker(plan, task_function, hydra_context, config)
+        worker = Worker(plan, task_function, hydra_context, config, compose)
         with Watch(plan) as watch:
             _launch(plan, study, tickets, worker)
         return summary.conclude(plan, study, tickets.stopped, watch.seconds)
@@ -135,14 +134,11 @@ def _corners(space: Space) -> Iterator[dict[str, Any]]:
 @contextlib.contextmanager
 def _owned(plan: Plan) -> Iterator[bool]:
     """True where this command runs the study; False where it joins one that another command runs."""
-    (plan.folder / ".study").mkdir(parents=True, exist_ok=True)
-    lock = FileLock(plan.folder / ".study" / "owner.lock")
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
+    lock = runs.own_sweep(plan.folder)
+    if lock is None:
         if not plan.settings.join:
             joins = "hydra.sweeper.join=true adds workers to it"
-            raise ValueError(f"name={plan.name}: another process runs this study; {joins}") from None
+            raise ValueError(f"name={plan.name}: another process runs this study; {joins}")
         yield False
         return
     try:

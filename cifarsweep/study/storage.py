@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import optuna
 from filelock import FileLock
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.trial import TrialState
 
 from cifarsweep import runs
 from cifarsweep.study.lock import Lock
 
 SERVERS = ("sqlite", "postgresql", "mysql")
+DRIVERS = {
+    "sqlite": "this Python was built without it",
+    "postgresql": "pip install 'cifarsweep[postgres]', then postgresql+psycopg://…",
+    "mysql": "pip install pymysql, then mysql+pymysql://…",
+}
 BUSY_SECONDS = 60
 """How long SQLite waits for another process's transaction."""
 
@@ -31,10 +39,14 @@ def open_storage(address: str) -> BaseStorage:
     with reaching(address):
         if "://" not in address:
             return _journal(Path(address))
-        dialect = re.split(r"[+:]", address)[0]
+        dialect = _dialect(address)
         if dialect not in SERVERS:
             raise Lost(f"{_key(address)}: expected a journal file's path or an address of {', '.join(SERVERS)}")
         return _sqlite(address) if dialect == "sqlite" else _server(address)
+
+
+def _dialect(address: str) -> str:
+    return re.split(r"[+:]", address)[0]
 
 
 @contextmanager
@@ -60,8 +72,7 @@ def _key(address: str) -> str:
 def _reason(address: str, error: BaseException) -> str | None:
     """In the driver's words, without the advice and SQL around them; None where it is no storage's error."""
     if isinstance(error, ImportError):
-        extra = "pip install 'cifarsweep[postgres]'" if address.startswith("postgresql") else str(error)
-        return f"the driver of this database is not installed: {extra}"
+        return f"the driver of this database is not installed: {DRIVERS[_dialect(address)]}"
     if isinstance(error, ValueError | LookupError | TypeError | AssertionError) and _reads_journal(error):
         return "not a journal of Optuna, or damaged in the middle"
     # By name, as an import of SQLAlchemy takes 0.4 s, which a journal need not wait for.
@@ -109,6 +120,26 @@ class _Lock(JournalFileOpenLock):
         self._lock.release()
 
 
+class _Backend(JournalFileBackend):
+    """Waits for the disk only where a trial has ended, which takes all that was written before with it.
+
+    A process that dies loses nothing that it has written; what a machine that loses its power may lose is the steps of
+    trials that run, which are given out again.
+    """
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
+        self._lock.acquire()
+        try:
+            with open(self._file_path, "ab") as file:
+                file.write(lines.encode())
+                file.flush()
+                if any(TrialState(log.get("state", TrialState.RUNNING)).is_finished() for log in logs):
+                    os.fsync(file.fileno())
+        finally:
+            self._lock.release()
+
+
 def _journal(path: Path) -> JournalStorage:
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = _Lock(path)
@@ -117,7 +148,7 @@ def _journal(path: Path) -> JournalStorage:
         _cut_torn_line(path)
     finally:
         lock.release()
-    return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
+    return JournalStorage(_Backend(str(path), lock_obj=lock))
 
 
 def _cut_torn_line(path: Path) -> None:
@@ -160,4 +191,11 @@ def _sqlite(address: str) -> BaseStorage:
 
 def _server(address: str) -> BaseStorage:
     """A connection that the server closed meanwhile is opened anew instead of failing."""
+    from sqlalchemy.engine import make_url
+
+    try:
+        make_url(address)
+    except ValueError as error:  # a port that is no number; other mistakes have an error of SQLAlchemy's own
+        expected = f"{_dialect(address)}+DRIVER://USER:PASSWORD@HOST:PORT/DATABASE"
+        raise Lost(f"{_key(address)}: expected {expected}") from error
     return optuna.storages.RDBStorage(address, engine_kwargs={"pool_pre_ping": True})

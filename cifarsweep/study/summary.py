@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import warnings
 from collections import Counter
@@ -15,7 +16,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from cifarsweep import progress, runs
-from cifarsweep.search_space import Parameter
+from cifarsweep.search_space import Parameter, Space
 from cifarsweep.study.pruning import STEPS, dominates
 from cifarsweep.study.tickets import DETAILS, FINISHED, REASON, WARM
 from cifarsweep.study.worker import Plan
@@ -29,7 +30,7 @@ STATES = {
     TrialState.WAITING: "waiting",
 }
 NUM_SHOWN = 5
-LEAST_FOR_IMPORTANCE = 4
+LEAST_FOR_IMPORTANCE = 10
 """Complete trials; with fewer, shares would be noise."""
 
 
@@ -84,7 +85,7 @@ def write(plan: Plan, study: optuna.Study) -> list[FrozenTrial]:
             "n_trials": plan.settings.n_trials,
             "params": plan.space.keys,
             "log": sorted({p.key for p in plan.space.parameters if getattr(p.distribution, "log", False)}),
-            "importances": importances(plan, trials),
+            "importances": importances(plan.space, trials, plan.settings.directions[0]),
             "best": [trial.number for trial in best],
             "best_command": command(plan, best[0]) if best else None,
             "trials": [_row(plan, trial) for trial in trials],
@@ -122,40 +123,53 @@ def command(plan: Plan, trial: FrozenTrial) -> str:
 # importances
 
 
-def importances(plan: Plan, trials: Sequence[FrozenTrial]) -> dict[str, float]:
+def importances(space: Space, trials: Sequence[FrozenTrial], direction: str) -> dict[str, float]:
     """The share of each key in what sets the better trials apart (PED-ANOVA), largest first; empty with too few.
 
-    The branches of a conditional key count as one: Optuna would leave it out, as no branch is in every trial.
+    The branches of a conditional key count as one, which Optuna would leave out, as no branch is in every trial. What
+    counts of a number is then its place in its own branch's range: that the ranges differ is the condition's doing.
     """
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     if len(complete) < LEAST_FOR_IMPORTANCE:
         return {}
-    rows = [plan.space.values(trial.params) for trial in complete]
-    keys = [key for key in plan.space.keys if rows and all(key in row for row in rows)]
-    distributions = {key: _merged([p for p in plan.space.parameters if p.key == key]) for key in keys}
-    study = optuna.create_study(direction=StudyDirection[plan.settings.directions[0].upper()])
-    for row, trial in zip(rows, complete, strict=True):
-        params = {key: row[key] for key in keys}
+    rows = [space.values(trial.params) for trial in complete]
+    study = optuna.create_study(direction=StudyDirection[direction.upper()])
+    distributions: dict[str, BaseDistribution] = {}
+    columns: dict[str, list[Any]] = {}
+    for key in space.keys:
+        if all(key in row for row in rows):
+            branches = [next(p for p in space.active(row) if p.key == key) for row in rows]
+            distributions[key], columns[key] = _merged([row[key] for row in rows], branches)
+    for i, trial in enumerate(complete):
+        params = {key: column[i] for key, column in columns.items()}
         study.add_trial(optuna.trial.create_trial(params=params, distributions=distributions, values=trial.values[:1]))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return optuna.importance.get_param_importances(study)
-    except (ValueError, RuntimeError, ZeroDivisionError):  # fewer than two trials, or all alike
+    except (ValueError, RuntimeError, ZeroDivisionError):  # all alike
         return {}
 
 
-def _merged(parameters: Sequence[Parameter]) -> BaseDistribution:
-    """A distribution that holds every value of the branches."""
-    branches = [parameter.distribution for parameter in parameters]
-    if any(isinstance(branch, CategoricalDistribution) for branch in branches):
-        return CategoricalDistribution(list(dict.fromkeys(v for p in parameters for v in p.options or p.extremes)))
-    numeric = [branch for branch in branches if isinstance(branch, IntDistribution | FloatDistribution)]
-    low, high = min(d.low for d in numeric), max(d.high for d in numeric)
-    log = all(d.log for d in numeric)
-    if all(isinstance(d, IntDistribution) for d in numeric):
-        return IntDistribution(int(low), int(high), log=log)
-    return FloatDistribution(low, high, log=log)
+def _merged(values: list[Any], branches: list[Parameter]) -> tuple[BaseDistribution, list[Any]]:
+    """One distribution for a key's values, and the values in it."""
+    different = {branch.name: branch for branch in branches}.values()
+    if len(different) == 1:
+        return branches[0].distribution, values
+    if any(isinstance(branch.distribution, CategoricalDistribution) for branch in different):
+        options = dict.fromkeys(v for branch in different for v in branch.options or branch.extremes)
+        return CategoricalDistribution(list(dict.fromkeys([*options, *values]))), values
+    places = [_place(value, branch.distribution) for value, branch in zip(values, branches, strict=True)]
+    return FloatDistribution(0, 1), places
+
+
+def _place(value: float, within: BaseDistribution) -> float:
+    """0 at the low end of its range, 1 at the high one."""
+    assert isinstance(within, IntDistribution | FloatDistribution)
+    low, high = float(within.low), float(within.high)
+    if within.log:
+        value, low, high = math.log(value), math.log(low), math.log(high)
+    return min(max((value - low) / (high - low), 0.0), 1.0) if high > low else 0.5
 
 
 # the end
@@ -174,7 +188,7 @@ def _lines(plan: Plan, trials: Sequence[FrozenTrial], seconds: float) -> list[st
         lines.append(f"{len(best)} trials that no other beats in every objective:")
     shown = best if several else _ranked(plan, trials)[:NUM_SHOWN]
     lines += _table(plan, shown[: 4 * NUM_SHOWN])
-    shares = importances(plan, trials)
+    shares = importances(plan.space, trials, plan.settings.directions[0])
     if shares:
         lines.append("importance: " + ", ".join(f"{key} {share:.0%}" for key, share in shares.items()))
     return [*lines, "the best trial's run: " + command(plan, best[0])]

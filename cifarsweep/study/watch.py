@@ -9,10 +9,12 @@ import contextlib
 import threading
 import time
 from collections import Counter
+from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
 from cifarsweep import progress
+from cifarsweep.domains import as_typed
 from cifarsweep.study import storage, summary
 from cifarsweep.study.tickets import REASON, WARM
 from cifarsweep.study.worker import Plan, open_study
@@ -77,7 +79,7 @@ class Watch:
 
     def _line(self, trial: FrozenTrial, best: list[FrozenTrial]) -> str:
         values = self._plan.space.values(trial.params)
-        settings = " ".join(self._plan.space.overrides(values)[len(self._plan.space.fixed) :])
+        settings = " ".join(f"{key}={_short(value)}" for key, value in values.items())
         done = f"trial {trial.number} {summary.STATES[trial.state]}"
         if trial.state == TrialState.FAIL:
             return f"{done}: {trial.user_attrs.get(REASON)}  {settings}"
@@ -93,5 +95,13 @@ class Watch:
             parts.append(f"best {summary.figures(self._plan, best[0].values)} by trial {best[0].number}")
         done, left = len(self._told) - self._before, self._plan.settings.n_trials - len(self._told)
         if done and left > 0:
-            parts.append(f"about {summary.duration(self.seconds / done * left)} left")
+            seconds = self.seconds / done * left
+            if self._plan.deadline is not None:
+                seconds = min(seconds, max(self._plan.deadline - time.time(), 0.0))
+            parts.append(f"about {summary.duration(seconds)} left")
         return f"{self._plan.name}: {', '.join(parts)}"
+
+
+def _short(value: Any) -> str:
+    """Four digits: the exact values are in trials.csv."""
+    return f"{value:.4g}" if isinstance(value, float) else as_typed(value)

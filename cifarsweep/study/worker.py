@@ -11,7 +11,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from omegaconf import DictConfig
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import TrialState
 
-from cifarsweep import errors, progress
+from cifarsweep import errors, local, progress
 from cifarsweep import trial as current_trial
 from cifarsweep.search_space import Space
 from cifarsweep.study import compose, pruning, settings, storage
@@ -77,8 +77,14 @@ class Worker:
     task: TaskFunction
     context: HydraContext
     master: DictConfig
+    composer: compose.Composer
+    """With what was composed to check the start, which the workers need not compose again."""
+    sweeper: int = field(default_factory=os.getpid)
+    """The process that launches the workers."""
 
     def __call__(self, cfg: DictConfig) -> str | None:
+        if os.getpid() != self.sweeper:
+            local.end_with_launcher()
         try:
             with (
                 storage.reaching(self.plan.address),
@@ -94,12 +100,11 @@ class Worker:
     def _work(self, me: str) -> None:
         study, tickets = open_study(self.plan)
         tickets.recover(counted=True)  # of the worker that this one may replace
-        composer = compose.Composer(self.context.config_loader, self.master, self.plan.space, self.plan.folder)
         while (ticket := self._claim(study, tickets, me)) is not None:
             progress.began()
             trial, values = ticket
             try:
-                outcome = self._run(trial, composer(values, trial.number))
+                outcome = self._run(trial, self.composer(values, trial.number))
             except BaseException:
                 with contextlib.suppress(storage.Lost), storage.reaching(self.plan.address):
                     tickets.give_back(trial, me)

@@ -25,4 +25,6 @@ class LocalLauncher(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from cifarsweep import cli, local
 
-        return local.launch(job_overrides, initial_job_idx, n_workers=self.n_workers, check=cli.check, **self.given)
+        return local.launch(
+            job_overrides, initial_job_idx, n_workers=self.n_workers, check=cli.check, lost=cli.lost, **self.given
+        )

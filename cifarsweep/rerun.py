@@ -1,0 +1,127 @@
+"""Trains a recorded run again and compares: `python -m cifarsweep.rerun RUN`. Needs nothing but the run's directory.
+
+The classes that a results folder names are built only where they are this project's or PyTorch's own, or with --trust.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from cifarsweep import domains, runs
+
+OURS = re.compile(r"(cifarsweep\.(data|models|optim)|torch\.(nn|optim))\.\w+")
+FIGURES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "test_loss", "test_accuracy")
+COMPARED = ("metrics.csv", "confusion.csv", "model.pt")
+ABOUT = ("device", "threads")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m cifarsweep.rerun", description="Trains a run again elsewhere and compares the figures."
+    )
+    parser.add_argument("run", type=Path, help="directory of a run that has ended, outputs/runs/…")
+    parser.add_argument("--outputs", type=Path, help="where the new run goes, and stays (default: nowhere)")
+    parser.add_argument("--data-root", help="where the data set is on this machine, if not where it was")
+    parser.add_argument("--trust", action="store_true", help="build classes of other packages that the run names")
+    args = parser.parse_args(arguments)
+    try:
+        with tempfile.TemporaryDirectory() as temporary:
+            return _rerun(args.run, args.outputs or Path(temporary), args.data_root, args.trust)
+    except (OSError, ValueError) as error:
+        print(" ".join(str(error).split()), file=sys.stderr)
+        return 1
+
+
+def _rerun(run_dir: Path, outputs: Path, data_root: str | None, trust: bool) -> int:
+    recorded = runs.read_result(run_dir)
+    if recorded is None or recorded["status"] not in ("complete", "pruned", "diverged"):
+        status = "unfinished" if recorded is None else recorded["status"]
+        raise ValueError(f"{run_dir}: {status}, expected a run that is complete, pruned or diverged")
+    if recorded["format"] != runs.FORMAT:
+        raise ValueError(f"{run_dir}: format {recorded['format']}, expected {runs.FORMAT}")
+    config = runs.read_config(run_dir)
+    if not trust:
+        _check_targets(run_dir, config)
+    try:
+        choices = config.pop("run")["choices"]
+        config["trainer"]["threads"] = recorded["threads"]
+        if data_root is not None:
+            config["data"]["root"] = data_root
+        runs.identity(config, "")
+    except (KeyError, TypeError, AttributeError) as error:
+        raise runs.Corrupt(run_dir / "config.yaml", "not the configuration of a run") from error
+    config |= {"outputs": str(outputs.absolute()), "force": False}
+    domains.check(config)
+    from omegaconf import OmegaConf
+
+    from cifarsweep import app
+
+    def stops(epoch: int, measured: Mapping[str, Any]) -> bool:
+        return bool(recorded["status"] == "pruned" and epoch >= recorded["epochs_trained"])
+
+    new = app.run(OmegaConf.create(config), config, choices, lambda run: None, stops)
+    (new_dir,) = (outputs / "runs").glob(f"*-{new['run_id']}")
+    differences = list(_differences(run_dir, recorded, new_dir, new))
+    for line in differences:
+        print(line)
+    print("not the same" if differences else f"the same to the last bit: {', '.join(_there(run_dir))}")
+    return 1 if differences else 0
+
+
+def _check_targets(run_dir: Path, config: Any) -> None:
+    for key, value in _leaves(config):
+        if key == "_target_" and not OURS.fullmatch(str(value)):
+            raise ValueError(
+                f"{run_dir / 'config.yaml'}: _target_={value}: not of this project or PyTorch; see --trust"
+            )
+        if "${" in str(value):
+            raise ValueError(f"{run_dir / 'config.yaml'}: {key}={value}: expected a value, no interpolation")
+
+
+def _leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    children = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else None
+    if children is None:
+        yield key, node
+        return
+    for name, child in children:
+        yield from _leaves(child, str(name))
+
+
+def _there(run_dir: Path) -> list[str]:
+    return [name for name in COMPARED if (run_dir / name).exists()]
+
+
+def _differences(run_dir: Path, recorded: dict[str, Any], new_dir: Path, new: dict[str, Any]) -> Iterator[str]:
+    """A line for each figure and file that is not the same, and for what may be why."""
+    if new["data_fingerprint"] != recorded["data_fingerprint"]:
+        yield f"data_fingerprint: was {recorded['data_fingerprint']}, is {new['data_fingerprint']}: other images"
+    figures = [key for key in ("status", "run_id", *FIGURES) if recorded[key] != new[key]]
+    for key in figures:
+        yield f"{key}: was {recorded[key]}, is {new[key]}"
+    files = [name for name in _there(run_dir) if _content(run_dir / name) != _content(new_dir / name)]
+    for name in files:
+        yield f"{name}: not the same"
+    if figures or files:
+        then, now = ({**r["provenance"]["versions"], **{key: r[key] for key in ABOUT}} for r in (recorded, new))
+        for key in sorted({*then, *now}):
+            if then.get(key) != now.get(key):
+                yield f"{key}: was {then.get(key)}, is {now.get(key)}"
+
+
+def _content(path: Path) -> object:
+    """What is to be the same: of metrics.csv all but the seconds."""
+    if not path.exists():
+        return None
+    if path.name == "metrics.csv":
+        return [{**row, "seconds": None} for row in runs.read_metrics(path.parent)]
+    return path.read_bytes()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,253 @@
+"""Processes that are killed, interrupted or doubled: what was asked for comes out to the last bit all the same."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+
+NUM_KILLS = int(os.environ.get("CIFARSWEEP_KILLS", 10))
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """`python -m cifarsweep …` in a process group of its own, in tmp_path."""
+    started: list[subprocess.Popen[str]] = []
+
+    def begin(*words: str, **environment: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "cifarsweep", *words],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY), **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    yield begin
+    for process in started:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def results(outputs: Path) -> dict[str, tuple[list[dict[str, str]], bytes, bytes]]:
+    """By run: metrics.csv without its seconds, model.pt and confusion.csv."""
+    found = {}
+    for run in (outputs / "runs").glob("*-*"):
+        with (run / "metrics.csv").open() as file:
+            rows = [{**row, "seconds": ""} for row in csv.DictReader(file)]
+        found[run.name] = rows, (run / "model.pt").read_bytes(), (run / "confusion.csv").read_bytes()
+    return found
+
+
+def epochs_written(outputs: Path) -> int:
+    return sum(len(path.read_text().splitlines()) - 1 for path in (outputs / "runs").glob("*/metrics.csv"))
+
+
+def wait_for_epochs(outputs: Path, num: int, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 60
+    while epochs_written(outputs) < num:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds processes through /proc")
+def test_random_kills_change_no_byte_of_a_sweep(start: Start, small: list[str], tmp_path: Path) -> None:
+    sweep = ["-m", *small, "model=layers1,layers2,layers3", "model.dropout=0.1", "trainer.epochs=40", "name=kills"]
+    undisturbed = start(*sweep, f"outputs={tmp_path}/undisturbed")
+    assert undisturbed.wait(120) == 0
+    expected = results(tmp_path / "undisturbed")
+    assert len(expected) == 3
+
+    dice = random.Random(0)
+    for _ in range(NUM_KILLS):
+        process = start(*sweep)
+        time.sleep(dice.uniform(1, 6))
+        everyone = [process.pid, *group(process.pid)]
+        for pid in everyone if dice.random() < 0.5 else [dice.choice(everyone)]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if dice.random() < 0.5 and process.poll() is None:  # one worker died: the sweep goes on for a while without us
+            time.sleep(dice.uniform(0, 2))
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(30)
+    last = start(*sweep)
+    _, err = last.communicate(timeout=240)
+    assert last.returncode == 0, err
+    assert results(tmp_path / "outputs") == expected
+    left = {path.name for run in (tmp_path / "outputs" / "runs").glob("*-*") for path in run.iterdir()}
+    assert "checkpoint.pt" not in left
+    assert not [name for name in left if "corrupt" in name]
+
+
+def group(pid: int) -> list[int]:
+    """The other processes of the group, so the workers."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            if int(fields[2]) == pid and int(stat.parent.name) != pid:
+                found.append(int(stat.parent.name))
+    return found
+
+
+def test_a_run_goes_on_after_its_last_epoch(start: Start, small: list[str], tmp_path: Path) -> None:
+    words = [*small, "trainer.epochs=30", "optimizer=adamw"]
+    first = start(*words)
+    wait_for_epochs(tmp_path / "outputs", 5, first)
+    first.kill()
+    out, _ = first.communicate(timeout=30)
+    again = start(*words)
+    out, err = again.communicate(timeout=120)
+    assert again.returncode == 0, err
+    assert "goes on after epoch " in out
+    assert "epoch 1/30" not in out
+
+
+@pytest.mark.parametrize(
+    ("sent", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+)
+def test_an_interrupted_run_says_how_to_go_on(
+    start: Start, small: list[str], tmp_path: Path, sent: signal.Signals, code: int, word: str
+) -> None:
+    process = start(*small, "trainer.epochs=100000")
+    wait_for_epochs(tmp_path / "outputs", 2, process)
+    begun = time.monotonic()
+    process.send_signal(sent)
+    _, err = process.communicate(timeout=30)
+    assert time.monotonic() - begun < 5
+    assert process.returncode == code
+    (line,) = err.splitlines()
+    assert line == f"{word}; this goes on: python -m cifarsweep {' '.join(small)} trainer.epochs=100000"
+    (run,) = (tmp_path / "outputs" / "runs").glob("layers*")
+    assert (run / "checkpoint.pt").exists()
+    assert not (run / "result.json").exists()
+
+
+def test_a_sweep_without_a_name_says_it(start: Start, small: list[str], tmp_path: Path) -> None:
+    process = start("-m", *small, "trainer.epochs=100000", "seed=0,1")
+    wait_for_epochs(tmp_path / "outputs", 2, process)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
+    assert err.rstrip().endswith(f" seed=0,1 name={sweep.name}")
+
+
+def test_a_second_ctrl_c_ends_it_at_once(start: Start, small: list[str], tmp_path: Path) -> None:
+    process = start("-m", *small, "trainer.epochs=100000", "seed=0,1", "hydra.launcher.n_workers=2", "name=twice")
+    wait_for_epochs(tmp_path / "outputs", 4, process)
+    workers = group(process.pid)
+    for pid in workers:
+        os.kill(pid, signal.SIGSTOP)  # workers that do not answer: an orderly end would wait for them
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    assert process.poll() is None
+    begun = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(5) == 130
+    assert time.monotonic() - begun < 1
+    for pid in workers:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+    deadline = time.monotonic() + 10
+    while group(process.pid):
+        assert time.monotonic() < deadline, "a worker outlived its sweep"
+        time.sleep(0.05)
+
+
+def test_of_two_processes_with_one_run_the_second_takes_over_from_a_dead_one(
+    start: Start, small: list[str], tmp_path: Path
+) -> None:
+    words = [*small, "trainer.epochs=60"]
+    first = start(*words)
+    wait_for_epochs(tmp_path / "outputs", 2, first)
+    second = start(*words)
+    assert second.stdout is not None
+    assert "another process trains it, waiting for its result" in second.stdout.readline()
+    first.kill()
+    out, err = second.communicate(timeout=120)
+    assert second.returncode == 0, err
+    assert "goes on after epoch" in out
+    assert "epoch 60/60" in out
+
+
+def test_of_two_processes_with_one_run_the_second_reads_the_result(
+    start: Start, small: list[str], tmp_path: Path
+) -> None:
+    words = [*small, "trainer.epochs=80"]
+    first = start(*words)
+    wait_for_epochs(tmp_path / "outputs", 1, first)
+    second = start(*words)
+    outs = [process.communicate(timeout=120) for process in (first, second)]
+    assert (first.returncode, second.returncode) == (0, 0), outs
+    assert outs[0][0].count("epoch 80/80") == 1
+    waiting, read = outs[1][0].splitlines()
+    assert waiting.endswith("another process trains it, waiting for its result")
+    assert "trained before, test accuracy" in read
+
+
+def test_a_name_that_a_live_sweep_uses_is_refused(start: Start, small: list[str], tmp_path: Path) -> None:
+    words = ["-m", *small, "seed=0,1", "name=one"]
+    first = start(*words, "trainer.epochs=100000")
+    wait_for_epochs(tmp_path / "outputs", 1, first)
+    second = start(*words)
+    _, err = second.communicate(timeout=30)
+    assert second.returncode == 1
+    assert err == "name=one: another process runs this sweep; wait, or give another name=\n"
+    sweep = json.loads((tmp_path / "outputs" / "sweeps" / "one" / "sweep.json").read_text())
+    assert len(sweep["commands"]) == 1
+    first.kill()
+    first.wait(30)
+    third = start(*words)
+    _, err = third.communicate(timeout=120)
+    assert third.returncode == 0, err
+
+
+def test_a_sweep_started_again_trains_only_what_is_missing(start: Start, small: list[str], tmp_path: Path) -> None:
+    first = start("-m", *small, "seed=0,1", "name=grid")
+    assert first.wait(120) == 0
+    again = start("-m", *small, "seed=0,1,2", "name=grid")
+    out, err = again.communicate(timeout=120)
+    assert again.returncode == 0, err
+    assert out.count("trained before") == 2
+    assert out.count("epoch 2/2") == 1
+
+
+JUMPING = """
+import random, time
+real, dice = time.time, random.Random(1)
+time.time = lambda: real() + dice.uniform(-1e6, 1e6)
+time.time_ns = lambda: int(time.time() * 1e9)
+"""
+
+
+def test_a_clock_that_jumps_changes_nothing(start: Start, small: list[str], tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(JUMPING)
+    words = ["-m", *small, "model=layers1,layers2", "name=clock"]
+    steady = start(*words, f"outputs={tmp_path}/steady")
+    assert steady.wait(120) == 0
+    jumping = start(*words, PYTHONPATH=f"{REPOSITORY}{os.pathsep}{tmp_path}")
+    _, err = jumping.communicate(timeout=120)
+    assert jumping.returncode == 0, err
+    assert results(tmp_path / "outputs") == results(tmp_path / "steady")
+    for path in (tmp_path / "outputs" / "runs").glob("*/metrics.csv"):
+        with path.open() as file:
+            assert all(0 < float(row["seconds"]) < 60 for row in csv.DictReader(file))
