@@ -353,8 +353,6 @@ class _Slice:
         low, high = min(self.numbers), max(self.numbers)
         axes.set_xlim(*_with_margins(low, high, self.log))
         _set_ticks(axes, "x", self.log, low, high)
-        if self.log and high / low >= 1e4:
-            axes.xaxis.set_major_locator(LogLocator(numticks=4))  # 0.0001 beside 0.001 would touch
         axes.tick_params(axis="x", labelsize=10)
         return np.array(self.numbers)
 
