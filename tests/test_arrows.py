@@ -38,9 +38,10 @@ LIBRARIES = {
     "optuna": {"search_space", "study"},
     "pandas": {"report"},
     "matplotlib": {"report"},
+    "jinja2": {"report"},
     "torch": {"app", "checkpoint", "data", "local", "models", "optim", "predict", "train"},
 }
-HEAVY = {"torch", "torchvision", "pandas", "matplotlib", "optuna"}
+HEAVY = {"torch", "torchvision", "pandas", "matplotlib", "optuna", "jinja2"}
 LIGHT = {"__main__", "cli", "domains", "errors", "local", "plugins", "progress", "runs", "trial"}
 """Modules that a command's first answer needs: they import nothing heavy at their top."""
 

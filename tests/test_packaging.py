@@ -52,4 +52,5 @@ def test_the_wheel_sweeps_from_a_foreign_directory(wheel: Path, small: list[str]
         timeout=200,
     )
     assert done.returncode == 0, done.stderr
-    assert (elsewhere / "results" / "sweeps" / "w" / "report" / "depth_vs_accuracy.png").exists()
+    for name in ("depth_vs_accuracy.png", "index.html"):
+        assert (elsewhere / "results" / "sweeps" / "w" / "report" / name).exists()

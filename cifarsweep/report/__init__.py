@@ -11,16 +11,19 @@ from typing import TYPE_CHECKING
 from cifarsweep import runs
 
 if TYPE_CHECKING:  # pandas and matplotlib cost 0.9 s, which `--help` and a wrong PATH need not pay
+    from cifarsweep.report.confusion import Confusion
+    from cifarsweep.report.findings import Best
     from cifarsweep.report.search import Study
     from cifarsweep.report.tables import Tables
 
 # fmt: off
-FIGURES_AND_TRIALS = (
-    "depth_vs_accuracy.png", "learning_curves.png", "accuracy_*.png", "optimization_history.png",
-    "parameter_importance.png", "slices.png", "pareto.png", "trials.csv",
+FIGURES = (
+    "depth_vs_accuracy", "parameters_vs_accuracy", "seconds_vs_accuracy", "learning_curves", "accuracy_*", "settings",
+    "lr_by_batch_size", "confusion", "class_accuracy", "optimization_history", "parameter_importance",
+    "slices", "pareto",
 )
 # fmt: on
-"""Patterns of all files that a report may hold and another report of the same folder may not."""
+"""Stems of all figures that a report may hold and another report of the same folder may not."""
 
 
 @dataclass(frozen=True)
@@ -33,27 +36,30 @@ class Report:
 
 
 def write(*paths: Path) -> Report:
-    """Writes runs.csv, summary.csv and the figures of all runs that `paths` stand for into the first's report folder.
+    """Writes the tables, figures and page of all runs that `paths` stand for into the first's report folder.
 
     One sweep that a search made also has trials.csv and the figures of the search, even where no trial had a run.
     A run whose files cannot be read is left out and named in the tables' `unreadable`. ValueError where a path
     holds no runs or none can be read, OSError where the folder cannot be written.
     """
     study, study_notes = _study_of(paths)
-    found = [run_dir for path in paths for run_dir in _runs_of(path, or_none=study is not None)]
-    from cifarsweep.report import figures, search, tables
+    found = [run_dir for path in paths for run_dir in _runs_of(path)]
+    from cifarsweep.report import effects, figures, findings, page, search, tables
 
     read = tables.read(found, [error for path in paths for error in tables.jobs_without_run(path)])
-    if read.runs.empty and (found or study is None):
+    if read.runs.empty and read.unreadable:
         raise ValueError(f"{paths[0]}: expected runs, but none of its {len(found)} can be read ({read.unreadable[0]})")
     folder = paths[0] / "report"
     folder.mkdir(exist_ok=True)
     tables.write(read, folder)
     if study:
         search.write(study, folder)
-    drawn, notes = figures.write(read, study, folder)
-    _remove_earlier(folder, [*drawn, folder / "trials.csv"] if study else drawn)
-    return Report(folder, read, drawn, [*study_notes, *notes])
+    confusion, confusion_notes = _confusion_of(findings.best(read), read)
+    what_settings_did = effects.Effects(read)
+    drawn, notes = figures.write(read, study, what_settings_did, confusion, folder)
+    page.write(read, study, what_settings_did, confusion, drawn, paths, folder)
+    _remove_earlier(folder, [path.with_suffix(suffix) for path in drawn for suffix in (".png", ".svg")], study)
+    return Report(folder, read, drawn, [*study_notes, *confusion_notes, *notes])
 
 
 def show(report: Report) -> None:
@@ -96,15 +102,31 @@ def _study_of(paths: tuple[Path, ...]) -> tuple[Study | None, list[str]]:
         return None, [f"Left out, cannot be read: {' '.join(str(error).split())}"]
 
 
-def _runs_of(path: Path, or_none: bool) -> list[Path]:
+def _confusion_of(bests: list[Best], read: Tables) -> tuple[tuple[Confusion, str] | None, list[str]]:
+    """The confusion matrix of the best run and which run that is, or a note why it is left out."""
+    if not bests:
+        return None, []
+    from cifarsweep.report import confusion, findings
+
+    try:
+        matrix = confusion.read(read.directories[bests[0].runs["run_id"].iloc[0]])
+    except (OSError, ValueError) as error:
+        return None, [f"Left out, cannot be read: {' '.join(str(error).split())}"]
+    return (matrix, findings.whose(bests[0])) if matrix else None, []
+
+
+def _runs_of(path: Path) -> list[Path]:
+    """Of a sweep there may be none: it has just begun, or no job came so far."""
     found = runs.find(path)
-    if not found and not or_none:
+    if not found and not (path / "sweep.json").exists() and not (path / "study.json").exists():
         raise ValueError(f"{path}: no runs here: expected a run, a sweep or an outputs folder")
     return found
 
 
-def _remove_earlier(folder: Path, written: list[Path]) -> None:
+def _remove_earlier(folder: Path, written: list[Path], study: Study | None) -> None:
     """An older figure beside newer tables would show what the tables no longer say."""
-    for pattern in FIGURES_AND_TRIALS:
-        for earlier in set(folder.glob(pattern)) - set(written):
-            earlier.unlink()
+    earlier = {path for stem in FIGURES for suffix in (".png", ".svg") for path in folder.glob(stem + suffix)}
+    for path in earlier - set(written):
+        path.unlink()
+    if not study:
+        (folder / "trials.csv").unlink(missing_ok=True)

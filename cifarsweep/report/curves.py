@@ -13,6 +13,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
 from cifarsweep.report.style import GREY, count, page, palette, shortened
 from cifarsweep.report.tables import Tables
@@ -32,8 +33,8 @@ def learning_curves(tables: Tables, colours: dict[str, str]) -> Figure | None:
     sources = [source for source in SOURCES if source == "train" or curves["val_accuracy"].notna().any()]
     rows = [(data, source) for data in sorted(curves["data"].unique()) for source in sources]
     labels = [label for label in colours if (curves["label"] == label).any()]
-    best = _best(tables.summary, labels)
-    caption = " ".join([*_best_of(best, labels), *_caption(curves, has_validation="val" in sources)])
+    best = best_models(tables.summary, labels)
+    caption = " ".join([*best_of(best, labels), *_caption(curves, has_validation="val" in sources)])
     if len(best) < len(labels):
         curves["averaged"] &= curves["label"].isin(best)
         colours, labels = dict.fromkeys(labels, PALE) | palette(best), best
@@ -55,7 +56,7 @@ def learning_curves(tables: Tables, colours: dict[str, str]) -> Figure | None:
     return figure
 
 
-def _best(summary: pd.DataFrame, labels: list[str]) -> list[str]:
+def best_models(summary: pd.DataFrame, labels: list[str]) -> list[str]:
     """All models, or of many those with the best validation accuracy, where there is one, in the order given."""
     accuracy = summary[summary["chosen"]].groupby("label")["val_accuracy_mean"].max().nlargest(NUM_BEST)
     if len(labels) <= MOST_MODELS or accuracy.dropna().empty:
@@ -63,7 +64,7 @@ def _best(summary: pd.DataFrame, labels: list[str]) -> list[str]:
     return [label for label in labels if label in accuracy.index]
 
 
-def _best_of(best: list[str], labels: list[str]) -> list[str]:
+def best_of(best: list[str], labels: list[str]) -> list[str]:
     if len(best) == len(labels):
         return []
     return [f"Coloured: the {len(best)} of {len(labels)} models with the best validation accuracy; grey: the others."]
@@ -121,12 +122,19 @@ def _draw_models(axes: Axes, curves: pd.DataFrame, column: str, colours: dict[st
 
 def _draw_runs(axes: Axes, curves: pd.DataFrame, column: str, colour: str, alpha: float) -> None:
     """Thin lines; one collection for all, as a line artist each would take most of the time with 300 runs."""
-    curves = curves.dropna(subset=column)
-    lines = [run[["epoch", column]].to_numpy() for _, run in curves.groupby("run_id")]
+    lines = _lines(curves, column)
     dots = [line[0] for line in lines if len(line) == 1]  # a line through one point cannot be seen
     if dots:
         axes.plot(*zip(*dots, strict=True), ".", color=colour, alpha=alpha, ms=4, zorder=2)
     axes.add_collection(LineCollection(lines, colors=colour, alpha=alpha, linewidths=0.8, zorder=2))
+
+
+def _lines(curves: pd.DataFrame, column: str) -> list[NDArray[Any]]:
+    """The points (epoch, value) of each run, whose epochs stand together; a groupby takes 100 times as long."""
+    curves = curves[curves[column].notna()]
+    ids = curves["run_id"].to_numpy()
+    ends = np.flatnonzero(ids[1:] != ids[:-1]) + 1
+    return [line for line in np.split(curves[["epoch", column]].to_numpy(), ends) if len(line)]
 
 
 def _draw_mean(axes: Axes, curves: pd.DataFrame, column: str, **look: Any) -> None:

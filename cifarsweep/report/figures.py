@@ -1,4 +1,4 @@
-"""Tables to PNG files. Knows which figures there are and their names, not how each is drawn."""
+"""Tables to PNG and SVG files. Knows which figures there are and their names, not how each is drawn."""
 
 from __future__ import annotations
 
@@ -8,38 +8,92 @@ from functools import partial
 from pathlib import Path
 
 import matplotlib
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.collections import Collection
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from cifarsweep import runs
-from cifarsweep.report import search_figures
-from cifarsweep.report.curves import accuracy_by_epoch, learning_curves
+from cifarsweep.report import confusion, effects, search_figures
+from cifarsweep.report.confusion import Confusion
+from cifarsweep.report.cost import accuracy_against
+from cifarsweep.report.curves import MOST_MODELS, accuracy_by_epoch, best_models, learning_curves
 from cifarsweep.report.depth import depth_vs_accuracy
+from cifarsweep.report.effects import Effects
 from cifarsweep.report.search import Study
 from cifarsweep.report.style import RC_PARAMS, file_names, in_order, palette
 from cifarsweep.report.tables import Tables
 
+MOST_POINTS = 2000
+"""Of one artist; from there on it is a picture inside the SVG, which would grow by 50 bytes a point."""
+OPTIONAL = {"parameters_vs_accuracy", "seconds_vs_accuracy", "settings", "lr_by_batch_size"}
+"""Figures that a sweep may well have no data for, which nobody needs to be told."""
 
-def write(tables: Tables, study: Study | None, folder: Path) -> tuple[list[Path], list[str]]:
-    """The figures that were written, and a sentence for each that there is no data for."""
+
+def write(
+    tables: Tables, study: Study | None, found: Effects, of_best: tuple[Confusion, str] | None, folder: Path
+) -> tuple[list[Path], list[str]]:
+    """The PNG files that were written, an SVG beside each, and a sentence for each figure that is missing.
+
+    `of_best` is the confusion matrix of the best run, and which run that is.
+    """
     written, notes = [], []
     with matplotlib.rc_context(RC_PARAMS), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # a name in a script that the font lacks is drawn as boxes
-        for name, draw in _figures(tables, study):
+        for name, draw in _figures(tables, study, found, of_best):
             figure = draw()
             if figure is None:
-                notes.append(f"No {name}: too few complete runs for it.")
+                if Path(name).stem not in OPTIONAL:
+                    notes.append(f"No {name}: too few complete runs for it.")
                 continue
-            with runs.atomic(folder / name, "wb") as file:
-                figure.savefig(file, format="png")
+            _save(figure, folder / name)
             written.append(folder / name)
+    num_models, num_drawn = len(in_order(tables.summary)), len(of_models(tables))
+    if num_drawn < num_models:
+        notes.append(f"accuracy_<model>.png: only for the {num_drawn} best of {num_models} models.")
     return written, notes
 
 
-def _figures(tables: Tables, study: Study | None) -> Iterator[tuple[str, Callable[[], Figure | None]]]:
+def of_models(tables: Tables) -> dict[str, str]:
+    """The models that have a figure of their own, with its name: all, or of many the best by validation accuracy."""
+    labels = in_order(tables.summary)
+    return file_names(best_models(tables.summary, labels)[:MOST_MODELS])
+
+
+def _figures(
+    tables: Tables, study: Study | None, found: Effects, of_best: tuple[Confusion, str] | None
+) -> Iterator[tuple[str, Callable[[], Figure | None]]]:
     colours = palette(in_order(tables.summary))
     yield "depth_vs_accuracy.png", partial(depth_vs_accuracy, tables, colours)
+    yield "parameters_vs_accuracy.png", partial(accuracy_against, "params", tables, colours)
+    yield "seconds_vs_accuracy.png", partial(accuracy_against, "train_seconds_mean", tables, colours)
     yield "learning_curves.png", partial(learning_curves, tables, colours)
-    for label, name in file_names(colours).items():
+    for label, name in of_models(tables).items():
         yield name, partial(accuracy_by_epoch, tables, label, colours[label])
+    yield "settings.png", partial(effects.settings, found, colours)
+    yield "lr_by_batch_size.png", partial(effects.rate_by_batch_size, found)
+    if of_best:
+        yield "confusion.png", partial(confusion.matrix, *of_best)
+        yield "class_accuracy.png", partial(confusion.class_accuracy, *of_best)
     if study:
         yield from search_figures.of_study(study)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    for axes in figure.axes:
+        for artist in [*axes.collections, *axes.lines]:
+            artist.set_rasterized(_num_points(artist) > MOST_POINTS)
+    with runs.atomic(path, "wb") as file:
+        figure.savefig(file, format="png", pil_kwargs={"compress_level": 3})  # twice as fast as 6, a tenth larger
+    with runs.atomic(path.with_suffix(".svg"), "wb") as file:
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))  # so that the same figure is the same file
+        figure.savefig(file, format="svg", metadata=nothing)
+
+
+def _num_points(artist: Artist) -> int:
+    if isinstance(artist, Line2D):
+        return len(np.asarray(artist.get_xydata()))
+    assert isinstance(artist, Collection)
+    num_vertices = sum(len(np.asarray(path.vertices)) for path in artist.get_paths())
+    return max(len(np.asarray(artist.get_offsets())), num_vertices)

@@ -30,6 +30,7 @@ RC_PARAMS: Any = {
     "grid.color": "#e4e4e4",
     "legend.frameon": False,
     "savefig.dpi": 200,
+    "svg.hashsalt": "cifarsweep",  # the same figure is the same file
 }
 # Okabe and Ito, "Color Universal Design" (2008), without yellow, which is too pale for lines on white.
 OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
+import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pandas as pd
 import yaml
 
 from cifarsweep import runs
+from cifarsweep.report.statistics import half_interval
 
 STATUSES = ("complete", "diverged", "pruned", "failed", "unfinished")
 CONFIGURATION = ["data", "model", "depth", "params", "optimizer", "lr", "batch_size", "schedule", "loss", "epochs"]
@@ -47,6 +48,10 @@ class Tables:
     """A line a run whose files cannot be read: where, and why."""
     jobs_without_run: list[str]
     """The reasons why jobs of a sweep ended before they had a run."""
+    directories: dict[str, Path]
+    """Where each run is, by its run_id."""
+    provenance: Counter[str]
+    """How many runs were made with which versions on which machine, as JSON."""
 
     @property
     def settings(self) -> list[str]:
@@ -61,21 +66,25 @@ def read(run_dirs: Iterable[Path], jobs_without_run: list[str]) -> Tables:
     """The tables of these runs; a run that stands in two places counts once."""
     rows: dict[str, dict[str, Any]] = {}
     curves: dict[str, list[dict[str, Any]]] = {}
+    directories: dict[str, Path] = {}
+    made_with: dict[str, str] = {}
     unreadable = []
     for run_dir in dict.fromkeys(run_dirs):
         try:
-            row, curve = _read_run(run_dir)
+            row, curve, provenance = _read_run(run_dir)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
             reason = _one_line(error)
             unreadable.append(reason if str(run_dir) in reason else f"{run_dir}: {reason}")
             continue
         id = row["run_id"]
         if id not in rows or rows[id]["status"] != "complete":
-            rows[id], curves[id] = row, curve
+            rows[id], curves[id], directories[id], made_with[id] = row, curve, run_dir, provenance
     table = _runs_table(list(rows.values()))
     epochs = [{"run_id": id, **epoch} for id, curve in curves.items() for epoch in curve]
     curve_table = pd.DataFrame(epochs, columns=["run_id", *runs.METRICS]).astype(dict.fromkeys(runs.METRICS, float))
-    return Tables(table, summarize(table), curve_table.replace([np.inf, -np.inf], np.nan), unreadable, jobs_without_run)
+    finite = curve_table.replace([np.inf, -np.inf], np.nan)
+    machines = Counter(made_with.values())
+    return Tables(table, summarize(table), finite, unreadable, jobs_without_run, directories, machines)
 
 
 def jobs_without_run(path: Path) -> list[str]:
@@ -86,7 +95,7 @@ def jobs_without_run(path: Path) -> list[str]:
     return [_one_line(job.get("error", "unknown reason")) for job in jobs if not job.get("run")]
 
 
-def _read_run(run_dir: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def _read_run(run_dir: Path) -> tuple[dict[str, Any], list[dict[str, Any]], str]:
     curve = runs.read_metrics(run_dir)
     found = {"epochs_trained": len(curve), **runs.read_run(run_dir), "directory": run_dir.name}
     row = {key: _checked(key, found.get(key)) for key in dict.fromkeys([*runs.COLUMNS, *_FURTHER])}
@@ -95,7 +104,7 @@ def _read_run(run_dir: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     accuracy = row["test_accuracy"]
     if row["status"] == "complete" and (accuracy is None or not 0 <= accuracy <= 1):
         raise ValueError(f"test_accuracy={accuracy}: expected 0 to 1, as status=complete")
-    return {**row, **_settings(run_dir)}, curve
+    return {**row, **_settings(run_dir)}, curve, json.dumps(found.get("provenance"), sort_keys=True)
 
 
 def _checked(key: str, value: Any) -> Any:
@@ -112,7 +121,8 @@ def _checked(key: str, value: Any) -> Any:
 
 def _settings(run_dir: Path) -> dict[str, Any]:
     """The groups of config.yaml as flat keys, as `optimizer.weight_decay`."""
-    config = yaml.load((run_dir / "config.yaml").read_text(encoding="utf-8"), _LOADER)
+    text = (run_dir / "config.yaml").read_text(encoding="utf-8")
+    config = yaml.load(text.partition("\nrun:\n")[0], _LOADER)  # the last key, known already: a third of the time
     groups = {group: config[group] for group in _GROUPS if isinstance(config.get(group), Mapping)}
     flat = {f"{group}.{key}": value for group, values in groups.items() for key, value in values.items()}
     return {
@@ -182,36 +192,6 @@ def _chosen(summary: pd.DataFrame) -> pd.Series[bool]:
         elif validation.notna().any():
             chosen[validation.idxmax()] = True
     return chosen
-
-
-def half_interval(std: float, n: float) -> float:
-    """Half the width of the 95 % interval of a mean of `n` values, by Student's t; NaN where n < 2."""
-    return t_quantile(int(n) - 1) * std / math.sqrt(n) if n >= 2 else math.nan
-
-
-@cache
-def t_quantile(degrees: int, confidence: float = 0.95) -> float:
-    """t such that |T| <= t with this probability, for Student's T with a whole number of degrees of freedom.
-
-    Bisects the closed form of the probability (Abramowitz and Stegun, 26.7.3 and 26.7.4) in the angle
-    arctan(t / sqrt(degrees)), in which it rises from 0 to 1 over a quarter turn.
-    """
-    low, high = 0.0, math.pi / 2
-    for _ in range(60):  # halvings down to the last bit of a double
-        middle = (low + high) / 2
-        low, high = (middle, high) if _probability_within(middle, degrees) < confidence else (low, middle)
-    return math.sqrt(degrees) * math.tan(low)
-
-
-def _probability_within(angle: float, degrees: int) -> float:
-    cosine_squared = math.cos(angle) ** 2
-    odd = degrees % 2
-    term = math.sin(angle) * (math.cos(angle) if odd else 1.0)
-    total = 0.0
-    for k in range(1 + odd, degrees, 2):
-        total += term
-        term *= cosine_squared * k / (k + 1)
-    return (angle + total) * 2 / math.pi if odd else total
 
 
 # writing

@@ -1,0 +1,287 @@
+"""What each setting did: accuracy against its values, and learning rate against batch size. Knows the tables only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from cifarsweep.report.statistics import Comparison, compare, half_interval
+from cifarsweep.report.style import GREY, OKABE_ITO, count, in_order, page, shortened
+from cifarsweep.report.tables import Tables
+
+COLUMNS = ["optimizer", "lr", "batch_size", "schedule", "loss", "epochs"]
+GROUPS = ["optimizer", "schedule", "loss", "label"]
+MOST_LEVELS = 8
+"""A setting with more values is drawn in as many groups of neighbours, each with as many runs."""
+RUNS_PER_GROUP = 6
+"""At least, of so many values; but two groups at any rate."""
+MOST_PANELS = 9
+MOST_COLOURS = len(OKABE_ITO)
+ENOUGH = 3
+"""Runs that differ in one setting alone, from which on a difference is called one."""
+
+
+@dataclass(frozen=True)
+class Effect:
+    """One setting over complete runs of one data set."""
+
+    key: str
+    runs: pd.DataFrame
+    """A row a run: label, `level` (its place in `levels`), `accuracy` (percent), `adjusted` for the model's mean."""
+    levels: list[str]
+    is_ordered: bool
+    comparisons: list[Comparison]
+    """The best level against each other one, over runs that differ in nothing else; in points of accuracy."""
+
+    @property
+    def best(self) -> str:
+        return self.levels[_best_level(self.runs)]
+
+
+class Effects:
+    """The settings that vary among the complete runs of the data set that has the most of them."""
+
+    def __init__(self, tables: Tables) -> None:
+        complete = tables.runs[tables.runs["status"] == "complete"]
+        has_validation = complete["val_accuracy"].notna().any()
+        self.measure = "validation accuracy" if has_validation else "test accuracy"
+        column = "val_accuracy" if has_validation else "test_accuracy"
+        complete = complete[complete[column].notna()]
+        data_sets = complete["data"].value_counts()
+        self.data = str(data_sets.index[0]) if len(data_sets) else ""
+        self.num_data_sets = len(data_sets)
+        runs = complete[complete["data"] == self.data]
+        accuracy = 100 * runs[column]
+        adjusted = accuracy - accuracy.groupby(runs["label"]).transform("mean") + accuracy.mean()
+        self.runs = runs.assign(accuracy=accuracy, adjusted=adjusted)
+        self.labels = in_order(self.runs)
+        varying = independent(self.runs, [*COLUMNS, *tables.settings])
+        self.effects = [self._effect(key, varying) for key in varying[:MOST_PANELS]]
+        self.left_out = varying[MOST_PANELS:]
+
+    def _effect(self, key: str, varying: list[str]) -> Effect:
+        level, levels, is_ordered = _levels(self.runs[key])
+        runs = self.runs[["label", "accuracy", "adjusted"]].assign(level=level)[level >= 0]
+        others = [other for other in varying if other != key]
+        comparisons = _matched(self.runs, [*others, "label", "seed"], runs, levels)
+        return Effect(key, runs, levels, is_ordered, comparisons)
+
+
+def independent(runs: pd.DataFrame, keys: Sequence[str]) -> list[str]:
+    """Keys with several values, without those that follow from another, as a momentum that only one optimizer has."""
+    found: list[str] = []
+    for key in keys:
+        values = runs[key].map(str)
+        if values.nunique() > 1 and not any(
+            values.groupby(runs[group]).nunique().max() == 1 for group in GROUPS if group != key
+        ):
+            found.append(key)
+    return found
+
+
+def _levels(values: pd.Series[Any]) -> tuple[pd.Series[int], list[str], bool]:
+    """For each run the place of its value, -1 where it has none; their names; whether they are numbers."""
+    known = values.dropna()
+    is_number = all(_is_finite_number(value) for value in known)
+    if is_number and known.nunique() > MOST_LEVELS:
+        numbers = values.astype(float)
+        num_groups = min(MOST_LEVELS, max(2, len(known) // RUNS_PER_GROUP))
+        codes = pd.qcut(numbers, num_groups, labels=False, duplicates="drop").fillna(-1).astype(int)
+        ends = numbers[codes >= 0].groupby(codes).agg(["min", "max"])
+        return codes, [f"{low:.3g}–{high:.3g}" for low, high in ends.to_numpy()], True
+    texts = values if is_number else values.map(str)
+    different = sorted(texts[values.notna()].unique())
+    codes = texts.map({value: at for at, value in enumerate(different)}).where(values.notna(), -1).astype(int)
+    return codes, [f"{value:.4g}" if isinstance(value, float) else str(value) for value in different], is_number
+
+
+def _is_finite_number(value: Any) -> bool:
+    kinds = (int, float, np.integer, np.floating)
+    return isinstance(value, kinds) and not isinstance(value, bool) and bool(-1e300 < value < 1e300)
+
+
+def _matched(table: pd.DataFrame, others: list[str], runs: pd.DataFrame, levels: list[str]) -> list[Comparison]:
+    """The best level against the others, where all `others` are equal."""
+    block = table.loc[runs.index, others].astype(str).groupby(others).ngroup()
+    means = runs.assign(block=block).groupby(["level", "block"], as_index=False)["accuracy"].mean()
+    values: dict[str, dict[int, float]] = {name: {} for name in levels}
+    for level, number, mean in zip(means["level"], means["block"], means["accuracy"], strict=True):
+        values[levels[level]][number] = mean
+    best = levels[_best_level(runs)]
+    return compare(values, [(best, name) for name in levels if name != best])
+
+
+def _best_level(runs: pd.DataFrame) -> int:
+    means = runs.groupby("level")["adjusted"].mean()
+    return int(means.index[int(np.argmax(means.to_numpy()))])
+
+
+# figures
+
+
+def settings(effects: Effects, colours: dict[str, str]) -> Figure | None:
+    """Mean accuracy at each value of each setting, a line a model; None where nothing but the model varies."""
+    panels = effects.effects
+    if not panels:
+        return None
+    columns = 1 if len(panels) == 1 else 2 if len(panels) in (2, 4) else 3
+    rows = [panels[at : at + columns] for at in range(0, len(panels), columns)]
+    by_model = len(effects.labels) <= MOST_COLOURS
+    labels = effects.labels if by_model else []
+    below = max(_inches_below(panel, columns) for panel in panels)
+    width = (6.4, 8.0, 9.6)[columns - 1]
+    title = f"{effects.measure[:1].upper()}{effects.measure[1:]} by setting"
+    caption = " ".join(_caption(effects, by_model))
+    footer = 0.35 * bool(labels) + 0.22 * (len(labels) > 4)
+    figure, grid = page(title, caption, (width, 2.4), (len(rows), columns), below, footer, share_x=False)
+    figure.subplots_adjust(wspace=0.12)
+    limits = _limits(panels, by_model)
+    for row, row_axes in zip(rows, grid, strict=True):
+        for panel, axes in zip(row, row_axes, strict=False):
+            _draw_panel(axes, panel, colours if by_model else None, effects.labels)
+            axes.set_ylim(*limits)
+            axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
+            axes.yaxis.set_tick_params(labelleft=panel is row[0])
+        row_axes[0].set_ylabel(f"{effects.measure} (%)")
+        for axes in row_axes[len(row) :]:
+            axes.remove()
+    if labels:
+        handles = [Line2D([], [], color=colours[label], marker="o", label=shortened(label, 20)) for label in labels]
+        anchor = (-0.02, -(below - 0.1) / 2.4)
+        grid[-1, 0].legend(handles=handles, loc="upper left", bbox_to_anchor=anchor, ncols=4, fontsize=11)
+    return figure
+
+
+def _is_crowded(panel: Effect, columns: int) -> bool:
+    letters = max(len(shortened(name, 20)) for name in panel.levels)
+    return letters * len(panel.levels) > (60, 36, 30)[columns - 1]
+
+
+def _inches_below(panel: Effect, columns: int) -> float:
+    letters = max(len(shortened(name, 20)) for name in panel.levels)
+    return 0.42 + (0.075 * letters if _is_crowded(panel, columns) else 0.0)
+
+
+def _cells(panel: Effect, label: str | None) -> pd.DataFrame:
+    """Mean, half interval and number of runs at each level, of a model or of all."""
+    runs = panel.runs if label is None else panel.runs[panel.runs["label"] == label]
+    cells = runs.groupby("level")["adjusted" if label is None else "accuracy"].agg(["mean", "std", "count"])
+    cells["half"] = [half_interval(*pair) for pair in zip(cells["std"], cells["count"], strict=True)]
+    return cells
+
+
+def _limits(panels: list[Effect], by_model: bool) -> tuple[float, float]:
+    """Every mean, and intervals as far as the means stay apart: one of two runs can be as wide as the page."""
+    of_models = list(panels[0].runs["label"].unique()) if by_model else [None]
+    cells = pd.concat([_cells(panel, label) for panel in panels for label in of_models])
+    low, high = float(cells["mean"].min()), float(cells["mean"].max())
+    reach = max(0.5 * (high - low), 0.5)
+    bottom = max(low - reach, float((cells["mean"] - cells["half"].fillna(0)).min()))
+    top = min(high + reach, float((cells["mean"] + cells["half"].fillna(0)).max()))
+    margin = max(0.06 * (top - bottom), 0.25)
+    return bottom - margin, top + margin
+
+
+def _draw_panel(axes: Axes, panel: Effect, colours: dict[str, str] | None, labels: list[str]) -> None:
+    of_models: Sequence[str | None] = labels if colours else [None]
+    for at, label in enumerate(of_models):
+        cells = _cells(panel, label)
+        x = cells.index.to_numpy(dtype=float) + 0.5 * ((at + 0.5) / len(of_models) - 0.5)
+        colour = colours[label] if colours and label is not None else GREY
+        axes.plot(x, cells["mean"], color=colour, lw=1.2, alpha=0.6 if panel.is_ordered else 0, zorder=2)
+        known = cells["half"].notna().to_numpy()
+        axes.vlines(x[known], *_ends(cells[known]), color=colour, lw=1.8, zorder=3)
+        axes.plot(x, cells["mean"], "o", color=colour, ms=5.5, mec="white", mew=0.6, zorder=4)
+    rotation = 90 if _is_crowded(panel, 3) else 0
+    axes.set_xticks(range(len(panel.levels)), [shortened(name, 20) for name in panel.levels], fontsize=9.5)
+    axes.tick_params(axis="x", rotation=rotation)
+    axes.set_xlim(-0.6, len(panel.levels) - 0.4)
+    axes.set_title(shortened(panel.key, 30))
+
+
+def _ends(cells: pd.DataFrame) -> tuple[pd.Series[float], pd.Series[float]]:
+    return cells["mean"] - cells["half"], cells["mean"] + cells["half"]
+
+
+def _caption(effects: Effects, by_model: bool) -> list[str]:
+    of_data = f" of {shortened(effects.data)}" if effects.num_data_sets > 1 else ""
+    sentences = [f"Means over the {count(len(effects.runs), 'complete run')}{of_data} with this value"]
+    sentences[0] += ", whatever their other settings; bars: 95 % intervals, none for one run."
+    if not by_model:
+        sentences.append(f"Differences between the {len(effects.labels)} models are taken out.")
+    if effects.left_out:
+        sentences.append(f"Not shown: {count(len(effects.left_out), 'more setting')} that vary.")
+    return sentences
+
+
+# learning rate and batch size
+
+
+@dataclass(frozen=True)
+class Interaction:
+    rates: list[str]
+    batch_sizes: list[str]
+    means: np.ndarray[Any, Any]
+    """Mean accuracy in percent, adjusted for the model, of rates x batch sizes; NaN where there is no run."""
+    num_runs: np.ndarray[Any, Any]
+
+
+def interaction(effects: Effects) -> Interaction | None:
+    """Learning rate by batch size; None where either has one value only."""
+    of_key = {effect.key: effect for effect in effects.effects}
+    if not {"lr", "batch_size"} <= of_key.keys():
+        return None
+    rate, size = of_key["lr"], of_key["batch_size"]
+    cells = effects.runs["adjusted"].groupby([rate.runs["level"], size.runs["level"]]).agg(["mean", "size"])
+    shape = len(rate.levels), len(size.levels)
+    means, num_runs = np.full(shape, math.nan), np.zeros(shape, int)
+    for (row, column), mean, number in cells.itertuples():
+        means[int(row), int(column)], num_runs[int(row), int(column)] = mean, number
+    return Interaction(rate.levels, size.levels, means, num_runs)
+
+
+def rate_by_batch_size(effects: Effects) -> Figure | None:
+    """A heat map with the accuracy and the number of runs in each cell."""
+    found = interaction(effects)
+    if found is None:
+        return None
+    height = max(2.2, 0.5 * len(found.rates))
+    several = len(effects.labels) > 1
+    caption = f"Mean {effects.measure} (%) and number of complete runs, whatever their other settings."
+    caption += " Differences between models are taken out." if several else ""
+    figure, grid = page("Learning rate by batch size", caption, (6.4, height), (1, 1), 0.5)
+    letters = max(map(len, found.rates))
+    figure.subplots_adjust(left=(0.55 + 0.1 * letters) / 6.4)
+    axes = grid[0, 0]
+    axes.grid(False)
+    low, high = np.nanmin(found.means), np.nanmax(found.means)
+    share = (found.means - low) / max(high - low, 1e-9)
+    axes.imshow(found.means, cmap="cividis", vmin=low, vmax=max(high, low + 1e-9), aspect="auto", origin="lower")
+    for (row, column), mean in np.ndenumerate(found.means):
+        _write_cell(axes, column, row, float(mean), int(found.num_runs[row, column]), float(share[row, column]))
+    axes.set_xticks(range(len(found.batch_sizes)), found.batch_sizes)
+    axes.set_yticks(range(len(found.rates)), found.rates)
+    axes.set(xlabel="batch size", ylabel="learning rate")
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    return figure
+
+
+def _write_cell(axes: Axes, x: int, y: int, mean: float, num_runs: int, share: float) -> None:
+    if not num_runs:
+        axes.text(x, y, "no run", ha="center", va="center", color=GREY, fontsize=9)
+        return
+    colour = colormaps["cividis"](share)
+    is_dark = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] < 0.5
+    text = f"{mean:.1f}  ({num_runs})"
+    axes.text(x, y, text, ha="center", va="center", color="white" if is_dark else "black", fontsize=10)

@@ -1,0 +1,131 @@
+"""Intervals, paired comparisons and corrections for many of them. Knows numbers only: no tables, no figures.
+
+Student's distribution is computed here, as SciPy would add 100 MB to an install for one function of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+ALPHA = 0.05
+"""Level of significance; 1 - ALPHA is the confidence of every interval."""
+ROUNDING = 1e-12
+"""Accuracies are quotients of whole numbers: differences that are equal are so up to the last bits of a double."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models over the seeds that both have, second minus first."""
+
+    first: str
+    second: str
+    n: int
+    difference: float
+    """Mean of the differences; NaN where n is 0."""
+    low: float
+    high: float
+    """Ends of the 95 % interval of the difference; NaN where n < 2."""
+    effect_size: float
+    """Cohen's d_z: mean over standard deviation of the differences; infinite where all are equal and none is 0."""
+    p: float
+    """Two-sided, of Student's t over the differences; NaN where n < 2."""
+    p_corrected: float
+    """By Holm's method, over the comparisons that were made together."""
+
+    @property
+    def verdict(self) -> str:
+        """What may be said of it: `higher` or `lower` is the second; `tie` is a difference that chance explains."""
+        if self.n < 2:
+            return "unknown"
+        if self.p_corrected >= ALPHA:
+            return "tie"
+        return "higher" if self.difference > 0 else "lower"
+
+
+def compare(values: Mapping[str, Mapping[int, float]], pairs: Sequence[tuple[str, str]]) -> list[Comparison]:
+    """The comparison of each pair of names, over the keys (seeds) that their `values` share, corrected together."""
+    tested = [(pair, _paired(*(values[name] for name in pair))) for pair in pairs]
+    corrected = holm([figures["p"] for _, figures in tested])
+    return [
+        Comparison(first, second, len(values[first].keys() & values[second].keys()), **figures, p_corrected=of_all)
+        for ((first, second), figures), of_all in zip(tested, corrected, strict=True)
+    ]
+
+
+def _paired(first: Mapping[int, float], second: Mapping[int, float]) -> dict[str, float]:
+    """The figures of a comparison that do not depend on others."""
+    differences = np.array([second[key] - first[key] for key in sorted(first.keys() & second.keys())])
+    n, names = len(differences), ("difference", "low", "high", "effect_size", "p")
+    if n < 2:
+        return {**dict.fromkeys(names, math.nan), "difference": float(differences[0]) if n else math.nan}
+    mean, std = float(differences.mean()), float(differences.std(ddof=1))
+    if std < ROUNDING:
+        mean = 0.0 if abs(mean) < ROUNDING else mean
+        figures = (mean, mean, mean, math.copysign(math.inf, mean) if mean else 0.0, 0.0 if mean else 1.0)
+    else:
+        half, effect_size = half_interval(std, n), mean / std
+        figures = (mean, mean - half, mean + half, effect_size, p_value(effect_size * math.sqrt(n), n - 1))
+    return dict(zip(names, figures, strict=True))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """The p-values corrected for their number (Holm 1979); those that are NaN stay so and are not counted."""
+    known = sorted((p, at) for at, p in enumerate(p_values) if not math.isnan(p))
+    corrected, largest = list(p_values), 0.0
+    for rank, (p, at) in enumerate(known):
+        largest = max(largest, min(1.0, (len(known) - rank) * p))
+        corrected[at] = largest
+    return corrected
+
+
+def half_interval(std: float, n: float) -> float:
+    """Half the width of the 95 % interval of a mean of `n` values, by Student's t; NaN where n < 2."""
+    return t_quantile(int(n) - 1) * std / math.sqrt(n) if n >= 2 else math.nan
+
+
+def wilson(successes: int, n: int) -> tuple[float, float]:
+    """The 95 % interval of a proportion (Wilson 1927), right for proportions near 0 and 1 too; NaN where n is 0."""
+    if n == 0:
+        return math.nan, math.nan
+    z = 1.959963984540054  # the normal distribution's quantile of 0.975
+    centre = (successes + z * z / 2) / (n + z * z)
+    half = z / (n + z * z) * math.sqrt(successes * (n - successes) / n + z * z / 4)
+    return centre - half, centre + half
+
+
+# Student's t
+
+
+def p_value(t: float, degrees: int) -> float:
+    """P(|T| >= |t|), to about 1e-15 absolute, for Student's T with a whole number of degrees of freedom."""
+    return max(0.0, 1.0 - _probability_within(math.atan(abs(t) / math.sqrt(degrees)), degrees))
+
+
+@cache
+def t_quantile(degrees: int, confidence: float = 1 - ALPHA) -> float:
+    """t such that |T| <= t with this probability, for Student's T with a whole number of degrees of freedom.
+
+    Bisects the closed form of the probability (Abramowitz and Stegun, 26.7.3 and 26.7.4) in the angle
+    arctan(t / sqrt(degrees)), in which it rises from 0 to 1 over a quarter turn.
+    """
+    low, high = 0.0, math.pi / 2
+    for _ in range(60):  # halvings down to the last bit of a double
+        middle = (low + high) / 2
+        low, high = (middle, high) if _probability_within(middle, degrees) < confidence else (low, middle)
+    return math.sqrt(degrees) * math.tan(low)
+
+
+def _probability_within(angle: float, degrees: int) -> float:
+    cosine_squared = math.cos(angle) ** 2
+    odd = degrees % 2
+    term = math.sin(angle) * (math.cos(angle) if odd else 1.0)
+    total = 0.0
+    for k in range(1 + odd, degrees, 2):
+        total += term
+        term *= cosine_squared * k / (k + 1)
+    return (angle + total) * 2 / math.pi if odd else total
