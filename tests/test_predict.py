@@ -55,6 +55,13 @@ def test_the_command_names_the_class_of_each_image(run_dir: Path, cifarsweep: Co
     assert done.returncode == 0
 
 
+def test_a_class_name_does_not_speak_to_the_terminal(run_dir: Path, cifarsweep: Command) -> None:
+    content = torch.load(run_dir / "model.pt", weights_only=True)
+    torch.save({**content, "class_names": ["\x1b[2Jrose\n", "../sky 🌤"]}, run_dir / "model.pt")
+    done = cifarsweep("run", "red.png", module="cifarsweep.predict")
+    assert done.stdout == "red.png: �[2Jrose� 100.0%, ../sky 🌤 0.0%\n"
+
+
 def test_a_target_outside_our_models_is_refused(run_dir: Path) -> None:
     content = torch.load(run_dir / "model.pt", weights_only=True)
     for target in ("os.system", "cifarsweep.models.nn", "cifarsweep.models._num_groups", "print"):

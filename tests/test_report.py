@@ -181,6 +181,23 @@ def test_means_are_over_complete_runs_only(tmp_path: Path) -> None:
     assert sorted(found.runs["status"]) == ["complete", "complete", "diverged", "failed", "pruned", "unfinished"]
 
 
+def test_other_images_under_one_name_are_another_data_set(tmp_path: Path) -> None:
+    fake_run(tmp_path, lr=0.1, data_fingerprint="0123456789abcdef")
+    fake_run(tmp_path, lr=0.2, data_fingerprint="fedcba9876543210")
+    fake_run(tmp_path, lr=0.3, status="unfinished")
+    found = read(tmp_path)
+    assert sorted(found.runs["data"]) == ["cifar10", "cifar10 012345", "cifar10 fedcba"]
+    assert found.summary["chosen"].sum() == 2
+
+
+def test_a_run_of_another_format_is_left_out_by_name(tmp_path: Path) -> None:
+    fake_run(tmp_path)
+    other = fake_run(tmp_path, "layers2", format=0)
+    found = read(tmp_path)
+    assert len(found.runs) == 1
+    assert found.unreadable == [f"{other}: format=0: expected 1"]
+
+
 def test_means_never_cross_data_sets(tmp_path: Path) -> None:
     fake_run(tmp_path, data="cifar10", test_accuracy=0.8)
     fake_run(tmp_path, data="shapes", test_accuracy=0.4)

@@ -21,11 +21,11 @@ CONFIGURATION = ["data", "model", "depth", "params", "optimizer", "lr", "batch_s
 MEASURED = ("test_accuracy", "val_accuracy")
 
 _FURTHER = ["config_id", "epochs_trained", "diverged_epoch", "error", "num_train", "num_val", "num_test"]
-_FURTHER += ["device", "threads", "started", "finished", "directory"]
+_FURTHER += ["device", "threads", "started", "finished", "directory", "data_fingerprint"]
 _ORDER = ["data", "depth", *CONFIGURATION, "config_id", "seed", "run_id"]
 
 _TEXT = {"run_id", "status", "data", "model", "optimizer", "schedule", "loss", "config_id"}
-_TEXT_OR_NONE = {"error", "device", "started", "finished", "directory"}
+_TEXT_OR_NONE = {"error", "device", "started", "finished", "directory", "data_fingerprint"}
 _INTEGERS = {"depth", "params", "batch_size", "epochs", "seed", "epochs_trained", "diverged_epoch"}
 _INTEGERS |= {"num_train", "num_val", "num_test", "threads"}
 _NUMBERS = set(runs.COLUMNS) - _TEXT - _INTEGERS
@@ -98,6 +98,8 @@ def jobs_without_run(path: Path) -> list[str]:
 def _read_run(run_dir: Path) -> tuple[dict[str, Any], list[dict[str, Any]], str]:
     curve = runs.read_metrics(run_dir)
     found = {"epochs_trained": len(curve), **runs.read_run(run_dir), "directory": run_dir.name}
+    if found.get("format", runs.FORMAT) != runs.FORMAT:
+        raise ValueError(f"format={found['format']!r}: expected {runs.FORMAT}")
     row = {key: _checked(key, found.get(key)) for key in dict.fromkeys([*runs.COLUMNS, *_FURTHER])}
     if row["status"] not in STATUSES:
         raise ValueError(f"status={row['status']}: expected one of {', '.join(STATUSES)}")
@@ -143,8 +145,16 @@ def _runs_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
     varying = [key for key in settings if len({repr(row.get(key)) for row in rows}) > 1]
     kinds: dict[str, Any] = {key: "Int64" if key in _INTEGERS else float for key in [*_INTEGERS, *_NUMBERS]}
     table = pd.DataFrame(rows, columns=[*columns, *varying]).astype(kinds | dict.fromkeys(varying, object))
+    table["data"] = _data_sets(table)
     table = table.sort_values(list(dict.fromkeys(_ORDER)), na_position="last", ignore_index=True)
     return table.assign(label=_labels(table))
+
+
+def _data_sets(table: pd.DataFrame) -> pd.Series[str]:
+    """Their names; with the fingerprint's beginning where different images go by one name: they never mix."""
+    num_different = table.groupby("data")["data_fingerprint"].transform("nunique")
+    with_fingerprint = table["data"] + " " + table["data_fingerprint"].str[:6]
+    return table["data"].where((num_different < 2) | table["data_fingerprint"].isna(), with_fingerprint)
 
 
 def _labels(table: pd.DataFrame) -> pd.Series[str]:
