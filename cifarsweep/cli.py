@@ -124,6 +124,12 @@ def task(cfg: DictConfig) -> Any:
         raise _Failed from error
 
 
+def expect(config: DictConfig, num_jobs: int) -> None:
+    """Records how many jobs a sweep has, for whoever watches it; a search counts its trials itself."""
+    if OmegaConf.select(config, "hydra.sweeper.join") is None:
+        runs.expect_jobs(Path(config.hydra.sweep.dir).absolute(), num_jobs)
+
+
 def check(cfg: DictConfig) -> None:
     """ValueError where a value is outside its domain."""
     domains.check(_plain(cfg))

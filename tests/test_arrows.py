@@ -17,7 +17,7 @@ KNOWS = {
     "checkpoint": {"runs"},
     "local": {"errors", "progress"},
     "plugins": {"cli", "local", "study"},
-    "study": {"domains", "errors", "local", "progress", "runs", "search_space", "trial"},
+    "study": {"domains", "errors", "local", "progress", "runs", "search_space", "text", "trial"},
     "search_space": set(),
     "trial": set(),
     "report": {"runs"},
@@ -28,8 +28,9 @@ KNOWS = {
     "errors": set(),
     "models": set(),
     "optim": set(),
-    "progress": set(),
-    "runs": set(),
+    "progress": {"text"},
+    "runs": {"text"},
+    "text": set(),
     "train": set(),
 }
 LIBRARIES = {
@@ -42,7 +43,7 @@ LIBRARIES = {
     "torch": {"app", "checkpoint", "data", "local", "models", "optim", "predict", "train"},
 }
 HEAVY = {"torch", "torchvision", "pandas", "matplotlib", "optuna", "jinja2"}
-LIGHT = {"__main__", "cli", "domains", "errors", "local", "plugins", "progress", "runs", "trial"}
+LIGHT = {"__main__", "cli", "domains", "errors", "local", "plugins", "progress", "runs", "text", "trial"}
 """Modules that a command's first answer needs: they import nothing heavy at their top."""
 
 

@@ -25,6 +25,7 @@ class LocalLauncher(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from cifarsweep import cli, local
 
+        cli.expect(self.given["config"], initial_job_idx + len(job_overrides))
         return local.launch(
             job_overrides, initial_job_idx, n_workers=self.n_workers, check=cli.check, lost=cli.lost, **self.given
         )

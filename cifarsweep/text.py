@@ -1,0 +1,69 @@
+"""Texts for a terminal: tables, shortened names, durations. Knows nothing of what they are about."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def shortened(text: str, most: int) -> str:
+    """At most `most` characters, all printable, the middle left out: the ends of names tell runs apart."""
+    text = printable(text)
+    kept = most - 1
+    return text if len(text) <= most else f"{text[: kept - kept // 2]}…{text[len(text) - kept // 2 :]}"
+
+
+def printable(text: str) -> str:
+    """Without what would move a cursor or change a colour."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+
+
+def duration(seconds: float) -> str:
+    """42 s, 5 min or 1.5 h."""
+    minutes, hours = seconds / 60, seconds / 3600
+    return f"{hours:.1f} h" if hours >= 1 else f"{minutes:.0f} min" if minutes >= 2 else f"{seconds:.0f} s"
+
+
+def show(header: Sequence[str], rows: Iterable[Sequence[str]], left: Iterable[str] = ()) -> None:
+    """Prints a table; columns that are not among `left` are flush right."""
+    if sys.stdout.isatty():
+        from rich.console import Console
+
+        Console(highlight=False).print(rich_table(header, rows, left))
+    else:
+        for line in plain_lines(header, rows, left):
+            print(line)
+
+
+def plain_lines(header: Sequence[str], rows: Iterable[Sequence[str]], left: Iterable[str] = ()) -> list[str]:
+    """Aligned columns, two spaces between them, however long that makes a line."""
+    cells = [list(header), *([printable(cell) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    flush_left = [name in set(left) for name in header]
+    return [
+        "  ".join(
+            cell.ljust(width) if is_left else cell.rjust(width)
+            for cell, width, is_left in zip(row, widths, flush_left, strict=True)
+        ).rstrip()
+        for row in cells
+    ]
+
+
+def rich_table(header: Sequence[str], rows: Iterable[Sequence[str]], left: Iterable[str] = ()) -> Table:
+    """Headers broken after their underscores, so that columns are narrow; texts fold where the terminal is narrow."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
+    for name in header:
+        is_left = name in set(left)
+        table.add_column(
+            name.replace("_", "_\n", 1), justify="left" if is_left else "right", overflow="fold", no_wrap=not is_left
+        )
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))  # Text: a name is no markup
+    return table

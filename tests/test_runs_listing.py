@@ -1,0 +1,136 @@
+"""`python -m cifarsweep.runs`: which runs and sweeps are listed, in which order, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cifarsweep import runs
+from cifarsweep.runs import listing
+
+List = Callable[..., list[str]]
+
+
+@pytest.fixture
+def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for seed, (model, lr, accuracy) in enumerate([("layers2", 0.1, 0.7), ("layers3", 0.3, 0.9), ("layers3", 0.1, 0.8)]):
+        fake_run(tmp_path / "outputs", model=model, lr=lr, seed=seed, val_accuracy=accuracy)
+    fake_run(tmp_path / "outputs", model="layers4", lr=1.0, seed=3, status="failed", error="no luck")
+    return tmp_path / "outputs"
+
+
+def fake_run(outputs: Path, **known: Any) -> Path:
+    known = {"run_id": f"{known['seed']:012x}", "status": "complete", "batch_size": 128, **known}
+    run = outputs / "runs" / f"{known['model']}-{known['run_id']}"
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text(json.dumps({"run": known}))
+    started = f"2026-01-0{1 + known['seed']}T00:00:00+00:00"
+    result = {**dict.fromkeys(runs.COLUMNS), "started": started, **known}
+    (run / "result.json").write_text(json.dumps(result))
+    return run
+
+
+@pytest.fixture
+def listed(outputs: Path, capsys: pytest.CaptureFixture[str]) -> List:
+    """The second column, or that of `--columns`, of each line that is printed."""
+
+    def run(*words: str) -> list[str]:
+        assert listing.main(["--columns", "seed", *words]) == 0
+        header, *lines = capsys.readouterr().out.splitlines()
+        assert header.strip() == "seed"
+        return [line.strip() for line in lines]
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("words", "seeds"),
+    [
+        ([], "3210"),
+        (["--sort", "val_accuracy"], "0213"),
+        (["--sort", "val_accuracy", "--reverse"], "1203"),
+        (["--sort", "seed", "--limit", "2"], "01"),
+        (["status=complete"], "210"),
+        (["status!=complete"], "3"),
+        (["model=layers3"], "21"),
+        (["model=layers[23]", "lr=0.1"], "20"),
+        (["lr=0.3,1"], "31"),
+        (["val_accuracy>0.75"], "21"),
+        (["val_accuracy>=0.8", "val_accuracy<0.9"], "2"),
+        (["val_accuracy="], "3"),
+        (["error=no*"], "3"),
+        (["outputs/runs"], "3210"),
+    ],
+)
+def test_conditions_and_order(listed: List, words: list[str], seeds: str) -> None:
+    assert listed(*words) == list(seeds)
+
+
+def test_a_line_has_what_tells_runs_apart(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert listing.main(["seed=1"]) == 0
+    header, line = (text.split() for text in capsys.readouterr().out.splitlines())
+    assert header[:4] == ["run_id", "status", "model", "lr"]
+    assert line[:4] == ["000000000001", "complete", "layers3", "0.3"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nosuch=1"], "nosuch: no such column, expected one of run_id, status,"),
+        (["--sort", "nosuch"], "nosuch: no such column"),
+        (["lr>fast"], "lr>fast: expected a number"),
+        (["elsewhere"], "elsewhere: no such folder"),
+        (["--sweeps"], "no sweeps here, expected a sweep or an outputs folder"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    outputs: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    assert listing.main(words) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+
+
+def test_a_run_that_cannot_be_read_is_named_and_the_others_are_listed(
+    outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = fake_run(outputs, model="layers5", seed=4)
+    (run / "result.json").write_text("{")
+    assert listing.main([]) == 0
+    done = capsys.readouterr()
+    assert len(done.out.splitlines()) == 5
+    assert "result.json: not a JSON file" in done.err
+
+
+def test_sweeps_have_a_line_each(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep = outputs / "sweeps" / "depth"
+    runs.open_sweep(sweep, ["python", "-m", "cifarsweep"], {})
+    runs.expect_jobs(sweep, 3)
+    runs.register_job(sweep, 0, ["seed=1"], run="layers3-000000000001")
+    runs.register_job(sweep, 1, ["seed=9"], error="no memory")
+    lock = runs.own_sweep(sweep)
+    assert lock is not None
+    assert listing.main(["--sweeps", "--columns", "sweep,status,jobs,ended,complete,failed,val_accuracy"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split() == ["depth", "running", "3", "2", "1", "1", "0.9000"]
+    lock.release()
+    assert listing.main(["--sweeps", "--columns", "status"]) == 0
+    assert capsys.readouterr().out.splitlines()[1] == "ended"
+
+
+def test_ten_thousand_runs_are_listed_in_seconds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed in range(2000):
+        result = {**dict.fromkeys(runs.COLUMNS), "run_id": str(seed), "status": "complete", "seed": seed}
+        run = tmp_path / "runs" / f"layers2-{seed}"
+        run.mkdir(parents=True)
+        (run / "config.yaml").touch()
+        (run / "result.json").write_text(json.dumps(result))
+    start = time.process_time()
+    assert listing.main([str(tmp_path), "--sort", "seed"]) == 0
+    assert time.process_time() - start < 3  # a fifth of them; 0.3 s measured
+    assert len(capsys.readouterr().out.splitlines()) == 2001
