@@ -70,7 +70,7 @@ def run(
         announce(run_dir.name)
         result = None if config["force"] else _recorded(run_dir, stops)
         if result:
-            progress.detail(f"{run_dir}: trained before, {_summary(result)}")
+            progress.result(f"{run_dir}: trained before, {_summary(result)}")
             return result
         return session.train(run_dir, about, choices, stops)
 
@@ -186,7 +186,7 @@ class Session:
             if result["status"] in FINAL:
                 (run_dir / CHECKPOINT).unlink(missing_ok=True)
             log.info("%s", _summary(result))
-            progress.detail(f"{run_dir}: {_summary(result)}")
+            progress.result(f"{run_dir}: {_summary(result)}")
         return result
 
     def _resume(self, run_dir: Path, run_id: str) -> list[Epoch]:
@@ -216,8 +216,9 @@ class Session:
             # A seed of its own for each epoch: a resumed run sees the same images in the same order.
             seed = _epoch_seed(self.config["seed"], epoch)
             one_epoch = train_batches.training(batch_size, self.dataset.augmentation, seed)
-            title = f"{run_dir.name} epoch {epoch}/{num_epochs}"
-            return progress.track(one_epoch, title, (epoch - 1) * steps_per_epoch, num_epochs * steps_per_epoch)
+            slug, accuracy = run_dir.name.rpartition("-")[0], _accuracy(epochs[-1]) if epochs else ""
+            done, total = (epoch - 1) * steps_per_epoch, num_epochs * steps_per_epoch
+            return progress.track(one_epoch, progress.Stage(slug, epoch, num_epochs, accuracy, done, total))
 
         def validate() -> Evaluation | None:
             if not len(self.dataset.val_indices):
@@ -431,6 +432,10 @@ def _epoch_line(done: Epoch, num_epochs: int, num_images: int) -> str:
         f"epoch {done.epoch}/{num_epochs}  lr {done.lr:.2g}  train {done.train_loss:.3f} {done.train_accuracy:.2%}{val}"
         f"  {num_images / done.seconds:,.0f} images/s"
     )
+
+
+def _accuracy(done: Epoch) -> str:
+    return f"train {done.train_accuracy:.1%}" if done.val_accuracy is None else f"val {done.val_accuracy:.1%}"
 
 
 def _summary(result: Mapping[str, Any]) -> str:

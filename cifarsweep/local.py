@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -35,6 +35,10 @@ class Job:
     overrides: Sequence[str]
     config: DictConfig
     starts: int = 0
+    title: str = ""
+    """What sets it apart from the others: the overrides that not all of them have."""
+    trained: bool = False
+    """Whether work was seen; a run that was trained before costs nothing."""
     oom_kills: int | None = None
     """Of the whole machine, when the job was started."""
 
@@ -147,7 +151,7 @@ class Pool:
     ) -> None:
         self._lost = lost
         self._task = hydra_context, task_function, str(version.getbase())
-        self._display = progress.display
+        self._display, self._shown = progress.display, False
         # spawn, not fork: threads and GPU contexts of this process do not survive a fork.
         self._context = multiprocessing.get_context("spawn")
         self._workers = [self._start(number, slot) for number, slot in enumerate(slots)]
@@ -158,6 +162,8 @@ class Pool:
     def __exit__(self, *exception: object) -> None:
         for worker in self._workers:
             self._display.end(worker.number)
+        if self._shown:
+            self._display.close()
         for worker in self._workers:
             worker.process.terminate()
         for worker in self._workers:
@@ -168,7 +174,9 @@ class Pool:
 
     def run(self, jobs: Sequence[Job]) -> list[JobReturn]:
         waiting, results = deque(jobs), dict[int, JobReturn]()
+        _name(jobs)
         while len(results) < len(jobs):
+            self._show(jobs, results)
             for worker in self._workers:
                 if worker.job is None and waiting:
                     self._give(worker, waiting.popleft())
@@ -183,10 +191,24 @@ class Pool:
                     results[job.number] = result
         return [results[job.number] for job in jobs]
 
+    def _show(self, jobs: Sequence[Job], results: dict[int, JobReturn]) -> None:
+        """The sweep as a whole, where its jobs differ: the workers of a search have one of their own."""
+        if not jobs[0].title:
+            return
+        failed = sum(result.status == JobStatus.FAILED for result in results.values())
+        worked = sum(job.trained for job in jobs if job.number in results)
+        name = Path(jobs[0].config.hydra.sweep.dir).name
+        self._shown = True
+        text = f"{name}: {len(results)}/{len(jobs)} done" + (f", {failed} failed" if failed else "")
+        self._display.whole(progress.Whole(text, len(results), worked, len(jobs)))
+
     def _start(self, number: int, slot: Slot) -> Worker:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(
-            target=_work, args=(theirs, slot, *self._task), name=f"cifarsweep-{number}", daemon=True
+            target=_work,
+            args=(theirs, slot, not self._display.is_live, *self._task),
+            name=f"cifarsweep-{number}",
+            daemon=True,
         )
         process.start()
         theirs.close()  # so that the worker's death ends the connection
@@ -204,6 +226,9 @@ class Pool:
         kind, value = worker.connection.recv()
         if kind == "began" and worker.job:
             worker.job.starts = 1
+        if kind == "advance" and worker.job:
+            worker.job.trained = True
+            value = replace(value, title=worker.job.title or value.title)
         if kind != "result":
             self._display.handle(worker.number, (kind, value))
             return None
@@ -230,6 +255,13 @@ class Pool:
             results[job.number] = _failed(job, f"its process ended twice, {reason}")
             self._lost(job.config, f"its process ended twice, {reason}")
         self._workers[self._workers.index(worker)] = self._start(worker.number, worker.slot)
+
+
+def _name(jobs: Sequence[Job]) -> None:
+    """Titles, of the overrides that not all of the jobs have."""
+    common = set.intersection(*(set(job.overrides) for job in jobs)) if jobs else set()
+    for job in jobs:
+        job.title = " ".join(override for override in job.overrides if override not in common)
 
 
 def _death(exitcode: int | None, oom_kills_before: int | None, oom_kills: int | None) -> str:
@@ -262,13 +294,18 @@ def _failed(job: Job, reason: str) -> JobReturn:
 
 
 def _work(
-    connection: Connection, slot: Slot, hydra_context: HydraContext, task_function: TaskFunction, version_base: str
+    connection: Connection,
+    slot: Slot,
+    details: bool,
+    hydra_context: HydraContext,
+    task_function: TaskFunction,
+    version_base: str,
 ) -> None:
-    """Takes jobs from the connection until the parent ends this process, or itself."""
+    """Takes jobs from the connection until the parent ends this process, or itself. `details`: tells each epoch."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal group; the parent decides
     threading.Thread(target=_die_with_parent, daemon=True).start()
     _pin(slot)
-    progress.send_to(connection.send)
+    progress.send_to(connection.send, details)
     version.setbase(version_base)
     setup_globals()
     while True:

@@ -1,69 +1,134 @@
-"""What a person sees while runs train: a bar a run on a terminal, one line an epoch elsewhere. Knows nothing of runs.
+"""What a person sees while runs train: live lines on a terminal, plain ones elsewhere. Knows nothing of runs.
 
-A run says what happens by `line`, `detail`, `track` and `end`; the process decides who hears it: this process's
-display, or the parent of a worker process, which shows all its workers on one screen.
+A run says what happens by `line`, `result`, `detail`, `track` and `end`; the process decides who hears it: this
+process's display, or the parent of a worker process, which shows all its workers on one screen.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from cifarsweep.text import duration, shortened
 
 Event = tuple[str, Any]
 Source = int | str
+BAR_WIDTH = 12
+LEAST_TITLE = 12
+"""Columns; on a terminal so narrow that less is left, the line's end is cut instead."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Where a run stands. `done` of `total` batches are trained."""
+
+    title: str
+    epoch: int
+    num_epochs: int
+    accuracy: str
+    """Of the last epoch, as it is shown: val 81.2 %; empty before there is one."""
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Whole:
+    """Where a sweep stands: `done` of `total` runs have ended, `worked` of them by work done since the start."""
+
+    text: str
+    done: int
+    worked: int
+    total: int
+    most_seconds: float = math.inf
+    """The time left is not more than this, as a search may have to stop."""
+
+
+@dataclass
+class _Watched:
+    """A run on the screen; the clock starts at its first batch here, which a run that goes on has others before."""
+
+    stage: Stage
+    since: float
+    first: int
+    now: float
+
+    @property
+    def part(self) -> float:
+        """Of the run's work that was done since the clock started, 0 to 1."""
+        return (self.stage.done - self.first) / max(self.stage.total, 1)
+
+    @property
+    def seconds_left(self) -> float | None:
+        gained = self.stage.done - self.first
+        return (self.now - self.since) / gained * (self.stage.total - self.stage.done) if gained > 0 else None
 
 
 class Display:
     """Shows the events of several sources, each of which trains one run at a time. Any thread may call it."""
 
-    def __init__(self) -> None:
+    def __init__(self, console: Console | None = None) -> None:
         self._lock = threading.RLock()
-        self._console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
-        self._bars: Progress | None = None
-        self._tasks: dict[Source, TaskID] = {}
+        self._console = console or Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+        self._live: Live | None = None
+        self._watched: dict[Source, _Watched] = {}
+        self._whole: tuple[Whole, float] | None = None
+
+    @property
+    def is_live(self) -> bool:
+        """Whether there are live lines, so that a line an epoch would tell nothing new."""
+        return self._console.is_terminal
 
     def handle(self, source: Source, event: Event) -> None:
         kind, value = event
         if kind == "line":
             self.line(value)
         elif kind == "advance" and self._console.is_terminal:
-            with self._lock:
-                self._advance(source, *value)
+            self._advance(source, value)
         elif kind == "end":
             self.end(source)
 
     def line(self, text: str, error: bool = False) -> None:
-        """A line that stays. Errors go to stderr, past the bars where both are a terminal."""
-        if error and not (self._bars and sys.stderr.isatty()):
+        """A line that stays. Errors go to stderr, past the live lines where both are a terminal."""
+        if error and not (self._live and sys.stderr.isatty()):
             print(text, file=sys.stderr, flush=True)
-        elif self._bars:
-            self._bars.console.print(text)
+        elif self._live:
+            self._live.console.print(text)
         else:
             print(text, flush=True)
 
+    def whole(self, now: Whole) -> None:
+        """The last of the live lines, until `close`."""
+        if self._console.is_terminal:
+            with self._lock:
+                self._whole = now, self._whole[1] if self._whole else time.monotonic()
+                self._open()
+
     def end(self, source: Source) -> None:
         with self._lock:
-            task = self._tasks.pop(source, None)
-            if self._bars and task is not None:
-                self._bars.remove_task(task)
-            if not self._tasks:
+            self._watched.pop(source, None)
+            if not self._watched and not self._whole:
                 self.close()
 
     def close(self) -> None:
         """Gives the terminal back."""
         with self._lock:
-            if self._bars:
-                self._bars.stop()
-            self._bars = None
-            self._tasks.clear()
+            live, self._live, self._whole = self._live, None, None
+            self._watched.clear()
+            if live:
+                live.stop()
 
     def abandon(self) -> None:
         """Shows the cursor again, for a process that ends at once: no lock is waited for."""
@@ -71,42 +136,90 @@ class Display:
             sys.stdout.write("\x1b[?25h\n")
             sys.stdout.flush()
 
-    def _advance(self, source: Source, title: str, done: int, total: int) -> None:
-        if self._bars is None:
-            columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn())
-            self._bars = Progress(*columns, console=self._console, transient=True)
-            self._bars.start()
-        if source not in self._tasks:
-            self._tasks[source] = self._bars.add_task(title, total=total)
-        self._bars.update(self._tasks[source], description=title, completed=done, total=total)
+    def _advance(self, source: Source, stage: Stage) -> None:
+        with self._lock:
+            now = time.monotonic()
+            first = self._watched.setdefault(source, _Watched(stage, now, stage.done, now))
+            first.stage, first.now = stage, now
+            self._open()
+
+    def _open(self) -> None:
+        if self._live is None:
+            self._live = Live(get_renderable=self._lines, console=self._console, transient=True)
+            self._live.start()
+
+    def _lines(self) -> Group:
+        """Called by rich's own thread, which holds rich's lock: taking ours here could wait for it forever."""
+        watched, whole = list(self._watched.values()), self._whole
+        width = self._console.width
+        parts: list[Table | Text] = [live_table(watched, width)] if watched else []
+        if whole:
+            parts.append(Text(shortened(_whole_line(*whole, watched), width - 1), no_wrap=True, end=""))
+        return Group(*parts)
+
+
+def live_table(watched: list[_Watched], width: int) -> Table:
+    """A line a run: configuration, epoch, accuracy, a bar, time left."""
+    cells = [_cells(run) for run in watched]
+    widths = [max(len(row[i]) for row in cells) for i in range(1, 4)]
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for justify in ("left", "right", "left", "left", "right"):
+        table.add_column(justify=justify, no_wrap=True)
+    title_width = max(width - sum(widths) - BAR_WIDTH - 2 * 4 - 1, LEAST_TITLE)
+    for run, (title, epoch, accuracy, left) in zip(watched, cells, strict=True):
+        bar = ProgressBar(max(run.stage.total, 1), run.stage.done, BAR_WIDTH)
+        table.add_row(Text(shortened(title, title_width)), epoch, accuracy, bar, left)
+    return table
+
+
+def _cells(run: _Watched) -> tuple[str, str, str, str]:
+    stage, left = run.stage, run.seconds_left
+    epoch = f"epoch {stage.epoch}/{stage.num_epochs}"
+    return stage.title, epoch, stage.accuracy, "" if left is None else f"{duration(left)} left"
+
+
+def _whole_line(whole: Whole, since: float, watched: list[_Watched]) -> str:
+    parts = sum(run.part for run in watched)
+    worked, left = whole.worked + parts, whole.total - whole.done - parts
+    if worked < 0.02 or left <= 0:  # too early to say
+        return whole.text
+    seconds = min((time.monotonic() - since) / worked * left, whole.most_seconds)
+    return f"{whole.text}, about {duration(seconds)} left"
 
 
 display = Display()
 """This process's terminal."""
 
 _hear: Callable[[Event], None] = lambda event: display.handle(os.getpid(), event)  # noqa: E731
+_details = True
 _quiet = False
 
 
-def send_to(hear: Callable[[Event], None]) -> None:
-    """From now on the events of this process go to `hear`."""
-    global _hear
-    _hear = hear
+def send_to(hear: Callable[[Event], None], details: bool = True) -> None:
+    """From now on the events of this process go to `hear`; without `details`, no line an epoch."""
+    global _hear, _details
+    _hear, _details = hear, details
 
 
 def line(text: str) -> None:
     _hear(("line", text))
 
 
-def detail(text: str) -> None:
-    """A line of one run, as an epoch's; not shown inside `quiet`."""
+def result(text: str) -> None:
+    """The line that a run ends with; not shown inside `quiet`."""
     if not _quiet:
         _hear(("line", text))
 
 
+def detail(text: str) -> None:
+    """A line on the way, as an epoch's; shown neither inside `quiet` nor where live lines say it."""
+    if _details:
+        result(text)
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without details: for whoever sums up many runs."""
+    """Without the lines of single runs: for whoever sums up many."""
     global _quiet
     before, _quiet = _quiet, True
     try:
@@ -121,16 +234,16 @@ def began() -> None:
 
 
 def end() -> None:
-    """The run is over; its bar goes."""
+    """The run is over; its live line goes."""
     _hear(("end", None))
 
 
-def track(batches: Iterable[Any], title: str, done: int, total: int) -> Iterator[Any]:
-    """The batches, counted on the bar from `done` on, at most five times a second."""
-    shown = 0.0
+def track(batches: Iterable[Any], stage: Stage) -> Iterator[Any]:
+    """The batches, counted on the live line from the stage's `done` on, at most five times a second."""
+    shown, done = 0.0, stage.done
     for batch in batches:
         if (now := time.monotonic()) - shown > 0.2:
-            _hear(("advance", (title, done, total)))
+            _hear(("advance", replace(stage, done=done)))
             shown = now
         yield batch
         done += 1

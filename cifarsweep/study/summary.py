@@ -20,6 +20,7 @@ from cifarsweep.search_space import Parameter, Space
 from cifarsweep.study.pruning import STEPS, dominates
 from cifarsweep.study.tickets import DETAILS, FINISHED, REASON, WARM
 from cifarsweep.study.worker import Plan
+from cifarsweep.text import duration
 
 FORMAT = 1
 STATES = {
@@ -179,7 +180,8 @@ def _lines(plan: Plan, trials: Sequence[FrozenTrial], seconds: float) -> list[st
     mine = [trial for trial in trials if WARM not in trial.user_attrs]
     counts = Counter(trial.state for trial in mine)
     states = ", ".join(f"{counts[state]} {name}" for state, name in STATES.items() if counts[state])
-    lines = [f"study {plan.name}: {sum(counts[s] for s in FINISHED)} trials finished ({states}), {duration(seconds)}"]
+    finished, took = sum(counts[s] for s in FINISHED), duration(seconds)
+    lines = [f"study {plan.name}: {finished} trials finished ({states}), {took}"]
     best = best_trials(plan, trials)
     if not best:
         return [*lines, "no trial is complete yet"]
@@ -214,8 +216,3 @@ def figures(plan: Plan, values: Sequence[float] | None) -> str:
     if values is None:
         return ""
     return ", ".join(f"{name} {value:.5g}" for name, value in zip(plan.settings.objectives, values, strict=False))
-
-
-def duration(seconds: float) -> str:
-    minutes, hours = seconds / 60, seconds / 3600
-    return f"{hours:.1f} h" if hours >= 1 else f"{minutes:.0f} min" if minutes >= 2 else f"{seconds:.0f} s"

@@ -1,4 +1,4 @@
-"""What a person sees while a study runs, under any launcher: a line a finished trial, and a bar for the whole.
+"""What a person sees while a study runs, under any launcher: a line a finished trial, and a live one for the whole.
 
 A thread of the sweeping process reads the study once a second; workers need not know of it.
 """
@@ -6,6 +6,7 @@ A thread of the sweeping process reads the study once a second; workers need not
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
 from collections import Counter
@@ -51,7 +52,7 @@ class Watch:
         self._thread.join()
         with contextlib.suppress(storage.Lost), storage.reaching(self._plan.address):
             self._tell(last=True)
-        progress.display.end("study")
+        progress.display.close()
 
     def _poll(self) -> None:
         while not self._over.wait(POLL_SECONDS):
@@ -68,8 +69,10 @@ class Watch:
             self._told.add(trial.number)
             progress.line(self._line(trial, best))
         total = self._plan.settings.n_trials
-        title = self._title(trials, best)
-        progress.display.handle("study", ("advance", (title, min(len(finished), total), total)))
+        done = min(len(finished), total)
+        worked, deadline = len(self._told) - self._before, self._plan.deadline
+        most_seconds = math.inf if deadline is None else max(deadline - time.time(), 0.0)
+        progress.display.whole(progress.Whole(self._text(trials, best), done, worked, total, most_seconds))
         if last or (fresh and time.monotonic() - self._written > WRITE_SECONDS):
             summary.write(self._plan, self._study)
             self._written = time.monotonic()
@@ -88,17 +91,11 @@ class Watch:
         after = f" after epoch {epochs}" if trial.state == TrialState.PRUNED and epochs else ""
         return f"{done}{after}  {summary.figures(self._plan, trial.values)}  {settings}{star}"
 
-    def _title(self, trials: list[FrozenTrial], best: list[FrozenTrial]) -> str:
+    def _text(self, trials: list[FrozenTrial], best: list[FrozenTrial]) -> str:
         counts = Counter(trial.state for trial in trials)
         parts = [f"{counts[state]} {name}" for state, name in summary.STATES.items() if counts[state]]
         if len(best) == 1:
             parts.append(f"best {summary.figures(self._plan, best[0].values)} by trial {best[0].number}")
-        done, left = len(self._told) - self._before, self._plan.settings.n_trials - len(self._told)
-        if done and left > 0:
-            seconds = self.seconds / done * left
-            if self._plan.deadline is not None:
-                seconds = min(seconds, max(self._plan.deadline - time.time(), 0.0))
-            parts.append(f"about {summary.duration(seconds)} left")
         return f"{self._plan.name}: {', '.join(parts)}"
 
 
