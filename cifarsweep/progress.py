@@ -27,7 +27,7 @@ from cifarsweep.text import duration, shortened
 Event = tuple[str, Any]
 Source = int | str
 BAR_WIDTH = 12
-LEAST_TITLE = 12
+LEAST_TITLE = 8
 """Columns; on a terminal so narrow that less is left, the line's end is cut instead."""
 
 
@@ -159,16 +159,18 @@ class Display:
 
 
 def live_table(watched: list[_Watched], width: int) -> Table:
-    """A line a run: configuration, epoch, accuracy, a bar, time left."""
+    """A line a run: configuration, epoch, accuracy, a bar where the terminal is wide enough for it, time left."""
     cells = [_cells(run) for run in watched]
-    widths = [max(len(row[i]) for row in cells) for i in range(1, 4)]
+    room = width - sum(max(len(row[i]) for row in cells) for i in range(1, 4)) - 2 * 3 - 1
+    has_bar = room - BAR_WIDTH - 2 >= max(len(row[0]) for row in cells)
     table = Table.grid(padding=(0, 2, 0, 0))
-    for justify in ("left", "right", "left", "left", "right"):
-        table.add_column(justify=justify, no_wrap=True)
-    title_width = max(width - sum(widths) - BAR_WIDTH - 2 * 4 - 1, LEAST_TITLE)
+    for _ in range(4 + has_bar):
+        table.add_column(no_wrap=True)
+    table.columns[1].justify = "right"
     for run, (title, epoch, accuracy, left) in zip(watched, cells, strict=True):
-        bar = ProgressBar(max(run.stage.total, 1), run.stage.done, BAR_WIDTH)
-        table.add_row(Text(shortened(title, title_width)), epoch, accuracy, bar, left)
+        stage = run.stage
+        bar = [ProgressBar(max(stage.total, 1), stage.done, BAR_WIDTH)] if has_bar else []
+        table.add_row(Text(shortened(title, max(room, LEAST_TITLE))), epoch, accuracy, *bar, left)
     return table
 
 

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import yaml
 from matplotlib import rc_context
@@ -179,6 +180,55 @@ def test_means_are_over_complete_runs_only(tmp_path: Path) -> None:
     (row,) = found.summary.to_dict("records")
     assert (row["n"], row["n_runs"], row["test_accuracy_mean"]) == (2, 6, pytest.approx(0.75))
     assert sorted(found.runs["status"]) == ["complete", "complete", "diverged", "failed", "pruned", "unfinished"]
+
+
+def test_epochs_have_a_row_each_in_the_order_of_the_runs(tmp_path: Path) -> None:
+    for model in ("layers4", "layers2", "layers3"):
+        fake_run(tmp_path, model, epochs=3)
+    fake_run(tmp_path, "layers2", seed=1, status="unfinished")
+    folder = report.write(tmp_path).folder
+    with (folder / "epochs.csv").open() as file:
+        header, *rows = csv.reader(file)
+    with (folder / "runs.csv").open() as file:
+        order = [row["run_id"] for row in csv.DictReader(file)]
+    assert header == ["run_id", *runs.METRICS]
+    assert [(row[0], row[1]) for row in rows] == [(id, str(epoch)) for id in order for epoch in (1, 2, 3)]
+    (run_dir,) = [path for path in runs.find(tmp_path) if path.name.endswith(order[0])]
+    assert float(rows[0][5]) == runs.read_metrics(run_dir)[0]["val_loss"]
+
+
+def test_parquet_holds_what_the_csv_files_hold(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    fake_run(tmp_path, weight_decay=5e-4)
+    fake_run(tmp_path, "layers2", weight_decay=0)
+    assert report.main([str(tmp_path), "--format", "parquet"]) == 0
+    for name in ("runs", "summary", "epochs"):
+        table = pd.read_parquet(tmp_path / "report" / f"{name}.parquet")
+        csv_table = pd.read_csv(tmp_path / "report" / f"{name}.csv")
+        assert list(table) == list(csv_table)
+        assert len(table) == len(csv_table)
+    loss = pd.read_parquet(tmp_path / "report" / "epochs.parquet")["val_loss"]
+    assert (
+        loss.tolist()
+        == pd.read_csv(tmp_path / "report" / "epochs.csv", float_precision="round_trip")["val_loss"].tolist()
+    )
+
+
+@pytest.mark.parametrize(
+    ("format", "message"),
+    [
+        ("xml", "--format xml: expected csv or parquet"),
+        ("parquet", "--format parquet: needs pyarrow: pip install pyarrow"),
+    ],
+)
+def test_a_format_that_cannot_be_written_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, format: str, message: str
+) -> None:
+    fake_run(tmp_path)
+    monkeypatch.setattr(report, "find_spec", lambda name: None)
+    assert report.main([str(tmp_path), "--format", format]) == 1
+    assert capsys.readouterr().err == f"{message}\n"
+    assert not (tmp_path / "report").exists()
 
 
 def test_other_images_under_one_name_are_another_data_set(tmp_path: Path) -> None:

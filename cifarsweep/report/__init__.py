@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,7 @@ class Report:
     """What the reader of the report should know is not in it, one sentence each."""
 
 
-def write(*paths: Path) -> Report:
+def write(*paths: Path, parquet: bool = False) -> Report:
     """Writes the tables, figures and page of all runs that `paths` stand for into the first's report folder.
 
     One sweep that a search made also has trials.csv and the figures of the search, even where no trial had a run.
@@ -51,7 +52,7 @@ def write(*paths: Path) -> Report:
         raise ValueError(f"{paths[0]}: expected runs, but none of its {len(found)} can be read ({read.unreadable[0]})")
     folder = paths[0] / "report"
     folder.mkdir(exist_ok=True)
-    tables.write(read, folder)
+    tables.write(read, folder, ["csv", "parquet"] if parquet else ["csv"])
     if study:
         search.write(study, folder)
     confusion, confusion_notes = _confusion_of(findings.best(read), read)
@@ -77,8 +78,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "path", nargs="*", type=Path, default=[Path("outputs")], help="a run, a sweep or an outputs folder (default)"
     )
+    parser.add_argument("--format", default="csv", help="csv, or parquet: the tables in both; needs pyarrow")
+    args = parser.parse_args(arguments)
     try:
-        report = write(*parser.parse_args(arguments).path)
+        _check_format(args.format)
+        report = write(*args.path, parquet=args.format == "parquet")
     except ValueError as error:
         print(error, file=sys.stderr)
         return 1
@@ -88,6 +92,13 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     show(report)
     return 0
+
+
+def _check_format(format: str) -> None:
+    if format not in ("csv", "parquet"):
+        raise ValueError(f"--format {format}: expected csv or parquet")
+    if format == "parquet" and find_spec("pyarrow") is None:
+        raise ValueError("--format parquet: needs pyarrow: pip install pyarrow")
 
 
 def _study_of(paths: tuple[Path, ...]) -> tuple[Study | None, list[str]]:

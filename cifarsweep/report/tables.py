@@ -152,9 +152,13 @@ def _runs_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
 
 def _data_sets(table: pd.DataFrame) -> pd.Series[str]:
     """Their names; with the fingerprint's beginning where different images go by one name: they never mix."""
-    num_different = table.groupby("data")["data_fingerprint"].transform("nunique")
-    with_fingerprint = table["data"] + " " + table["data_fingerprint"].str[:6]
-    return table["data"].where((num_different < 2) | table["data_fingerprint"].isna(), with_fingerprint)
+    fingerprints = table["data_fingerprint"].astype(object)
+    num_different = fingerprints.groupby(table["data"]).transform("nunique")
+    names = [
+        f"{name} {fingerprint[:6]}" if many and isinstance(fingerprint, str) else name
+        for name, fingerprint, many in zip(table["data"], fingerprints, num_different > 1, strict=True)
+    ]
+    return pd.Series(names, table.index, dtype=table["data"].dtype)
 
 
 def _labels(table: pd.DataFrame) -> pd.Series[str]:
@@ -207,12 +211,32 @@ def _chosen(summary: pd.DataFrame) -> pd.Series[bool]:
 # writing
 
 
-def write(tables: Tables, folder: Path) -> None:
-    """runs.csv and summary.csv, floats at full precision, empty cells where there is no value."""
-    _write_csv(tables.runs.drop(columns="label"), folder / "runs.csv")
-    _write_csv(tables.summary.drop(columns="label"), folder / "summary.csv")
+def write(tables: Tables, folder: Path, formats: Iterable[str] = ("csv",)) -> None:
+    """runs, summary and epochs, in their order of rows; as CSV with floats at full precision and empty cells where
+    there is no value, as Parquet with a column's own type."""
+    named = {
+        "runs": tables.runs.drop(columns="label"),
+        "summary": tables.summary.drop(columns="label"),
+        "epochs": _in_order_of_runs(tables),
+    }
+    for name, table in named.items():
+        for format in formats:
+            (_write_csv if format == "csv" else _write_parquet)(table, folder / f"{name}.{format}")
+
+
+def _in_order_of_runs(tables: Tables) -> pd.DataFrame:
+    place = {id: place for place, id in enumerate(tables.runs["run_id"])}
+    order = tables.curves["run_id"].map(place)
+    return tables.curves.assign(epoch=tables.curves["epoch"].astype("Int64")).iloc[order.argsort(kind="stable")]
 
 
 def _write_csv(table: pd.DataFrame, path: Path) -> None:
     with runs.atomic(path) as file:
         table.to_csv(file, index=False, lineterminator="\n")
+
+
+def _write_parquet(table: pd.DataFrame, path: Path) -> None:
+    texts = [column for column in table if table[column].map(type).nunique() > 1 and table[column].dtype == object]
+    settings = table[texts].map(lambda value: None if value is None or value != value else str(value))
+    with runs.atomic(path, "wb") as file:
+        table.assign(**settings).to_parquet(file, engine="pyarrow", index=False)
