@@ -31,6 +31,7 @@ KNOWS = {
     "progress": {"text"},
     "runs": {"text"},
     "text": set(),
+    "watch": {"runs", "text"},
     "train": set(),
 }
 LIBRARIES = {
@@ -43,7 +44,7 @@ LIBRARIES = {
     "torch": {"app", "checkpoint", "data", "local", "models", "optim", "predict", "train"},
 }
 HEAVY = {"torch", "torchvision", "pandas", "matplotlib", "optuna", "jinja2"}
-LIGHT = {"__main__", "cli", "domains", "errors", "local", "plugins", "progress", "runs", "text", "trial"}
+LIGHT = {"__main__", "cli", "domains", "errors", "local", "plugins", "progress", "runs", "text", "trial", "watch"}
 """Modules that a command's first answer needs: they import nothing heavy at their top."""
 
 

@@ -292,7 +292,7 @@ def own_sweep(sweep_dir: Path) -> FileLock | None:
     sweep_dir.mkdir(parents=True, exist_ok=True)
     lock = FileLock(sweep_dir / ".owner.lock")
     try:
-        lock.acquire(blocking=False)
+        lock.acquire(timeout=0.5)  # who asks whether the sweep runs holds it for a moment
     except Timeout:
         return None
     return lock

@@ -1,0 +1,133 @@
+"""A sweep from another terminal while it runs: `python -m cifarsweep.watch SWEEP`. Reads files only."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from cifarsweep import runs, text
+
+SECONDS = 1.0
+HEADER = ("run", "status", "epoch", "val_accuracy", "test_accuracy", "reason")
+LEFT = ("run", "status", "reason")
+ORDER = {"running": 0, "failed": 1}
+"""Status by what a person wants to see first; all others come after these."""
+
+
+class Sweep:
+    """What the files of a sweep say; results, which do not change, are read once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._results: dict[str, dict[str, Any]] = {}
+
+    def rows(self, running: bool) -> list[dict[str, Any]]:
+        """A row a job that has begun, those that run and those that failed first. ValueError where it is no sweep."""
+        jobs = runs.read_sweep(self.folder)["jobs"].values()
+        found = [self._row(job, running) for job in sorted(jobs, key=lambda job: -int(job.get("job", 0)))]
+        return sorted(found, key=lambda row: ORDER.get(row["status"], len(ORDER)))
+
+    def total(self) -> int | None:
+        """Jobs or trials that the sweep is to have; None where nobody said."""
+        command = runs.read_sweep(self.folder)["commands"][-1]
+        try:
+            return int(runs.read_json(self.folder / "study.json")["n_trials"])
+        except (OSError, ValueError, KeyError, TypeError):
+            number = command.get("num_jobs")
+            return number if isinstance(number, int) else None
+
+    def _row(self, job: dict[str, Any], running: bool) -> dict[str, Any]:
+        name = Path(str(job.get("run") or "")).name
+        row = {"run": name or " ".join(job.get("overrides", [])), "reason": job.get("error")}
+        if not name:
+            return {**row, "status": "failed" if job.get("error") else "running" if running else "unfinished"}
+        run_dir = self.folder.parent.parent / "runs" / name
+        try:
+            result = self._results.get(name) or runs.read_result(run_dir)
+            if result:
+                self._results[name] = result
+                return {
+                    **row,
+                    **result,
+                    "epoch": result.get("epochs_trained"),
+                    "reason": result["error"] or row["reason"],
+                }
+            epochs = runs.read_metrics(run_dir)
+        except (OSError, ValueError, KeyError) as error:
+            return {**row, "status": "unreadable", "reason": str(error)}
+        last = epochs[-1] if epochs else {}
+        status = "failed" if job.get("error") else "running" if running else "unfinished"
+        return {**row, "status": status, "epoch": int(last.get("epoch") or 0), "val_accuracy": last.get("val_accuracy")}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m cifarsweep.watch", description="Shows a sweep while it runs.")
+    parser.add_argument("sweep", type=Path, help="folder of a sweep, outputs/sweeps/…")
+    parser.add_argument("--once", action="store_true", help="show it once and end, as in a pipe")
+    args = parser.parse_args(arguments)
+    sweep = Sweep(args.sweep.absolute())
+    try:
+        if args.once or not sys.stdout.isatty():
+            lines, rows = _now(sweep, runs.is_running(sweep.folder))
+            text.show(HEADER, rows, LEFT)
+            print(lines)
+        else:
+            _watch(sweep)
+    except KeyboardInterrupt:
+        return 130
+    except (OSError, ValueError) as error:
+        print(" ".join(str(error).split()), file=sys.stderr)
+        return 1
+    return 0
+
+
+def _now(sweep: Sweep, running: bool) -> tuple[str, list[list[str]]]:
+    """A line for the sweep, and cells for its runs."""
+    rows = sweep.rows(running)
+    counts = Counter(row["status"] for row in rows)
+    total = sweep.total() or len(rows)
+    ended = sum(number for status, number in counts.items() if status not in ("running", "unfinished"))
+    parts = [f"{ended}/{total} done", *(f"{number} {status}" for status, number in counts.items())]
+    best = max((row for row in rows if row.get("val_accuracy")), key=lambda row: row["val_accuracy"], default=None)
+    if best:
+        parts.append(f"best val_accuracy {best['val_accuracy']:.4f} by {best['run']}")
+    state = "" if running else " (no process works on it)"
+    return f"{sweep.folder.name}: {', '.join(parts)}{state}", [[_cell(row, name) for name in HEADER] for row in rows]
+
+
+def _cell(row: dict[str, Any], name: str) -> str:
+    value = row.get(name)
+    if value is None:
+        return ""
+    if name == "epoch" and row.get("epochs"):
+        return f"{value}/{row['epochs']}"
+    return f"{value:.4f}" if isinstance(value, float) else text.shortened(str(value), 60)
+
+
+def _watch(sweep: Sweep) -> None:
+    """Until no process works on the sweep, or Ctrl-C."""
+    from rich.console import Console, Group
+    from rich.live import Live
+    from rich.text import Text
+
+    console = Console(highlight=False)
+
+    def drawn(running: bool) -> Group:
+        line, rows = _now(sweep, running)
+        most = max(console.height - 5, 1)
+        more = [Text(f"and {len(rows) - most} more")] if len(rows) > most else []
+        return Group(text.rich_table(HEADER, rows[:most], LEFT), *more, Text(text.shortened(line, 4 * console.width)))
+
+    with Live(drawn(runs.is_running(sweep.folder)), console=console, auto_refresh=False) as live:
+        while running := runs.is_running(sweep.folder):
+            live.update(drawn(running), refresh=True)
+            time.sleep(SECONDS)
+        live.update(drawn(False), refresh=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

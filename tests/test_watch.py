@@ -1,0 +1,99 @@
+"""`python -m cifarsweep.watch`: what the files of a sweep say while it runs and afterwards."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cifarsweep import runs, watch
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Iterator[Path]:
+    """A sweep of five jobs that runs: one is complete, one trains, one failed, one died before it had a run."""
+    folder = tmp_path / "outputs" / "sweeps" / "depth"
+    runs.open_sweep(folder, ["python", "-m", "cifarsweep"], {})
+    runs.expect_jobs(folder, 5)
+    add_run(
+        folder, 0, "a-complete", {"status": "complete", "val_accuracy": 0.8125, "test_accuracy": 0.8, "epochs": 2}, 2
+    )
+    add_run(folder, 1, "b-training", None, 1)
+    add_run(folder, 2, "c-failed", {"status": "failed", "error": "no luck", "epochs": 2}, 1)
+    runs.register_job(folder, 3, ["seed=3"], error="out of memory")
+    lock = runs.own_sweep(folder)
+    assert lock is not None
+    yield folder
+    lock.release()
+
+
+def add_run(sweep: Path, job: int, name: str, result: dict[str, Any] | None, num_epochs: int) -> None:
+    run = sweep.parent.parent / "runs" / name
+    run.mkdir(parents=True)
+    rows = [[epoch, 0.1, 1.0, 0.5, 1.0, 0.5 + epoch / 100, 2.0] for epoch in range(1, num_epochs + 1)]
+    runs.write_csv(run / "metrics.csv", runs.METRICS, rows)
+    if result:
+        known = {**dict.fromkeys(runs.COLUMNS), "error": None, "epochs_trained": num_epochs, **result}
+        (run / "result.json").write_text(json.dumps(known))
+    runs.register_job(sweep, job, [f"seed={job}"], run=name)
+
+
+def shown(sweep: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    assert watch.main([str(sweep)]) == 0
+    return [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_those_that_run_and_those_that_failed_come_first(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert shown(sweep, capsys) == [
+        "run status epoch val_accuracy test_accuracy reason",
+        "b-training running 1 0.5100",
+        "seed=3 failed out of memory",
+        "c-failed failed 1/2 no luck",
+        "a-complete complete 2/2 0.8125 0.8000",
+        "depth: 3/5 done, 1 running, 2 failed, 1 complete, best val_accuracy 0.8125 by a-complete",
+    ]
+
+
+def test_without_a_process_nothing_runs(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (sweep / ".owner.lock").unlink()
+    found = shown(sweep, capsys)
+    assert "b-training unfinished 1 0.5100" in found
+    assert found[-1].endswith("(no process works on it)")
+
+
+def test_a_search_has_as_many_as_it_is_to_have_trials(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs.write_json(sweep / "study.json", {"n_trials": 40})
+    assert shown(sweep, capsys)[-1].startswith("depth: 3/40 done")
+
+
+def test_a_file_that_cannot_be_read_is_one_row(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (sweep.parent.parent / "runs" / "b-training" / "metrics.csv").write_text("torn")
+    assert any(line.startswith("b-training unreadable") for line in shown(sweep, capsys))
+
+
+def test_hostile_names_move_no_cursor_and_leave_no_folder(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs.register_job(sweep, 4, ["seed=4"], run="../../../\x1b[2Jelsewhere")
+    assert watch.main([str(sweep)]) == 0
+    assert "\x1b" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]"])
+def test_what_is_no_sweep_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "sweep.json").write_text(content)
+    assert watch.main([str(tmp_path)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "sweep.json" in line
+
+
+def test_results_are_read_once(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = watch.Sweep(sweep)
+    watched.rows(running=True)
+    read: list[Path] = []
+    real = runs.read_result
+    monkeypatch.setattr(runs, "read_result", lambda run_dir: (read.append(run_dir), real(run_dir))[1])
+    watched.rows(running=True)
+    assert [path.name for path in read] == ["b-training"]
