@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from cifarsweep import domains, runs
+from cifarsweep import domains, runs, text
 
 OURS = re.compile(r"(cifarsweep\.(data|models|optim)|torch\.(nn|optim))\.\w+")
 FIGURES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "test_loss", "test_accuracy")
@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
         with tempfile.TemporaryDirectory() as temporary:
             return _rerun(args.run, args.outputs or Path(temporary), args.data_root, args.trust)
     except (OSError, ValueError) as error:
-        print(" ".join(str(error).split()), file=sys.stderr)
+        print(text.one_line(error), file=sys.stderr)
         return 1
 
 

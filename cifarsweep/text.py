@@ -22,6 +22,13 @@ def printable(text: str) -> str:
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
+def one_line(error: Exception) -> str:
+    """What a person is told of it: of a file's error the file and the reason."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return " ".join(str(error).split())
+
+
 def duration(seconds: float) -> str:
     """42 s, 5 min or 1.5 h."""
     minutes, hours = seconds / 60, seconds / 3600

@@ -80,7 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except (OSError, ValueError) as error:
-        print(" ".join(str(error).split()), file=sys.stderr)
+        print(text.one_line(error), file=sys.stderr)
         return 1
     return 0
 

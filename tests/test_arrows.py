@@ -22,7 +22,7 @@ KNOWS = {
     "trial": set(),
     "report": {"runs"},
     "predict": {"data", "models"},
-    "rerun": {"app", "domains", "runs"},
+    "rerun": {"app", "domains", "runs", "text"},
     "data": set(),
     "domains": set(),
     "errors": set(),

@@ -86,7 +86,7 @@ def test_what_is_no_sweep_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixt
         (tmp_path / "sweep.json").write_text(content)
     assert watch.main([str(tmp_path)]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert "sweep.json" in line
+    assert line.startswith(f"{tmp_path / 'sweep.json'}: ")
 
 
 def test_results_are_read_once(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
         if isinstance(error, BrokenPipeError):  # as `| head` leaves it; Python would complain again at its end
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
-        print(" ".join(str(error).split()), file=sys.stderr)
+        print(text.one_line(error), file=sys.stderr)
         return 1
 
 
