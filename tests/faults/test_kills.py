@@ -157,6 +157,8 @@ def test_a_second_ctrl_c_ends_it_at_once(start: Start, small: list[str], tmp_pat
     workers = group(process.pid)
     for pid in workers:
         os.kill(pid, signal.SIGSTOP)  # workers that do not answer: an orderly end would wait for them
+    while any(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "T" for pid in workers):
+        time.sleep(0.01)  # a process that waits for its disk stops only afterwards, and would end by SIGTERM first
     process.send_signal(signal.SIGINT)
     time.sleep(0.5)
     assert process.poll() is None
