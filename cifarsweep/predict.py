@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from cifarsweep import models
 from cifarsweep.data import read_image
+from cifarsweep.text import printable
 
 
 def main() -> int:
@@ -26,16 +27,11 @@ def main() -> int:
         predictor = load(args.run)
         for image in args.images:
             ranked = sorted(classify(predictor, image).items(), key=lambda pair: -pair[1])[: max(args.top, 1)]
-            print(f"{image}: " + ", ".join(f"{_printable(name)} {probability:.1%}" for name, probability in ranked))
+            print(f"{image}: " + ", ".join(f"{printable(name)} {probability:.1%}" for name, probability in ranked))
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0
-
-
-def _printable(name: str) -> str:
-    """A stranger's class name must not speak to the terminal."""
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in name)
 
 
 def load(run_dir: Path) -> dict[str, Any]:

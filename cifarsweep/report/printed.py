@@ -10,6 +10,7 @@ import pandas as pd
 
 from cifarsweep.report.style import count, shortened, thousands
 from cifarsweep.report.tables import Tables
+from cifarsweep.text import plain_lines
 
 MOST_ROWS = 20
 MOST_REASONS = 5
@@ -105,13 +106,8 @@ def _print_table(cells: list[list[str]]) -> None:
     if sys.stdout.isatty():
         _print_rich(cells)
         return
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for row in cells:
-        print("  ".join(_aligned(*cell) for cell in zip(cells[0], row, widths, strict=True)).rstrip())
-
-
-def _aligned(header: str, text: str, width: int) -> str:
-    return text.ljust(width) if header in TEXTS else text.rjust(width)
+    for line in plain_lines(cells[0], cells[1:], TEXTS):
+        print(line)
 
 
 def _print_rich(cells: list[list[str]]) -> None:

@@ -20,7 +20,7 @@ from cifarsweep.search_space import Parameter, Space
 from cifarsweep.study.pruning import STEPS, dominates
 from cifarsweep.study.tickets import DETAILS, FINISHED, REASON, WARM
 from cifarsweep.study.worker import Plan
-from cifarsweep.text import duration
+from cifarsweep.text import duration, plain_lines
 
 FORMAT = 1
 STATES = {
@@ -198,17 +198,15 @@ def _lines(plan: Plan, trials: Sequence[FrozenTrial], seconds: float) -> list[st
 
 def _table(plan: Plan, trials: Sequence[FrozenTrial]) -> list[str]:
     keys = [key for key in plan.space.keys if any(key in plan.space.values(trial.params) for trial in trials)]
-    rows = [["trial", *plan.settings.objectives, *keys]]
+    header = ["trial", *plan.settings.objectives, *keys]
+    rows = []
     for trial in trials:
         values = plan.space.values(trial.params)
         cells = [
             f"{values[key]:.4g}" if isinstance(values.get(key), float) else str(values.get(key, "")) for key in keys
         ]
         rows.append([str(trial.number), *(f"{value:.6g}" for value in trial.values), *cells])
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return [
-        "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
+    return [f"  {line}" for line in plain_lines(header, rows, left=header)]
 
 
 def figures(plan: Plan, values: Sequence[float] | None) -> str:
