@@ -20,8 +20,9 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import nn
 
-from cifarsweep import checkpoint, errors, models, progress, runs
-from cifarsweep.data import DataSet
+from cifarsweep import checkpoint, errors, layers, models, progress, runs
+from cifarsweep.data import Augmentation, DataSet, samples
+from cifarsweep.mosaic import Mosaic
 from cifarsweep.optim import parameter_groups
 from cifarsweep.train import Epoch, Evaluation, evaluate, train
 
@@ -123,6 +124,7 @@ class Session:
         takes = {"image_size": dataset.image_size, "num_classes": len(dataset.class_names)}
         model: nn.Module = instantiate(cfg.model, **takes)
         self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.layers = layers.trace(self.model, dataset.train_images.shape[1:])
         self.model_arguments = {**{k: v for k, v in config["model"].items() if k != "_target_"}, **takes}
         self.optimizer: torch.optim.Optimizer = instantiate(cfg.optimizer)(parameter_groups(self.model))
         self.schedule = instantiate(cfg.schedule)
@@ -142,7 +144,7 @@ class Session:
             "model": choices["model"] if depth is None else re.sub(r"\d*$", str(depth), choices["model"], count=1),
             "depth": depth,
             "params": models.num_parameters(self.model),
-            "flops": models.num_flops(self.model, self.dataset.train_images.shape[1:]),
+            "flops": 2 * sum(layer.multiply_adds for layer in self.layers),
             "optimizer": choices["optimizer"],
             "lr": config["optimizer"]["lr"],
             "batch_size": config["batch_size"],
@@ -150,6 +152,7 @@ class Session:
             "loss": choices["loss"],
             "epochs": config["trainer"]["epochs"],
             "seed": config["seed"],
+            "data_fingerprint": self.dataset.fingerprint,
         }
 
     def train(
@@ -164,6 +167,8 @@ class Session:
         A failure is recorded there and raised again.
         """
         _start_directory(run_dir, self.config, {**about, "choices": dict(choices)})
+        runs.write_layers(run_dir, self.layers)
+        _write_pictures(self.dataset, Path(self.config["outputs"]))
         started = runs.now()
         epochs = self._resume(run_dir, about["run_id"])
         with _log_file(run_dir / "train.log", "a" if epochs else "w"):
@@ -288,7 +293,6 @@ class Session:
             "num_train": len(self.dataset.train_indices),
             "num_val": len(self.dataset.val_indices),
             "num_test": len(self.dataset.test_labels),
-            "data_fingerprint": self.dataset.fingerprint,
             "device": _device_name(self.device),
             "threads": torch.get_num_threads(),
             "started": started,
@@ -317,12 +321,15 @@ class Session:
             file.write(buffer.getbuffer())
 
     def _write_confusion(self, run_dir: Path, test: Evaluation) -> None:
-        """A row a true class, a column a predicted one; the numbers of test images."""
+        """A row a true class, a column a predicted one; the numbers of test images. And images of what was confused."""
         names = self.dataset.class_names
         pairs = self.dataset.test_labels * len(names) + test.predicted
         counts = torch.bincount(pairs, minlength=len(names) ** 2).view(len(names), -1).tolist()
         rows = [[name, *row] for name, row in zip(names, counts, strict=True)]
         runs.write_csv(run_dir / "confusion.csv", ["true", *names], rows)
+        confused = samples.confused(self.dataset, test.predicted)
+        if confused:
+            _write_mosaic(run_dir / "confused.png", confused)
 
 
 def _epoch_seed(seed: int, epoch: int) -> int:
@@ -378,6 +385,23 @@ def _start_directory(run_dir: Path, config: dict[str, Any], about: dict[str, Any
     (run_dir / "result.json").unlink(missing_ok=True)
     with runs.atomic(run_dir / "config.yaml") as file:
         yaml.safe_dump({**config, "run": about}, file, sort_keys=False, allow_unicode=True)
+
+
+def _write_pictures(dataset: DataSet, outputs: Path) -> None:
+    """Images of the data set, written by the first of all runs on it."""
+    folder = runs.pictures(outputs, dataset.name, dataset.fingerprint)
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = {"classes.png": samples.of_classes}
+    if dataset.augmentation != Augmentation():
+        drawn[runs.augmentation_picture(**vars(dataset.augmentation))] = samples.augmented
+    for name, draw in drawn.items():
+        if not (folder / name).exists():
+            _write_mosaic(folder / name, draw(dataset))
+
+
+def _write_mosaic(path: Path, mosaic: Mosaic) -> None:
+    with runs.atomic(path, "wb") as file:
+        mosaic.write(file)
 
 
 class _Console(logging.Handler):

@@ -12,15 +12,16 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from cifarsweep import domains, errors, local, progress, runs, trial
+from cifarsweep.arguments import Parser
 
 TERMINATED = 128 + signal.SIGTERM
 """Exit code after SIGTERM, as of a cluster that takes the machine away."""
@@ -43,7 +44,7 @@ class SweepCallback(Callback):
                     raise ValueError(
                         f"name={folder.name}: another process runs this sweep; wait, or give another name="
                     )
-            runs.open_sweep(folder, runs.command_line(), _plain(config, resolve=False))
+            runs.open_sweep(folder, runs.command_line(), plain(config, resolve=False))
         except Exception as error:
             raise _Failed from error
         SweepCallback.opened = folder
@@ -53,11 +54,12 @@ class _Failed(BaseException):
     """Carries an error past Hydra, which catches Exceptions of callbacks and jobs and prints lines of its own."""
 
 
-def main(conf: Path) -> int:
-    """Does what sys.argv says, with the configuration in `conf`; the exit code."""
+def main() -> int:
+    """Does what sys.argv says; the exit code."""
+    conf = config_folder()
     show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them over several lines
-    argparse.ArgumentParser.error = _usage_error  # type: ignore[assignment, method-assign]
+    argparse.ArgumentParser.error = Parser.error  # type: ignore[assignment, method-assign]  # as Hydra makes its own
     code = 0
     _unwind_on_signals()
     try:
@@ -74,7 +76,7 @@ def main(conf: Path) -> int:
         assert error is not None
         if show_traceback or not errors.is_users(error):
             raise error from error.__cause__
-        print(errors.one_line(error, partial(_known_keys, conf)), file=sys.stderr)
+        print(errors.one_line(error, partial(known_keys, conf, sys.argv[1:])), file=sys.stderr)
         code = 1
     return code if not SweepCallback.opened else max(code, _report(SweepCallback.opened))
 
@@ -132,7 +134,7 @@ def expect(config: DictConfig, num_jobs: int) -> None:
 
 def check(cfg: DictConfig) -> None:
     """ValueError where a value is outside its domain."""
-    domains.check(_plain(cfg))
+    domains.check(plain(cfg))
 
 
 def lost(cfg: DictConfig, reason: str) -> None:
@@ -146,7 +148,7 @@ def lost(cfg: DictConfig, reason: str) -> None:
 
 def check_search(cfg: DictConfig) -> None:
     """ValueError where a configuration cannot be a trial of a search."""
-    config = _plain(cfg)
+    config = plain(cfg)
     domains.check(config)
     if config["data"]["val_size"] == 0:
         raise ValueError("data.val_size=0: expected validation images, as a search never sees the test set")
@@ -154,7 +156,7 @@ def check_search(cfg: DictConfig) -> None:
 
 def determines(cfg: DictConfig) -> dict[str, Any]:
     """What the result of a run depends on, the content of its data left out."""
-    return runs.identity(_plain(cfg), data_fingerprint="")
+    return runs.identity(plain(cfg), data_fingerprint="")
 
 
 def _sweep_job(cfg: DictConfig, job: Any) -> Any:
@@ -185,32 +187,46 @@ def _objectives(result: dict[str, Any], job: Any) -> Any:
 
 
 def _train(cfg: DictConfig, job: Any, announce: Callable[[str], None]) -> dict[str, Any]:
-    config = _plain(cfg)
+    config = plain(cfg)
     domains.check(config)
     from cifarsweep import app  # PyTorch, 1.8 s, which an argument error need not wait for
 
-    choices = {group: option for group, option in job.runtime.choices.items() if not group.startswith("hydra/")}
-    return app.run(cfg, config, choices, announce, trial.report)
+    return app.run(cfg, config, _choices(job), announce, trial.report)
 
 
-def _plain(cfg: DictConfig, resolve: bool = True) -> dict[str, Any]:
-    plain = OmegaConf.to_container(cfg, resolve=resolve)
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items() if key != "hydra"}
+def plain(cfg: DictConfig, resolve: bool = True) -> dict[str, Any]:
+    """The configuration as plain values, without Hydra's own."""
+    values = OmegaConf.to_container(cfg, resolve=resolve)
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items() if key != "hydra"}
 
 
-def _known_keys(conf: Path, parent: str) -> list[str]:
-    """The keys below `parent` in the configuration of the groups' options that were chosen."""
+def compose(conf: Path, overrides: list[str]) -> tuple[DictConfig, dict[str, str]]:
+    """What these overrides stand for outside of a job, and the option that was chosen in each group."""
+    with hydra.initialize_config_dir(str(conf), version_base="1.3"):
+        cfg = hydra.compose("config", overrides, return_hydra_config=True)
+    choices = _choices(cfg.hydra)
+    with open_dict(cfg):
+        del cfg["hydra"]
+    return cfg, choices
+
+
+def _choices(job: Any) -> dict[str, str]:
+    return {group: option for group, option in job.runtime.choices.items() if not group.startswith("hydra/")}
+
+
+def config_folder() -> Path:
+    """Where the configuration groups are: in the wheel, or beside the package in a checkout."""
+    here = Path(__file__).resolve().parent
+    return here / "conf" if (here / "conf").is_dir() else here.parent / "conf"
+
+
+def known_keys(conf: Path, words: list[str], parent: str) -> list[str]:
+    """The keys below `parent` in the configuration of the groups' options that the command line's words choose."""
     groups = {folder.name for folder in conf.iterdir() if folder.is_dir()}
-    chosen = [word for word in sys.argv[1:] if re.fullmatch(r"\w+=\w+", word) and word.split("=")[0] in groups]
+    chosen = [word for word in words if re.fullmatch(r"\w+=\w+", word) and word.split("=")[0] in groups]
     with hydra.initialize_config_dir(str(conf), version_base="1.3"):
         node = hydra.compose("config", chosen)
     for part in parent.split(".") if parent else ():
         node = node.get(part, {})
     return [str(key) for key in node if not str(key).startswith("_")]
-
-
-def _usage_error(parser: argparse.ArgumentParser, message: str) -> NoReturn:
-    """argparse's answer to a mistyped option, in one line and with our exit code."""
-    print(f"{message}; --help shows what is accepted", file=sys.stderr)
-    sys.exit(1)

@@ -3,7 +3,6 @@ that a results folder names: the network is one of cifarsweep.models, the weight
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,12 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from cifarsweep import models
+from cifarsweep.arguments import Parser
 from cifarsweep.data import read_image
 from cifarsweep.text import printable
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m cifarsweep.predict", description="Classify image files.")
+    parser = Parser(prog="python -m cifarsweep.predict", description="Classify image files.")
     parser.add_argument("run", type=Path, help="directory of a complete run, outputs/runs/…")
     parser.add_argument("images", type=Path, nargs="+", help="image files of any size")
     parser.add_argument("--top", type=int, default=3, metavar="N", help="classes shown for each image (default 3)")

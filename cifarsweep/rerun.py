@@ -5,7 +5,6 @@ The classes that a results folder names are built only where they are this proje
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 import tempfile
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cifarsweep import domains, runs, text
+from cifarsweep.arguments import Parser
 
 OURS = re.compile(r"(cifarsweep\.(data|models|optim)|torch\.(nn|optim))\.\w+")
 FIGURES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "test_loss", "test_accuracy")
@@ -22,7 +22,7 @@ ABOUT = ("device", "threads")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m cifarsweep.rerun", description="Trains a run again elsewhere and compares the figures."
     )
     parser.add_argument("run", type=Path, help="directory of a run that has ended, outputs/runs/…")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections import Counter
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cifarsweep import runs, text
+from cifarsweep.arguments import Parser
 
 SECONDS = 1.0
 HEADER = ("run", "status", "epoch", "val_accuracy", "test_accuracy", "reason")
@@ -65,7 +65,7 @@ class Sweep:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m cifarsweep.watch", description="Shows a sweep while it runs.")
+    parser = Parser(prog="python -m cifarsweep.watch", description="Shows a sweep while it runs.")
     parser.add_argument("sweep", type=Path, help="folder of a sweep, outputs/sweeps/…")
     parser.add_argument("--once", action="store_true", help="show it once and end, as in a pipe")
     args = parser.parse_args(arguments)

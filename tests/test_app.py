@@ -67,7 +67,8 @@ def test_a_run_leaves_the_files_of_the_design(train: Train) -> None:
     result = train()
     run_dir = result["dir"]
     names = {path.name for path in run_dir.iterdir()}
-    assert names == {"config.yaml", "train.log", "metrics.csv", "model.pt", "confusion.csv", "result.json"}
+    tables = {"metrics.csv", "layers.csv", "confusion.csv"}
+    assert names == {"config.yaml", "train.log", "model.pt", "confused.png", "result.json"} | tables
     assert run_dir.name == f"layers2-momentum-lr0.1-bs50-s0-{result['run_id']}"
     written = json.loads((run_dir / "result.json").read_text())
     assert list(written)[: len(runs.COLUMNS)] == runs.COLUMNS

@@ -459,7 +459,7 @@ def test_only_diverged_runs_give_tables_and_no_depth_graph(tmp_path: Path, capsy
     ],
 )
 def test_file_names_are_safe_and_different(labels: list[str], expected: list[str]) -> None:
-    assert list(style.file_names(labels).values()) == expected
+    assert list(style.file_names(labels, "accuracy").values()) == expected
 
 
 @pytest.mark.parametrize(
@@ -609,7 +609,7 @@ def test_the_command_reports_on_outputs(tmp_path: Path) -> None:
     fake_run(outputs, "a name of sixty letters, which a pipe must not cut anywhere ..1")
     done = command(cwd=tmp_path)
     assert done.returncode == 0
-    assert done.stdout.splitlines()[-1] == f"Report: {Path('outputs/report')}"
+    assert done.stdout.splitlines()[-1] == f"Report: {Path('outputs/report/index.html')}"
     assert "1 of 1 run complete" in done.stdout
     assert "\x1b" not in done.stdout
     assert done.stderr.count("\n") == 1

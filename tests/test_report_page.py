@@ -14,13 +14,16 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from test_report import DIVERGED, fake_run, fake_sweep, read
 from test_report_search import ordinary, study_of, trial, written
 
 from cifarsweep import report, runs
+from cifarsweep.mosaic import Mosaic
 from cifarsweep.report import effects, figures, findings
 from cifarsweep.report.statistics import compare
+from cifarsweep.runs import Layer
 
 NOT_ENOUGH = "not enough runs to say"
 HOSTILE = ["<script>alert(1)</script>", "\"><img src=x onerror='alert(2)'>", "&amp;{{ 7*7 }}", "🦊 'quoted'", "../../x"]
@@ -310,11 +313,52 @@ def test_an_odd_confusion_matrix_is_left_out_with_a_note(tmp_path: Path, content
     assert not (done.folder / "confusion.png").exists()
 
 
-def test_pictures_that_other_commands_left_are_shown(tmp_path: Path) -> None:
-    fake_run(tmp_path)
-    assert "Ten random images" not in page_of(tmp_path).text
-    shutil.copy(tmp_path / "report" / "learning_curves.png", tmp_path / "classes.png")
-    assert "Ten random images of each class" in page_of(tmp_path).text
+def leave_pictures(run_dir: Path, names: list[str] = CLASSES) -> None:
+    """What a run leaves of its network and its images, and what the runs on its data set share."""
+    runs.write_layers(
+        run_dir, [Layer("0", "Conv2d 3×3", (0,), (4, 8, 8), 108, 6912), Layer("1", "<b>", (1,), (3,), 771, 768)]
+    )
+    folder = runs.pictures(run_dir.parent.parent, "cifar10", "f" * 16)
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = Mosaic(names, np.full((len(names), 10, 8, 8, 3), 128, np.uint8))
+    for path in (folder / "classes.png", folder / runs.augmentation_picture(2, True), run_dir / "confused.png"):
+        with path.open("wb") as file:
+            rows.write(file)
+
+
+def test_networks_and_images_that_the_runs_left_are_shown(tmp_path: Path) -> None:
+    run_dir = fake_run(tmp_path, data_fingerprint="f" * 16)
+    with (run_dir / "config.yaml").open("a", encoding="utf-8") as file:
+        file.write("data: {augment: {crop: 2, flip: true}}\n")
+    write_confusion(run_dir, [[90, 10, 0], [5, 90, 5], [0, 1, 99]])
+    assert not {"classes", "network layers3"} & {image["alt"] for image in page_of(tmp_path).all("img")}
+    leave_pictures(run_dir)
+    page = page_of(tmp_path)
+    assert {"classes", "augmentation", "confused", "network layers3"} <= {image["alt"] for image in page.all("img")}
+    assert "Training images of each of the 3 classes of cifar10, drawn at random." in page.text
+    assert "Test images of the most confused pairs, which make 21 of 21 errors." in page.text
+    assert "layers3: 879 parameters, 7.68 k multiply-adds an image." in page.text
+    assert "<b> 1 of 1 has 88 % of the parameters, Conv2d 1 of 1 90 % of the multiply-adds." in page.text
+
+
+def test_damaged_pictures_and_layers_are_left_out_by_name(tmp_path: Path) -> None:
+    run_dir = fake_run(tmp_path, data_fingerprint="f" * 16)
+    leave_pictures(run_dir)
+    (run_dir / "confused.png").write_bytes(b"no image")
+    (run_dir / "layers.csv").write_text("layer\n", encoding="utf-8")
+    done = report.write(tmp_path)
+    assert [note for note in done.notes if "cannot be read" in note] == [
+        f"Left out, cannot be read: {run_dir / 'confused.png'}: not rows of images",
+        f"Left out, cannot be read: {run_dir / 'layers.csv'}: not the layers of a network",
+    ]
+    assert not {"confused.png", "network_layers3.png"} & {path.name for path in done.figures}
+    assert "classes.png" in {path.name for path in done.figures}
+
+
+def test_names_of_a_strangers_data_set_lead_to_no_other_folder(tmp_path: Path) -> None:
+    assert runs.pictures(tmp_path, "../../x", "../y/../z").parent == tmp_path / "data"
+    with pytest.raises(ValueError, match="format"):
+        runs.augmentation_picture("../x")  # type: ignore[arg-type]
 
 
 # figures

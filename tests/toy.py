@@ -61,4 +61,4 @@ if __name__ == "__main__":
 
     cli._report = lambda sweep: 0  # no run, so no report
     cli.task = task
-    sys.exit(cli.main(ROOT / "conf"))
+    sys.exit(cli.main())

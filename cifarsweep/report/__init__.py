@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -10,18 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cifarsweep import runs
+from cifarsweep.arguments import Parser
 
 if TYPE_CHECKING:  # pandas and matplotlib cost 0.9 s, which `--help` and a wrong PATH need not pay
     from cifarsweep.report.confusion import Confusion
     from cifarsweep.report.findings import Best
+    from cifarsweep.report.pictures import Pictures
     from cifarsweep.report.search import Study
     from cifarsweep.report.tables import Tables
 
 # fmt: off
 FIGURES = (
     "depth_vs_accuracy", "parameters_vs_accuracy", "seconds_vs_accuracy", "learning_curves", "accuracy_*", "settings",
-    "lr_by_batch_size", "confusion", "class_accuracy", "optimization_history", "parameter_importance",
-    "slices", "pareto",
+    "lr_by_batch_size", "confusion", "class_accuracy", "confused", "classes", "augmentation", "network_*",
+    "optimization_history", "parameter_importance", "slices", "pareto",
 )
 # fmt: on
 """Stems of all figures that a report may hold and another report of the same folder may not."""
@@ -55,12 +56,15 @@ def write(*paths: Path, parquet: bool = False) -> Report:
     tables.write(read, folder, ["csv", "parquet"] if parquet else ["csv"])
     if study:
         search.write(study, folder)
-    confusion, confusion_notes = _confusion_of(findings.best(read), read)
-    what_settings_did = effects.Effects(read)
-    drawn, notes = figures.write(read, study, what_settings_did, confusion, folder)
-    page.write(read, study, what_settings_did, confusion, drawn, paths, folder)
+    bests = findings.best(read)
+    confusion, confusion_notes = _confusion_of(bests, read)
+    pictures, picture_notes = _pictures_of(bests, read)
+    networks, network_notes = _networks_of(read, list(figures.of_models(read)))
+    material = figures.Material(read, study, effects.Effects(read), confusion, pictures, networks)
+    drawn, notes = figures.write(material, folder)
+    page.write(material, drawn, paths, folder)
     _remove_earlier(folder, [path.with_suffix(suffix) for path in drawn for suffix in (".png", ".svg")], study)
-    return Report(folder, read, drawn, [*study_notes, *confusion_notes, *notes])
+    return Report(folder, read, drawn, [*study_notes, *confusion_notes, *picture_notes, *network_notes, *notes])
 
 
 def show(report: Report) -> None:
@@ -68,11 +72,11 @@ def show(report: Report) -> None:
     from cifarsweep.report import printed
 
     printed.show(report.tables, report.notes)
-    print(f"Report: {report.folder}")
+    print(f"Report: {report.folder / 'index.html'}")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m cifarsweep.report", description="Writes the tables and figures of runs that were trained."
     )
     parser.add_argument(
@@ -124,6 +128,28 @@ def _confusion_of(bests: list[Best], read: Tables) -> tuple[tuple[Confusion, str
     except (OSError, ValueError) as error:
         return None, [f"Left out, cannot be read: {' '.join(str(error).split())}"]
     return (matrix, findings.whose(bests[0])) if matrix else None, []
+
+
+def _pictures_of(bests: list[Best], read: Tables) -> tuple[Pictures | None, list[str]]:
+    """Of the best run, or of any where none is complete."""
+    from cifarsweep.report import pictures
+
+    if read.runs.empty:
+        return None, []
+    run = bests[0].runs.iloc[0] if bests else read.runs.iloc[0]
+    return pictures.read(run, read.directories[run["run_id"]])
+
+
+def _networks_of(read: Tables, labels: list[str]) -> tuple[dict[str, list[runs.Layer]], list[str]]:
+    """The layers of each of these models, from its first run; a note for each file that is damaged."""
+    found, notes = {}, []
+    first = read.runs.drop_duplicates("label").set_index("label")["run_id"]
+    for label in labels:
+        try:
+            found[label] = runs.read_layers(read.directories[first[label]])
+        except (OSError, ValueError) as error:
+            notes.append(f"Left out, cannot be read: {' '.join(str(error).split())}")
+    return found, notes
 
 
 def _runs_of(path: Path) -> list[Path]:

@@ -1,9 +1,11 @@
-"""Tables to PNG and SVG files. Knows which figures there are and their names, not how each is drawn."""
+"""What a report is made of to PNG and SVG files. Knows which figures there are, not how each is drawn."""
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -15,39 +17,51 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from cifarsweep import runs
-from cifarsweep.report import confusion, effects, search_figures
+from cifarsweep.report import confusion, effects, network, pictures, search_figures
 from cifarsweep.report.confusion import Confusion
 from cifarsweep.report.cost import accuracy_against
 from cifarsweep.report.curves import MOST_MODELS, accuracy_by_epoch, best_models, learning_curves
 from cifarsweep.report.depth import depth_vs_accuracy
 from cifarsweep.report.effects import Effects
+from cifarsweep.report.pictures import Pictures
 from cifarsweep.report.search import Study
 from cifarsweep.report.style import RC_PARAMS, file_names, in_order, palette
 from cifarsweep.report.tables import Tables
+from cifarsweep.runs import Layer
 
 MOST_POINTS = 2000
 """Of one artist; from there on it is a picture inside the SVG, which would grow by 50 bytes a point."""
-OPTIONAL = {"parameters_vs_accuracy", "seconds_vs_accuracy", "settings", "lr_by_batch_size"}
+OPTIONAL = re.compile("parameters_vs_|seconds_vs_|settings|lr_by_|confused|classes|augmentation|network_")
 """Figures that a sweep may well have no data for, which nobody needs to be told."""
 
 
-def write(
-    tables: Tables, study: Study | None, found: Effects, of_best: tuple[Confusion, str] | None, folder: Path
-) -> tuple[list[Path], list[str]]:
-    """The PNG files that were written, an SVG beside each, and a sentence for each figure that is missing.
+@dataclass(frozen=True)
+class Material:
+    """What was read and found, of which figures and pages are made."""
 
-    `of_best` is the confusion matrix of the best run, and which run that is.
-    """
+    tables: Tables
+    study: Study | None
+    effects: Effects
+    of_best: tuple[Confusion, str] | None
+    """The confusion matrix of the best run, and which run that is."""
+    pictures: Pictures | None
+    networks: dict[str, list[Layer]]
+    """The layers of each model that has a figure of its own, by its label."""
+
+
+def write(material: Material, folder: Path) -> tuple[list[Path], list[str]]:
+    """The PNG files that were written, an SVG beside each, and a sentence for each figure that is missing."""
+    tables = material.tables
     written, notes = [], []
     with matplotlib.rc_context(RC_PARAMS), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # a name in a script that the font lacks is drawn as boxes
-        for name, draw in _figures(tables, study, found, of_best):
+        for name, draw in _figures(material):
             figure = draw()
             if figure is None:
-                if Path(name).stem not in OPTIONAL:
+                if not OPTIONAL.match(name):
                     notes.append(f"No {name}: too few complete runs for it.")
                 continue
-            _save(figure, folder / name)
+            save(figure, folder / name)
             written.append(folder / name)
     num_models, num_drawn = len(in_order(tables.summary)), len(of_models(tables))
     if num_drawn < num_models:
@@ -55,15 +69,14 @@ def write(
     return written, notes
 
 
-def of_models(tables: Tables) -> dict[str, str]:
+def of_models(tables: Tables, what: str = "accuracy") -> dict[str, str]:
     """The models that have a figure of their own, with its name: all, or of many the best by validation accuracy."""
     labels = in_order(tables.summary)
-    return file_names(best_models(tables.summary, labels)[:MOST_MODELS])
+    return file_names(best_models(tables.summary, labels)[:MOST_MODELS], what)
 
 
-def _figures(
-    tables: Tables, study: Study | None, found: Effects, of_best: tuple[Confusion, str] | None
-) -> Iterator[tuple[str, Callable[[], Figure | None]]]:
+def _figures(material: Material) -> Iterator[tuple[str, Callable[[], Figure | None]]]:
+    tables, found = material.tables, material.effects
     colours = palette(in_order(tables.summary))
     yield "depth_vs_accuracy.png", partial(depth_vs_accuracy, tables, colours)
     yield "parameters_vs_accuracy.png", partial(accuracy_against, "params", tables, colours)
@@ -73,14 +86,21 @@ def _figures(
         yield name, partial(accuracy_by_epoch, tables, label, colours[label])
     yield "settings.png", partial(effects.settings, found, colours)
     yield "lr_by_batch_size.png", partial(effects.rate_by_batch_size, found)
-    if of_best:
-        yield "confusion.png", partial(confusion.matrix, *of_best)
-        yield "class_accuracy.png", partial(confusion.class_accuracy, *of_best)
-    if study:
-        yield from search_figures.of_study(study)
+    if material.of_best:
+        yield "confusion.png", partial(confusion.matrix, *material.of_best)
+        yield "class_accuracy.png", partial(confusion.class_accuracy, *material.of_best)
+    if material.pictures:
+        yield "confused.png", partial(pictures.confused, material.pictures)
+        yield "classes.png", partial(pictures.classes, material.pictures)
+        yield "augmentation.png", partial(pictures.augmentation, material.pictures)
+    for label, name in of_models(tables, "network").items():
+        yield name, partial(network.diagram, label, material.networks.get(label, []))
+    if material.study:
+        yield from search_figures.of_study(material.study)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Writes the PNG file, and the SVG file beside it."""
     for axes in figure.axes:
         for artist in [*axes.collections, *axes.lines]:
             artist.set_rasterized(_num_points(artist) > MOST_POINTS)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 from typing import Any
@@ -18,10 +18,12 @@ import pandas as pd
 from cifarsweep.report.confusion import Confusion
 from cifarsweep.report.depth import families
 from cifarsweep.report.effects import ENOUGH, Effect, Effects, Interaction
+from cifarsweep.report.pictures import Pictures
 from cifarsweep.report.search import Study, as_text
 from cifarsweep.report.statistics import Comparison, compare
 from cifarsweep.report.style import count, in_order, shortened, span, thousands
 from cifarsweep.report.tables import Tables
+from cifarsweep.runs import Layer
 
 NOT_ENOUGH = "not enough runs to say"
 NOT_ENOUGH_BEGINNING = "Not enough runs to say"
@@ -30,6 +32,8 @@ OVERFITTING = 2.0
 ENDED = ("complete", "pruned", "failed")
 TRIALS_PER_KEY = 10
 """Complete trials from which on an estimate of importance is taken for more than a hint; a rule of thumb."""
+NUM_PAIRS_SHOWN = 6
+"""Pairs of classes of which a run keeps images."""
 MOST_MEANS = 6
 """Models up to which a sentence lists the mean of each."""
 ALL_PAIRS = 8
@@ -328,6 +332,51 @@ def class_sentence(found: Confusion) -> str:
     low, high = int(np.nanargmin(accuracies)), int(np.nanargmax(accuracies))
     easy, hard = name(found.names[high]), name(found.names[low])
     return f"Recognised best: {easy}, {100 * accuracies[high]:.1f} %; worst: {hard}, {100 * accuracies[low]:.1f} %."
+
+
+def confused_sentence(confusion: Confusion) -> str:
+    wrong = int(confusion.counts.sum() - confusion.counts.trace())
+    shown = sum(number for _, _, number, _ in confusion.pairs(NUM_PAIRS_SHOWN))
+    return f"Test images of the most confused pairs, which make {shown:,} of {count(wrong, 'error')}."
+
+
+# images and networks
+
+
+def classes_sentence(pictures: Pictures) -> str:
+    num = len(pictures.classes.names) if pictures.classes else 0
+    return f"Training images of each of the {num} classes of {name(pictures.data)}, drawn at random."
+
+
+def augmentation_sentence(pictures: Pictures) -> str:
+    num = pictures.augmentation.images.shape[1] - 1 if pictures.augmentation else 0
+    return (
+        f"Training sees an image another way in each epoch: the original, and beside it {num} times what training has."
+    )
+
+
+def network_sentence(label: str, layers: Sequence[Layer]) -> str:
+    """Its size, and where most of its parameters and of its work are."""
+    if not layers:
+        return ""
+    params, work = sum(layer.params for layer in layers), sum(layer.multiply_adds for layer in layers)
+    sentence = f"{name(label)}: {thousands(params)} parameters, {thousands(work)} multiply-adds an image."
+    if not params or not work:
+        return sentence
+    largest = max(range(len(layers)), key=lambda at: layers[at].params)
+    busiest = max(range(len(layers)), key=lambda at: layers[at].multiply_adds)
+    parameters = f"{100 * layers[largest].params / params:.0f} % of the parameters"
+    multiplied = f"{100 * layers[busiest].multiply_adds / work:.0f} % of the multiply-adds"
+    if largest == busiest:
+        return f"{sentence} {_place(layers, largest)} has {parameters} and {multiplied}."
+    return f"{sentence} {_place(layers, largest)} has {parameters}, {_place(layers, busiest)} {multiplied}."
+
+
+def _place(layers: Sequence[Layer], at: int) -> str:
+    """Linear 1 of 2: which of the layers of its class this is."""
+    kind = layers[at].kind.split(" ")[0].strip(",")
+    alike = [other for other, layer in enumerate(layers) if layer.kind.split(" ")[0].strip(",") == kind]
+    return f"{name(kind)} {alike.index(at) + 1} of {len(alike)}"
 
 
 # a search

@@ -23,11 +23,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from cifarsweep import runs
 from cifarsweep.report import effects, findings
-from cifarsweep.report.confusion import Confusion
-from cifarsweep.report.effects import Effects
-from cifarsweep.report.figures import of_models
+from cifarsweep.report.figures import Material, of_models
 from cifarsweep.report.findings import Best
-from cifarsweep.report.search import Study
 from cifarsweep.report.style import count, shortened, span
 from cifarsweep.report.tables import Tables
 
@@ -42,12 +39,6 @@ MOST_SVG = 300_000
 """Bytes of an SVG file from which on its PNG file is shown, where that is smaller."""
 NUM_PAIRS = 10
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
-GIVEN = {
-    "classes.png": "Ten random images of each class, under its name.",
-    "augmentation.png": "Originals, and beside them what training sees.",
-    "confused.png": "Test images of the most confused pairs.",
-}
-"""Pictures of images that other commands leave beside the results. The report opens no data set itself."""
 
 
 @dataclass(frozen=True)
@@ -69,19 +60,10 @@ class Column:
     is_number: bool = False
 
 
-def write(
-    tables: Tables,
-    study: Study | None,
-    found: Effects,
-    of_best: tuple[Confusion, str] | None,
-    figures: list[Path],
-    sources: tuple[Path, ...],
-    folder: Path,
-) -> Path:
+def write(material: Material, figures: list[Path], sources: tuple[Path, ...], folder: Path) -> Path:
     """The page of a report in `folder` whose PNG files are `figures`, of the runs that `sources` stand for."""
-    confusion, whose = of_best or (None, "")
-    models = {Path(name).stem: label for label, name in of_models(tables).items()}
-    sentences = _sentences(tables, study, found, confusion, models)
+    tables = material.tables
+    confusion, whose = material.of_best or (None, "")
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -94,8 +76,8 @@ def write(
     script = (TEMPLATES / "page.js").read_text(encoding="utf-8").strip()
     content = environment.get_template("index.html").render(
         **_answer(tables, sources),
-        **_figures(figures, list(models), sentences, sources),
-        effects=[findings.effect_sentence(effect, found) for effect in found.effects],
+        **_figures(material, figures),
+        effects=[findings.effect_sentence(effect, material.effects) for effect in material.effects.effects],
         bests=[_best(one, tables, sources) for one in findings.best(tables)],
         confusion={"pairs": confusion.pairs(NUM_PAIRS) if confusion else [], "of": whose},
         table=_table(tables, folder),
@@ -217,11 +199,11 @@ def _config(run_dir: Path) -> str:
 # figures
 
 
-def _figures(
-    figures: list[Path], models: list[str], sentences: Mapping[str, str], sources: tuple[Path, ...]
-) -> dict[str, list[Shown]]:
-    """The figures of each section, of those that were drawn; `models` are the stems of those of one model each."""
+def _figures(material: Material, figures: list[Path]) -> dict[str, list[Shown]]:
+    """The figures of each section, of those that were drawn."""
     drawn = {path.stem: path for path in figures}
+    sentences = _sentences(material)
+    models, networks = (_stems(material.tables, what) for what in ("accuracy", "network"))
 
     def shown(*stems: str) -> list[Shown]:
         found = [(drawn[stem], sentences[stem]) for stem in stems if stem in drawn]
@@ -236,21 +218,29 @@ def _figures(
         "setting_figures": shown("settings", "lr_by_batch_size"),
         "search_figures": shown("parameter_importance", "optimization_history", "pareto", "slices"),
         "confusion_figures": shown("confusion", "class_accuracy"),
-        "given_figures": list(_given(sources)),
+        "confused_figures": shown("confused"),
+        "image_figures": shown("classes", "augmentation"),
+        "network_figures": shown(*networks),
     }
 
 
-def _sentences(
-    tables: Tables, study: Study | None, found: Effects, confusion: Confusion | None, models: Mapping[str, str]
-) -> dict[str, str]:
+def _stems(tables: Tables, what: str) -> dict[str, str]:
+    """The labels of models by the stem of their figure."""
+    return {Path(name).stem: label for label, name in of_models(tables, what).items()}
+
+
+def _sentences(material: Material) -> dict[str, str]:
     """What each figure shows, by its stem; of the settings the page has a list."""
-    interaction = effects.interaction(found)
+    tables, study, pictures = material.tables, material.study, material.pictures
+    confusion = material.of_best[0] if material.of_best else None
+    interaction = effects.interaction(material.effects)
+    models, networks = (_stems(tables, what).items() for what in ("accuracy", "network"))
     return {
         "depth_vs_accuracy": findings.depth_sentence(tables),
         "parameters_vs_accuracy": findings.cost_sentence(tables, "params"),
         "seconds_vs_accuracy": findings.cost_sentence(tables, "train_seconds_mean"),
         "learning_curves": findings.curve_sentence(tables),
-        **{stem: findings.curve_sentence(tables, label) for stem, label in models.items()},
+        **{stem: findings.curve_sentence(tables, label) for stem, label in models},
         "settings": "Each point is the mean over the runs with that value; a line is a model.",
         "lr_by_batch_size": findings.interaction_sentence(interaction) if interaction else "",
         "parameter_importance": findings.importance_sentence(study) if study else "",
@@ -259,6 +249,10 @@ def _sentences(
         "slices": findings.slices_sentence(study) if study else "",
         "confusion": findings.confusion_sentence(confusion) if confusion else "",
         "class_accuracy": findings.class_sentence(confusion) if confusion else "",
+        "confused": findings.confused_sentence(confusion) if confusion else "",
+        "classes": findings.classes_sentence(pictures) if pictures else "",
+        "augmentation": findings.augmentation_sentence(pictures) if pictures else "",
+        **{stem: findings.network_sentence(label, material.networks.get(label, [])) for stem, label in networks},
     }
 
 
@@ -269,13 +263,6 @@ def _data_address(path: Path) -> str:
     if size > MOST_SVG and path.stat().st_size < size:
         return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
     return f"data:image/svg+xml;base64,{base64.b64encode(svg.read_bytes()).decode()}"
-
-
-def _given(sources: tuple[Path, ...]) -> Iterator[Shown]:
-    for name, sentence in GIVEN.items():
-        path = next((source / name for source in sources if (source / name).is_file()), None)
-        if path:
-            yield Shown(f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}", sentence, name)
 
 
 # the table of runs

@@ -50,6 +50,7 @@ def page(
     below: float,
     footer: float = 0.0,
     share_x: bool = True,
+    left: float = LEFT,
 ) -> tuple[Figure, NDArray[Any]]:
     """A figure with a title, a grid of axes and a caption, placed in inches.
 
@@ -65,14 +66,14 @@ def page(
     figure = Figure(figsize=(width, height))
     grid = figure.subplots(num_rows, num_columns, squeeze=False, sharex=share_x and num_columns > 1)
     figure.subplots_adjust(
-        left=LEFT / width,
+        left=left / width,
         right=1 - 0.2 / width,
         bottom=under / height,
         top=1 - above / height,
         hspace=between / panel_height,
         wspace=LEFT / (panel_width - LEFT * (num_columns - 1) / num_columns),
     )
-    figure.text(LEFT / width, 1 - 0.1 / height, title, va="top", fontsize=14, fontweight="bold")
+    figure.text(left / width, 1 - 0.1 / height, title, va="top", fontsize=14, fontweight="bold")
     figure.text(0.15 / width, 0.1 / height, "\n".join(lines), va="bottom", fontsize=10, color=GREY)
     return figure, grid
 
@@ -90,11 +91,11 @@ def palette(labels: Sequence[str]) -> dict[str, str]:
     return {label: to_hex(colour) for label, colour in zip(labels, steps, strict=True)}
 
 
-def file_names(labels: Iterable[str]) -> dict[str, str]:
-    """accuracy_<model>.png for each, safe and different on any file system."""
+def file_names(labels: Iterable[str], what: str) -> dict[str, str]:
+    """<what>_<model>.png for each, safe and different on any file system."""
     names: dict[str, str] = {}
     for label in labels:
-        name = stem = "accuracy_" + re.sub(r"[^A-Za-z0-9._+-]+", "_", label)[:80]
+        name = stem = f"{what}_" + re.sub(r"[^A-Za-z0-9._+-]+", "_", label)[:80]
         taken = {other.casefold() for other in names.values()}
         number = 1
         while f"{name}.png".casefold() in taken:

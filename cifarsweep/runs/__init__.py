@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import yaml
 from filelock import FileLock, Timeout
@@ -34,7 +34,24 @@ COLUMNS = [
 # fmt: on
 """How runs.csv begins; result.json holds every one of them."""
 
+LAYERS = ["layer", "name", "kind", "inputs", "output_shape", "params", "multiply_adds"]
 METRICS = ["epoch", "lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds"]
+
+
+class Layer(NamedTuple):
+    """A row of layers.csv: what happens to one image in a layer of a network."""
+
+    name: str
+    """Where the module is in the network, as 0.1; empty for a function."""
+    kind: str
+    inputs: tuple[int, ...]
+    """The layers, counted from 1, whose outputs it takes; 0 is the image."""
+    shape: tuple[int, ...]
+    """Of its output for one image: channels, height, width, or features."""
+    params: int
+    """Trainable numbers."""
+    multiply_adds: int
+
 
 _DETERMINES = ("data", "model", "optimizer", "schedule", "loss", "trainer", "batch_size", "seed")
 DOES_NOT_DETERMINE = {
@@ -246,6 +263,53 @@ def read_metrics(run_dir: Path) -> list[dict[str, float | None]]:
             return [{key: float(row[key]) if row[key] else None for key in METRICS} for row in reader]
     except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise Corrupt(path, "not the metrics of a run") from error
+
+
+def write_layers(run_dir: Path, layers: Iterable[Layer]) -> None:
+    """layers.csv: the network that the run trains, a row a layer in the order of the computation."""
+    rows = [
+        [at, layer.name, layer.kind, _words(layer.inputs), "×".join(map(str, layer.shape)), *layer[4:]]
+        for at, layer in enumerate(layers, 1)
+    ]
+    write_csv(run_dir / "layers.csv", LAYERS, rows)
+
+
+def _words(numbers: Iterable[int]) -> str:
+    return " ".join(map(str, numbers))
+
+
+def read_layers(run_dir: Path) -> list[Layer]:
+    """What layers.csv holds; nothing where there is none. Corrupt where it is something else."""
+    path = run_dir / "layers.csv"
+    if not path.exists():
+        return []
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file)
+            if reader.fieldnames != LAYERS:
+                raise ValueError(f"columns {reader.fieldnames}")
+            layers = [_layer(row) for row in reader]
+    except (KeyError, TypeError, AttributeError, ValueError, csv.Error) as error:
+        raise Corrupt(path, "not the layers of a network") from error
+    if any(not 0 <= source < at for at, layer in enumerate(layers, 1) for source in layer.inputs):
+        raise Corrupt(path, "a layer takes what is not there yet")
+    return layers
+
+
+def _layer(row: Mapping[str, str]) -> Layer:
+    shape = tuple(int(size) for size in row["output_shape"].split("×") if size)
+    inputs = tuple(int(word) for word in row["inputs"].split())
+    return Layer(row["name"], row["kind"], inputs, shape, int(row["params"]), int(row["multiply_adds"]))
+
+
+def pictures(outputs: Path, data: str, fingerprint: str) -> Path:
+    """The folder with images of a data set, which all runs on it share."""
+    return outputs / "data" / re.sub(r"[^A-Za-z0-9_-]+", "_", f"{data[:60]}-{fingerprint[:12]}")
+
+
+def augmentation_picture(crop: int = 0, flip: bool = False, cutout: int = 0) -> str:
+    """The name of the file there that shows what this augmentation does."""
+    return f"augmentation-crop{crop:d}-flip{flip:d}-cutout{cutout:d}.png"
 
 
 def find(path: Path) -> list[Path]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cifarsweep import runs, text
+from cifarsweep.arguments import Parser
 
 Row = Mapping[str, Any]
 
@@ -51,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m cifarsweep.runs",
         description="Lists runs, or with --sweeps sweeps, the newest first.",
         epilog="A condition is COLUMN, one of = != < <= > >=, and a value: status=complete 'model=layers*' "

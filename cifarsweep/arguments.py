@@ -1,0 +1,14 @@
+"""Command lines that answer a mistake in one line, with exit code 1. Knows no command."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import NoReturn
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Without argparse's usage, which is often longer than what is wrong; `--help` has it."""
+        print(f"{message}; --help shows what is accepted", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,59 @@
+"""Rows of small images under their names, as one PNG file. Knows Pillow, not what the images show."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+MOST_SIDE = 64
+"""Pixels from which on an image is made smaller: it is shown at a centimetre."""
+_KEY = "cifarsweep"
+
+
+@dataclass(frozen=True)
+class Mosaic:
+    names: list[str]
+    """Of each row."""
+    images: NDArray[np.uint8]
+    """(rows, columns, height, width, 3); white where a row has fewer images than others."""
+
+    def write(self, file: IO[bytes]) -> None:
+        """A PNG file without gaps, which holds the names as text."""
+        images = _smaller(self.images)
+        rows, columns, height, width, _ = images.shape
+        about = PngInfo()
+        about.add_itxt(_KEY, json.dumps({"names": self.names, "columns": columns}))
+        whole = images.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, 3)
+        Image.fromarray(whole).save(file, format="PNG", pnginfo=about)
+
+
+def read(path: Path) -> Mosaic | None:
+    """What `Mosaic.write` wrote, or None where there is no such file. ValueError where it is something else."""
+    if not path.exists():
+        return None
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            about = json.loads(image.text[_KEY])  # type: ignore[attr-defined]
+            names, columns = [str(name) for name in about["names"]], int(about["columns"])
+            pixels = np.asarray(image.convert("RGB"))
+        height, width = pixels.shape[0] // len(names), pixels.shape[1] // columns
+        images = pixels.reshape(len(names), height, columns, width, 3).transpose(0, 2, 1, 3, 4)
+    except Exception as error:  # whatever a decoder raises on a damaged file: SyntaxError, zlib.error, …
+        raise ValueError(f"{path}: not rows of images") from error
+    return Mosaic(names, images)
+
+
+def _smaller(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    *shape, height, width, channels = images.shape
+    if max(height, width) <= MOST_SIDE:
+        return images
+    flat = images.reshape(-1, height, width, channels)
+    small = [np.asarray(Image.fromarray(one).resize((MOST_SIDE, MOST_SIDE), Image.Resampling.BOX)) for one in flat]
+    return np.stack(small).reshape(*shape, MOST_SIDE, MOST_SIDE, channels)
