@@ -106,8 +106,8 @@ def _resuming() -> str:
 
 
 def _report(sweep: Path) -> int:
-    """Writes and shows the report of a sweep that has runs; an exit code, as a graph that is missing is a failure."""
-    if not runs.find(sweep):
+    """Writes and shows the report of a sweep that had jobs; an exit code, as a missing graph is a failure."""
+    if not runs.read_sweep(sweep)["jobs"]:
         return 0
     from cifarsweep import report
 

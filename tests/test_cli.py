@@ -149,6 +149,21 @@ def test_a_failed_job_is_shown_and_the_others_go_on(cifarsweep: Command, small: 
     assert (tmp_path / "outputs" / "sweeps" / "half" / "report" / "runs.csv").exists()
 
 
+def test_a_sweep_without_any_run_has_a_report_that_says_why(cifarsweep: Command, tmp_path: Path) -> None:
+    done = cifarsweep("-m", "model=layers2,layers3", "data=image_folder", "data.root=nowhere", "name=none")
+    assert done.returncode == 1
+    assert "2 without a run: data.root=nowhere: expected a folder" in done.stdout
+    page = tmp_path / "outputs" / "sweeps" / "none" / "report" / "index.html"
+    assert done.stdout.splitlines()[-1] == f"Report: {page}"
+    assert "Jobs that ended before they had a run" in page.read_text(encoding="utf-8")
+
+
+def test_a_sweep_that_never_began_has_no_report(cifarsweep: Command, tmp_path: Path) -> None:
+    done = cifarsweep("-m", "model=layers2,layers3", "batch_size=0", "name=none")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert not (tmp_path / "outputs" / "sweeps" / "none" / "report").exists()
+
+
 def test_a_diverged_job_does_not_fail_the_sweep(cifarsweep: Command, small: list[str]) -> None:
     done = cifarsweep("-m", *small, "optimizer=sgd", "model.norm=none", "optimizer.lr=0.01,1e30", "name=div")
     assert done.returncode == 0, done.stderr

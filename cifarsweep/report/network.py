@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 
 from matplotlib.axes import Axes
+from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -86,43 +86,40 @@ def _draw_heading(axes: Axes) -> None:
 
 def _draw_rows(axes: Axes, rows: Sequence[Layer], ys: Sequence[float]) -> None:
     highest = max((row.shape[1] for row in rows if len(row.shape) == 3), default=1)
-    widest = max(math.log2(1 + row.shape[0]) for row in rows if row.shape) if any(row.shape for row in rows) else 1.0
+    widest = max((math.log2(1 + row.shape[0]) for row in rows if row.shape), default=1.0)
     most = {key: max([1, *(getattr(row, key) for row in rows)]) for key in ("params", "multiply_adds")}
+    boxes, bars = [], []
     for row, y in zip(rows, ys, strict=True):
         colour = next((colour for part, colour in COLOURS.items() if part in row.kind), OTHER)
-        axes.add_patch(Rectangle((LAYER[0], y - 0.41), LAYER[1], 0.82, fc=colour, ec="#bbbbbb", lw=0.6))
+        boxes.append(Rectangle((LAYER[0], y - 0.41), LAYER[1], 0.82, fc=colour))
         axes.text(LAYER[0] + 0.1, y, shortened(row.kind, 43), va="center", fontsize=10 if len(row.kind) < 33 else 8)
         if row.shape:
             width = SIZE[1] * math.log2(1 + row.shape[0]) / widest
-            tall = 0.82 * row.shape[1] / highest if len(row.shape) == 3 else 0.07
-            corner = (SIZE[0] + (SIZE[1] - width) / 2, y - max(tall, 0.07) / 2)
-            axes.add_patch(Rectangle(corner, width, max(tall, 0.07), fc=colour, ec="#888888", lw=0.6))
+            tall = max(0.07, 0.82 * row.shape[1] / highest if len(row.shape) == 3 else 0)
+            boxes.append(Rectangle((SIZE[0] + (SIZE[1] - width) / 2, y - tall / 2), width, tall, fc=colour))
         axes.text(sum(SHAPE), y, shape_text(row.shape), ha="right", va="center", fontsize=10)
         for (left, width), key in ((PARAMS, "params"), (WORK, "multiply_adds")):
             value = getattr(row, key)
             if value:
                 long = width * value / most[key]
-                axes.add_patch(Rectangle((left + width - long, y + 0.22), long, 0.16, fc=BAR, lw=0))
+                bars.append(Rectangle((left + width - long, y + 0.22), long, 0.16, fc=BAR))
                 axes.text(left + width, y - 0.04, _number(value), ha="right", va="center", fontsize=10)
+    for patches, edge in ((boxes, "#999999"), (bars, "none")):  # as two collections: half the time of single ones
+        collection = PatchCollection(patches, match_original=True)
+        collection.set(edgecolor=edge, linewidth=0.6)
+        axes.add_collection(collection)
 
 
 def _draw_connections(axes: Axes, rows: Sequence[Layer], ys: dict[int, float]) -> None:
     """An arrow from each row to the next that takes it; others around the left side."""
-    for at, row in enumerate(rows, 1):
-        for source in row.inputs:
-            if at not in ys or source not in ys:
-                continue
-            if source == at - 1:
-                x, begin, end = LAYER[0] + 0.05, ys[source] + 0.41, ys[at] - 0.41
-                axes.annotate(
-                    "", (x, end), (x, begin), arrowprops={"arrowstyle": "-|>", "lw": 0.7, "mutation_scale": 5}
-                )
-            else:
-                x = max(0.1, 0.45 - 0.05 * (ys[at] - ys[source]))
-                path = [(SIZE[0], ys[source]), (x, ys[source]), (x, ys[at]), (SIZE[0], ys[at])]
-                for begin_point, end_point in pairwise(path):
-                    axes.plot(*zip(begin_point, end_point, strict=True), color="#555555", lw=0.9)
-                axes.plot(SIZE[0], ys[at], ">", color="#555555", ms=3.5)
+    shown = [(source, at) for at, row in enumerate(rows, 1) for source in row.inputs if at in ys and source in ys]
+    into = [ys[at] - 0.47 for source, at in shown if source == at - 1]
+    axes.plot([LAYER[0] + 0.05] * len(into), into, "v", color="black", ms=2.5)
+    for source, at in shown:
+        if source != at - 1:
+            x = max(0.1, 0.45 - 0.05 * (ys[at] - ys[source]))
+            axes.plot([SIZE[0], x, x, SIZE[0]], [ys[source], ys[source], ys[at], ys[at]], color="#555555", lw=0.9)
+            axes.plot(SIZE[0], ys[at], ">", color="#555555", ms=3.5)
 
 
 def _draw_total(axes: Axes, layers: Sequence[Layer], y: float) -> None:

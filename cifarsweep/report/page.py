@@ -35,6 +35,8 @@ MOST_SETTINGS = 6
 MOST_COMPARISONS = 45
 MOST_LOST = 50
 MOST_LINKS = 5
+UNRESERVED = " !$'()*+,/:;=?@[]^_`{|}~"
+"""Characters that a data: address in double quotes keeps as they are."""
 MOST_SVG = 300_000
 """Bytes of an SVG file from which on its PNG file is shown, where that is smaller."""
 NUM_PAIRS = 10
@@ -258,11 +260,12 @@ def _sentences(material: Material) -> dict[str, str]:
 
 def _data_address(path: Path) -> str:
     """The SVG beside the figure, or the PNG where the SVG is large."""
-    svg = path.with_suffix(".svg")
-    size = svg.stat().st_size
-    if size > MOST_SVG and path.stat().st_size < size:
-        return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
-    return f"data:image/svg+xml;base64,{base64.b64encode(svg.read_bytes()).decode()}"
+    svg, png = (path.with_suffix(suffix).read_bytes() for suffix in (".svg", ".png"))
+    if len(svg) > MOST_SVG and len(png) < len(svg):
+        return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    # As text where that is shorter, as of images inside the SVG, which are base64 already.
+    encoded = f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"
+    return min(encoded, f"data:image/svg+xml,{quote(svg, safe=UNRESERVED)}", key=len)
 
 
 # the table of runs

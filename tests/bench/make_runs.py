@@ -17,9 +17,11 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from cifarsweep import runs
+from cifarsweep.mosaic import Mosaic
 
 MODELS = {"layers1": 0.69, "layers2": 0.78, "layers3": 0.81, "layers4": 0.82, "layers5": 0.825}
 PARAMS = {"layers1": 526_000, "layers2": 268_698, "layers3": 156_186, "layers4": 164_634, "layers5": 415_000}
@@ -47,7 +49,21 @@ def make(outputs: Path, num_runs: int, num_epochs: int = 20, name: str = "bench"
     sweep_dir = outputs / "sweeps" / name
     sweep_dir.mkdir(parents=True)
     runs.write_json(sweep_dir / "sweep.json", {"format": runs.FORMAT, "commands": [], "jobs": jobs})
+    _write_pictures(outputs)
     return sweep_dir
+
+
+def _write_pictures(outputs: Path) -> None:
+    """Of as much noise as makes a PNG file of them as large as one of CIFAR-10's images: 0.7 of their bytes."""
+    noise = np.random.default_rng(0).integers(32, size=(len(CLASSES), 10, 32, 32, 3), dtype=np.uint8)
+    folder = runs.pictures(outputs, "cifar10", "made up")
+    folder.mkdir(parents=True)
+    names = ("classes.png", runs.augmentation_picture(crop=2, flip=True), "confused.png")
+    for name, rows in zip(names, (10, 10, 6), strict=True):
+        with (folder / name).open("wb") as file:
+            Mosaic(CLASSES[:rows], noise[:rows]).write(file)
+    for confusion in (outputs / "runs").glob("*/confusion.csv"):
+        (confusion.parent / "confused.png").hardlink_to(folder / "confused.png")  # 180 KB, which 10,000 runs share
 
 
 def _make_run(
@@ -71,11 +87,21 @@ def _make_run(
     with (run_dir / "metrics.csv").open("w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([runs.METRICS, *curve])
     (run_dir / "train.log").write_text("made up\n")
+    with (run_dir / "layers.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows([runs.LAYERS, *_layers(int(model[-1]))])
     if status == "complete":
         _write_confusion(run_dir, final, chance)
     if status != "unfinished":
         (run_dir / "result.json").write_text(json.dumps(_result(run, status, final, curve), indent=1) + "\n")
     return run_dir.name
+
+
+def _layers(depth: int) -> list[list[Any]]:
+    kinds = [("Conv2d 3×3", 1), ("MaxPool2d 2×2", 2), ("BatchNorm2d", 2), ("ReLU", 2)]
+    sizes = [(kind, f"{16 << block}×{32 >> block + part - 1}×{32 >> block + part - 1}")
+             for block in range(depth) for kind, part in kinds]  # fmt: skip
+    rows = [*sizes, ("Flatten", "2048"), ("Linear", "128"), ("ReLU", "128"), ("Dropout 0", "128"), ("Linear", "10")]
+    return [[at, f"{at}", kind, at - 1, shape, 4_608, 1_179_648] for at, (kind, shape) in enumerate(rows, 1)]
 
 
 def _config(model: str, optimizer: str, lr: float, batch_size: int, seed: int, num_epochs: int) -> dict[str, Any]:
