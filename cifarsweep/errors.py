@@ -7,6 +7,8 @@ from collections.abc import Callable
 from hydra.errors import ConfigCompositionException, HydraException, InstantiationException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
 
+from cifarsweep import text
+
 USER_ERRORS = (ValueError, OSError, HydraException, OmegaConfBaseException)
 """What a wrong value, file or folder raises. Anything else is a fault of ours and keeps its traceback."""
 
@@ -27,9 +29,7 @@ def one_line(error: BaseException, known_keys: Callable[[str], list[str]] = lamb
     cause = error.__cause__
     if isinstance(error, ConfigCompositionException) and isinstance(cause, OmegaConfBaseException):
         return _key_error(error, cause, known_keys)
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return _flat(str(error)) or type(error).__name__
+    return text.one_line(error) or type(error).__name__
 
 
 def _missing_option(error: MissingConfigException) -> str:
@@ -59,5 +59,5 @@ def _key_error(
     return f"{key}: no such key; {where} {', '.join(known)}; +{key}=… adds a new one"
 
 
-def _flat(text: str) -> str:
-    return " ".join(text.split())
+def _flat(message: str) -> str:
+    return " ".join(message.split())

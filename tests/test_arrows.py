@@ -29,7 +29,7 @@ KNOWS = {
     "rerun": {"arguments", "app", "domains", "runs", "text"},
     "data": {"mosaic"},
     "domains": set(),
-    "errors": set(),
+    "errors": {"text"},
     "models": set(),
     "optim": set(),
     "progress": {"text"},
