@@ -263,9 +263,9 @@ def _data_address(path: Path) -> str:
     svg, png = (path.with_suffix(suffix).read_bytes() for suffix in (".svg", ".png"))
     if len(svg) > MOST_SVG and len(png) < len(svg):
         return f"data:image/png;base64,{base64.b64encode(png).decode()}"
-    # As text where that is shorter, as of images inside the SVG, which are base64 already.
-    encoded = f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"
-    return min(encoded, f"data:image/svg+xml,{quote(svg, safe=UNRESERVED)}", key=len)
+    if b";base64," in svg:  # images, which base64 would make a third longer once more
+        return f"data:image/svg+xml,{quote(svg, safe=UNRESERVED)}"
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"
 
 
 # the table of runs
