@@ -42,7 +42,7 @@ class LayersNet(nn.Sequential):
         side = image_size >> depth
         super().__init__(
             *blocks,
-            nn.Flatten(),
+            Flatten(),
             nn.Linear(channels[-1] * side * side, hidden),
             nn.ReLU(inplace=True),
             nn.Dropout(dropout),
@@ -119,6 +119,20 @@ def conv_block(in_channels: int, out_channels: int, norm: str, pool: bool = True
     elif norm != "none":
         raise ValueError(f"norm={norm}: expected one of {', '.join(NORMS)}")
     return nn.Sequential(*layers, nn.ReLU(inplace=True))
+
+
+class Flatten(nn.Flatten):
+    """nn.Flatten whose gradient is channels_last where the input was, as ReLU's backward pass takes ten times as long
+    with one in another order: 2-4 % of a training step on a CPU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.requires_grad and x.is_contiguous(memory_format=torch.channels_last):
+            x.register_hook(_channels_last)  # type: ignore[no-untyped-call]
+        return super().forward(x)
+
+
+def _channels_last(grad: Tensor) -> Tensor:
+    return grad.contiguous(memory_format=torch.channels_last)
 
 
 def _num_groups(channels: int) -> int:
