@@ -42,7 +42,7 @@ class LayersNet(nn.Sequential):
         side = image_size >> depth
         super().__init__(
             *blocks,
-            nn.Flatten(),
+            Flatten(),
             nn.Linear(channels[-1] * side * side, hidden),
             nn.ReLU(inplace=True),
             nn.Dropout(dropout),
@@ -111,7 +111,7 @@ def conv_block(in_channels: int, out_channels: int, norm: str, pool: bool = True
     """Conv2d 3×3, halving by max pooling where `pool`, normalisation, ReLU."""
     layers: list[nn.Module] = [nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=norm == "none")]
     if pool:
-        layers.append(nn.MaxPool2d(2))
+        layers.append(MaxPool2())
     if norm == "batch":
         layers.append(nn.BatchNorm2d(out_channels))
     elif norm == "group":
@@ -119,6 +119,36 @@ def conv_block(in_channels: int, out_channels: int, norm: str, pool: bool = True
     elif norm != "none":
         raise ValueError(f"norm={norm}: expected one of {', '.join(NORMS)}")
     return nn.Sequential(*layers, nn.ReLU(inplace=True))
+
+
+class MaxPool2(nn.MaxPool2d):
+    """nn.MaxPool2d(2); where no gradient is wanted, on a CPU, as maxima of slices, in a third of the time.
+
+    PyTorch's pooling writes 64-bit indices beside its values. With gradients it is as fast as slices all the same.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if torch.is_grad_enabled() or x.device.type != "cpu":
+            return cast(Tensor, super().forward(x))
+        rows = torch.maximum(x[..., :-1:2], x[..., 1::2])
+        return torch.maximum(rows[..., :-1:2, :], rows[..., 1::2, :])
+
+
+class Flatten(nn.Flatten):
+    """nn.Flatten whose gradient is channels_last where the input was, as ReLU's backward pass takes ten times as long
+    with one in another order: 2-4 % of a training step on a CPU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.requires_grad and x.is_contiguous(memory_format=torch.channels_last):
+            x.register_hook(_channels_last)  # type: ignore[no-untyped-call]
+        return super().forward(x)
+
+
+def _channels_last(grad: Tensor) -> Tensor:
+    return grad.contiguous(memory_format=torch.channels_last)
 
 
 def _num_groups(channels: int) -> int:

@@ -65,6 +65,24 @@ def test_more_layers_than_the_image_can_be_halved_are_refused(depth: int, image_
         models.LayersNet(depth, image_size=image_size)
 
 
+@pytest.mark.parametrize("size", [(8, 8), (7, 9), (3, 2)])
+def test_pooling_without_gradients_computes_what_pytorch_computes(size: tuple[int, int]) -> None:
+    x = torch.randn(2, 3, *size).to(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        pooled = models.MaxPool2()(x)
+    assert torch.equal(pooled, nn.functional.max_pool2d(x, 2))
+    assert pooled.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_the_gradient_comes_out_of_flattening_in_the_order_of_its_input() -> None:
+    x = torch.randn(2, 3, 4, 4).to(memory_format=torch.channels_last).requires_grad_()
+    weight = torch.randn(48)
+    (models.Flatten()(x) * weight).sum().backward()
+    assert x.grad is not None
+    assert x.grad.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(x.grad, weight.view(1, 3, 4, 4).expand(2, 3, 4, 4))
+
+
 def test_an_unknown_normalisation_is_refused() -> None:
     with pytest.raises(ValueError, match="norm=layer: expected one of batch, group, none"):
         models.LayersNet(2, norm="layer")

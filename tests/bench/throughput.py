@@ -1,0 +1,279 @@
+"""Images a second in training, beside a tutorial's loop and beside the limit, in one run.
+
+    python tests/bench/throughput.py [--root FOLDER] [--data shapes] [--rounds 5] [--json FILE] [--small]
+
+Contenders, measured in turn; the median of several counts:
+- cifarsweep: this project's batches (augmentation included), loop and model, as a run has them
+- limit: forward, backward and step of the same model and optimizer on batches that are ready
+- tutorial: torchvision transforms on PIL images, a DataLoader with two workers, the textbook's network, .item() a step
+- evaluate: this project's evaluation, which is to be compared with cifarsweep's training
+
+With one core, each is one process of one thread on it. With all cores, cifarsweep, limit and evaluate are a process a
+core, whose rates add up, and the tutorial is one process with all cores, as its users start it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import IO, Any
+
+import bench
+
+TRAINED = ("cifarsweep", "limit", "evaluate")
+IMAGES = {"cifarsweep": 5000, "limit": 5000, "evaluate": 10_000, "tutorial": 2560}
+"""At least so many a measurement; three batches where that is more."""
+
+
+class Team:
+    """Processes that measure the same at the same time, each on its cores."""
+
+    def __init__(self, shares: Sequence[Sequence[int]], words: Sequence[str]) -> None:
+        self._processes = [self._start(share, words) for share in shares]
+
+    @staticmethod
+    def _start(share: Sequence[int], words: Sequence[str]) -> subprocess.Popen[str]:
+        command = [sys.executable, "-W", "ignore", __file__, "--worker", ",".join(map(str, share)), *words]
+        environment = {**bench.ENVIRONMENT, "OMP_NUM_THREADS": str(len(share))}
+        return subprocess.Popen(
+            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+        )
+
+    def images_per_second(self, contender: str, depth: int, batch_size: int, num_images: int) -> float:
+        """The sum over the processes; the loop and its data are ready when the clock starts."""
+        for process in self._processes:
+            _say(process.stdin, contender, depth, batch_size, num_images)
+        for process in self._processes:
+            _hear(process)
+        for process in self._processes:  # all are ready, so all start now
+            _say(process.stdin, "go")
+        return sum(float(_hear(process)) for process in self._processes)
+
+    def end(self) -> None:
+        for process in self._processes:
+            process.terminate()
+            process.wait()
+
+
+def _say(file: IO[str] | None, *words: object) -> None:
+    assert file
+    print(*words, file=file, flush=True)
+
+
+def _hear(process: subprocess.Popen[str]) -> str:
+    assert process.stdout
+    line = process.stdout.readline()
+    if not line:
+        raise ChildProcessError("a measuring process has ended")
+    return line
+
+
+# the side of a measuring process
+
+
+def work(arguments: argparse.Namespace) -> None:
+    share = [int(core) for core in arguments.worker.split(",")]
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, share)
+    import torch
+
+    torch.set_num_threads(len(share))
+    setup = Setup(bench.data_words(arguments))
+    for line in sys.stdin:
+        contender, *numbers = line.split()
+        depth, batch_size, num_images = map(int, numbers)
+        timed = getattr(setup, contender)(depth, batch_size, max(num_images // batch_size, 3))
+        next(timed)
+        print("ready", flush=True)
+        sys.stdin.readline()
+        start = time.perf_counter()
+        seen = next(timed)
+        print(seen / (time.perf_counter() - start), flush=True)
+
+
+class Setup:
+    """The contenders. Each is a generator: it yields once all is ready, then the number of images it has seen."""
+
+    def __init__(self, words: list[str]) -> None:
+        import hydra
+        from hydra.utils import instantiate
+
+        from cifarsweep import app
+
+        app._keep_freed_memory()
+        app._set_determinism(True)
+        self.words, self.compose = words, hydra.compose
+        hydra.initialize_config_dir(str(bench.REPOSITORY / "conf"), version_base="1.3").__enter__()
+        self.dataset = instantiate(hydra.compose("config", words).data)
+        self.batchers = self.dataset.batchers(app.choose_device("cpu"))
+
+    def _session(self, depth: int, batch_size: int) -> Any:
+        from omegaconf import OmegaConf
+
+        from cifarsweep import app
+
+        overrides = [*self.words, f"model=layers{depth}", f"batch_size={batch_size}", "trainer.device=cpu"]
+        cfg = self.compose("config", overrides)
+        config: Any = OmegaConf.to_container(cfg, resolve=True)
+        return app.Session(cfg, config, self.dataset)
+
+    def _batches(self, batch_size: int) -> Iterator[Any]:
+        """Augmented ones, epoch after epoch."""
+        for epoch in itertools.count():
+            yield from self.batchers[0].training(batch_size, self.dataset.augmentation, epoch)
+
+    def cifarsweep(self, depth: int, batch_size: int, steps: int) -> Iterator[int]:
+        from cifarsweep import progress
+        from cifarsweep.train import train
+
+        progress.send_to(lambda event: None)
+        session = self._session(depth, batch_size)
+        stage = progress.Stage("", 1, 1, "", 0, steps)
+
+        def batches(epoch: int) -> Iterator[Any]:
+            return progress.track(itertools.islice(self._batches(batch_size), 3 if epoch == 1 else steps), stage)
+
+        trained = train(
+            session.model, session.optimizer, session.schedule, session.loss_fn, batches, steps, 2, lambda: None,
+            session.autocast,
+        )  # fmt: skip
+        next(trained)  # three steps that warm up
+        yield 0
+        next(trained)
+        yield steps * batch_size
+
+    def limit(self, depth: int, batch_size: int, steps: int) -> Iterator[int]:
+        session = self._session(depth, batch_size)
+        ready = list(itertools.islice(self._batches(batch_size), max(3, 512 // batch_size)))
+
+        def train(steps: int) -> None:
+            for images, labels in itertools.islice(itertools.cycle(ready), steps):
+                loss = session.loss_fn(session.model(images), labels)
+                session.optimizer.zero_grad()
+                loss.backward()
+                session.optimizer.step()
+
+        session.model.train()
+        train(3)
+        yield 0
+        train(steps)
+        yield steps * batch_size
+
+    def evaluate(self, depth: int, batch_size: int, steps: int) -> Iterator[int]:
+        from cifarsweep import app
+        from cifarsweep.train import evaluate
+
+        session, size = self._session(depth, batch_size), app.EVALUATION_BATCH
+        num_batches = max(steps * batch_size // size, 2)
+
+        def go(batches: int) -> int:
+            some = itertools.islice(itertools.cycle(self.batchers[2].evaluation(size)), batches)
+            return len(evaluate(session.model, some, session.loss_fn, session.autocast).predicted)
+
+        go(2)
+        yield 0
+        yield go(num_batches)
+
+    def tutorial(self, depth: int, batch_size: int, steps: int) -> Iterator[int]:
+        import torch
+        import torchvision.transforms as T
+        from torch.utils.data import DataLoader
+
+        transform = T.Compose([T.RandomCrop(32, padding=4), T.RandomHorizontalFlip(), T.ToTensor(),
+                               T.Normalize(self.dataset.mean, self.dataset.std)])  # fmt: skip
+        images = PilImages(self.dataset, transform, steps * batch_size)
+        loader: Any = DataLoader(images, batch_size, shuffle=True, num_workers=2)
+        net, loss_fn = textbook_network(depth), torch.nn.CrossEntropyLoss()
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
+        yield 0
+        running_loss = 0.0
+        for inputs, labels in loader:
+            optimizer.zero_grad()
+            loss = loss_fn(net(inputs), labels)
+            loss.backward()
+            optimizer.step()
+            running_loss += loss.item()
+        yield len(images)
+
+
+class PilImages:
+    """Training images as torchvision's data sets give them; from the first again where there are too few."""
+
+    def __init__(self, dataset: Any, transform: Any, num_images: int) -> None:
+        from PIL import Image
+
+        self.pixels, self.labels = dataset.train_images.permute(0, 2, 3, 1).numpy(), dataset.train_labels.tolist()
+        self.transform, self.num_images, self.from_array = transform, num_images, Image.fromarray
+
+    def __len__(self) -> int:
+        return self.num_images
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        index %= len(self.labels)
+        return self.transform(self.from_array(self.pixels[index])), self.labels[index]
+
+
+def textbook_network(depth: int, width: int = 16) -> Any:
+    """conv3x3 -> relu -> maxpool, `depth` times, then two fully connected layers."""
+    from torch import nn
+
+    layers: list[nn.Module] = []
+    channels, side = 3, 32 >> depth
+    for level in range(depth):
+        layers += [nn.Conv2d(channels, width * 2**level, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+        channels = width * 2**level
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * side * side, 128), nn.ReLU(), nn.Linear(128, 10))
+
+
+# the table
+
+
+def rows(arguments: argparse.Namespace, words: Sequence[str]) -> Iterator[bench.Row]:
+    cores = bench.cores()
+    for where, ours, theirs in (
+        ("one core", [cores[:1]], [cores[:1]]),
+        (f"all {len(cores)} cores", [[core] for core in cores], [cores]),
+    ):
+        teams = {"cifarsweep": Team(ours, words), "tutorial": Team(theirs, words)}
+        for depth, batch_size in itertools.product(arguments.depths, arguments.batch_sizes):
+
+            def measure(contender: str, depth: int = depth, batch_size: int = batch_size, teams: Any = teams) -> float:
+                team = teams["tutorial" if contender == "tutorial" else "cifarsweep"]
+                num_images = IMAGES[contender] // (10 if arguments.small else 1)
+                return float(team.images_per_second(contender, depth, batch_size, num_images))
+
+            contenders = {name: lambda name=name, measure=measure: measure(name) for name in (*TRAINED, "tutorial")}
+            rate = bench.interleaved(contenders, arguments.rounds)  # type: ignore[arg-type]
+            yield {
+                "where": where, "model": f"layers{depth}", "batch_size": batch_size, **rate,
+                "of limit": rate["cifarsweep"] / rate["limit"],
+                "times tutorial": rate["cifarsweep"] / rate["tutorial"],
+                "evaluate/train": rate["evaluate"] / rate["cifarsweep"],
+            }  # fmt: skip
+        for team in teams.values():
+            team.end()
+
+
+def main() -> None:
+    parser = bench.parser(__doc__, data=True)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--depths", type=int, nargs="+", default=[2, 3, 4])
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[32, 128, 512])
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        work(arguments)
+        return
+    if arguments.small:
+        arguments.rounds, arguments.depths, arguments.batch_sizes = 1, [2], [128]
+    words = ["--data", arguments.data, "--root", arguments.root, *(["--small"] if arguments.small else [])]
+    bench.table(rows(arguments, words), arguments)
+
+
+if __name__ == "__main__":
+    main()

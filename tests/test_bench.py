@@ -1,0 +1,42 @@
+"""Each benchmark's small form: that it runs and says something. What it measures is never a pass or a failure."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+
+BENCHMARKS = {
+    "throughput": ["--data", "shapes"],
+    "sweep": ["--data", "shapes"],
+    "overhead": [],
+    "startup": ["--data", "shapes"],
+    "report": [],
+    "memory": ["--data", "shapes"],
+    "scaling": ["--data", "shapes"],
+}
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_the_small_form_of_a_benchmark_prints_a_table_and_writes_it(
+    name: str, tmp_path: Path, data_cache: Path
+) -> None:
+    if name == "memory" and not Path("/proc/self/smaps_rollup").exists():
+        pytest.skip("this system does not tell what processes share")
+    words = [*BENCHMARKS[name], "--small", "--json", str(tmp_path / "rows.json")]
+    script = REPOSITORY / "tests" / "bench" / f"{name}.py"
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "CIFARSWEEP_CACHE": str(data_cache)}
+    environment.pop("OMP_NUM_THREADS", None)
+    command = [sys.executable, str(script), *words]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    written = json.loads((tmp_path / "rows.json").read_text())
+    assert written["benchmark"] == name
+    assert written["machine"]["cores"] >= 1
+    assert len(written["rows"]) >= 1
+    assert " | ".join(written["rows"][0]) in done.stdout
