@@ -109,8 +109,9 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 
 def _kind(module: nn.Module) -> str:
-    """The class, and what its shapes do not tell: Conv2d 3×3, stride 2."""
-    name = type(module).__name__
+    """The class, of PyTorch's own where it derives from one, and what its shapes do not tell: Conv2d 3×3, stride 2."""
+    own = (one.__name__ for one in type(module).__mro__ if one.__module__.startswith("torch.nn") and one != nn.Module)
+    name = next(own, type(module).__name__)
     size = getattr(module, "kernel_size", None)
     details = [name if size is None else f"{name} {_by(size)}"]
     stride = getattr(module, "stride", size)
