@@ -62,7 +62,7 @@ def run(
         most = f"1 to {len(dataset.train_indices)}, the number of training images"
         raise ValueError(f"batch_size={config['batch_size']}: expected {most}")
     session = Session(cfg, config, dataset)
-    what = runs.identity(config, dataset.fingerprint)
+    what = runs.identity(session.config, dataset.fingerprint)
     about = {"run_id": runs.run_id(what), "config_id": runs.config_id(what), **session.describe(choices)}
     slug = runs.slug(about["model"], about["optimizer"], about["lr"], about["batch_size"], about["seed"])
     wait = partial(progress.line, f"{slug}-{about['run_id']}: another process trains it, waiting for its result")
@@ -122,8 +122,10 @@ class Session:
         torch.manual_seed(config["seed"])
         takes = {"image_size": dataset.image_size, "num_classes": len(dataset.class_names)}
         model: nn.Module = instantiate(cfg.model, **takes)
+        if config["model"].get("match") is not None:  # the run is the one that its width, given as such, would be
+            self.config = {**config, "model": {**config["model"], "width": model.width, "match": None}}
         self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.model_arguments = {**{k: v for k, v in config["model"].items() if k != "_target_"}, **takes}
+        self.model_arguments = {**{k: v for k, v in self.config["model"].items() if k != "_target_"}, **takes}
         self.optimizer: torch.optim.Optimizer = instantiate(cfg.optimizer)(parameter_groups(self.model))
         self.schedule = instantiate(cfg.schedule)
         self.loss_fn: nn.Module = instantiate(cfg.loss)
@@ -141,6 +143,7 @@ class Session:
             "data": self.dataset.name,
             "model": choices["model"] if depth is None else re.sub(r"\d*$", str(depth), choices["model"], count=1),
             "depth": depth,
+            "width": config["model"].get("width"),
             "params": models.num_parameters(self.model),
             "flops": models.num_flops(self.model, self.dataset.train_images.shape[1:]),
             "optimizer": choices["optimizer"],
