@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import itertools
 import logging
 import math
 import os
@@ -31,6 +32,7 @@ CHECKPOINT = "checkpoint.pt"
 FINAL = {"complete", "diverged"}
 """Status of a run that need not be trained again. A pruned one was stopped early for others' sake."""
 EVALUATION_BATCH = 500
+NUM_STEPS_TIMED = 6
 
 
 Stops = Callable[[int, Mapping[str, Any]], bool]
@@ -73,6 +75,37 @@ def run(
             progress.result(f"{run_dir}: trained before, {_summary(result)}")
             return result
         return session.train(run_dir, about, choices, stops)
+
+
+def cost(cfg: DictConfig, config: dict[str, Any], choices: Mapping[str, str], threads: int) -> dict[str, Any]:
+    """What `cfg` would train, and how fast: measured over a few batches, of which nothing is kept."""
+    _log_to_console("cifarsweep.data")
+    torch.set_num_threads(config["trainer"]["threads"] or threads)
+    dataset: DataSet = instantiate(cfg.data)
+    session = Session(cfg, config, dataset)
+    about = session.describe(choices)
+    train_batches, _, _ = dataset.batchers(session.device)
+    size = min(config["batch_size"], len(dataset.train_indices))
+    num_steps = min(NUM_STEPS_TIMED, len(dataset.train_indices) // size)
+    epochs = train(
+        model=session.model,
+        optimizer=session.optimizer,
+        schedule=session.schedule,
+        loss_fn=session.loss_fn,
+        batches=lambda epoch: itertools.islice(train_batches.training(size, dataset.augmentation, epoch), num_steps),
+        steps_per_epoch=num_steps,
+        num_epochs=2,
+        validate=lambda: None,
+        autocast=session.autocast,
+    )
+    seconds = min(epoch.seconds for epoch in epochs)  # the first one makes the buffers
+    return {
+        **{key: about[key] for key in ("model", "width", "params")},
+        "multiply_adds": about["flops"] // 2,
+        "images_per_second": num_steps * size / seconds,
+        "num_train": len(dataset.train_indices),
+        "num_val": len(dataset.val_indices),
+    }
 
 
 def _recorded(run_dir: Path, stops: Stops) -> dict[str, Any] | None:
