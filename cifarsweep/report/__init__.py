@@ -13,6 +13,7 @@ from cifarsweep import runs
 
 if TYPE_CHECKING:  # pandas and matplotlib cost 0.9 s, which `--help` and a wrong PATH need not pay
     from cifarsweep.report.confusion import Confusion
+    from cifarsweep.report.depth_study import DepthStudy
     from cifarsweep.report.findings import Best
     from cifarsweep.report.search import Study
     from cifarsweep.report.tables import Tables
@@ -21,7 +22,7 @@ if TYPE_CHECKING:  # pandas and matplotlib cost 0.9 s, which `--help` and a wron
 FIGURES = (
     "depth_vs_accuracy", "parameters_vs_accuracy", "seconds_vs_accuracy", "learning_curves", "accuracy_*", "settings",
     "lr_by_batch_size", "confusion", "class_accuracy", "optimization_history", "parameter_importance",
-    "slices", "pareto",
+    "slices", "pareto", "depth_study", "depth_study_*",
 )
 # fmt: on
 """Stems of all figures that a report may hold and another report of the same folder may not."""
@@ -44,8 +45,9 @@ def write(*paths: Path, parquet: bool = False) -> Report:
     holds no runs or none can be read, OSError where the folder cannot be written.
     """
     study, study_notes = _study_of(paths)
+    depth, depth_notes = _depth_study_of(paths)
     found = [run_dir for path in paths for run_dir in _runs_of(path)]
-    from cifarsweep.report import effects, figures, findings, page, search, tables
+    from cifarsweep.report import depth_study, effects, figures, findings, page, search, tables
 
     read = tables.read(found, [error for path in paths for error in tables.jobs_without_run(path)])
     if read.runs.empty and read.unreadable:
@@ -55,12 +57,14 @@ def write(*paths: Path, parquet: bool = False) -> Report:
     tables.write(read, folder, ["csv", "parquet"] if parquet else ["csv"])
     if study:
         search.write(study, folder)
+    if depth:
+        depth_study.write(depth, folder)
     confusion, confusion_notes = _confusion_of(findings.best(read), read)
     what_settings_did = effects.Effects(read)
-    drawn, notes = figures.write(read, study, what_settings_did, confusion, folder)
-    page.write(read, study, what_settings_did, confusion, drawn, paths, folder)
-    _remove_earlier(folder, [path.with_suffix(suffix) for path in drawn for suffix in (".png", ".svg")], study)
-    return Report(folder, read, drawn, [*study_notes, *confusion_notes, *notes])
+    drawn, notes = figures.write(read, study, what_settings_did, confusion, folder, depth)
+    page.write(read, study, what_settings_did, confusion, drawn, paths, folder, depth)
+    _remove_earlier(folder, [path.with_suffix(suffix) for path in drawn for suffix in (".png", ".svg")], study, depth)
+    return Report(folder, read, drawn, [*study_notes, *depth_notes, *confusion_notes, *notes])
 
 
 def show(report: Report) -> None:
@@ -113,6 +117,23 @@ def _study_of(paths: tuple[Path, ...]) -> tuple[Study | None, list[str]]:
         return None, [f"Left out, cannot be read: {' '.join(str(error).split())}"]
 
 
+def _depth_study_of(paths: tuple[Path, ...]) -> tuple[DepthStudy | None, list[str]]:
+    """The several searches that made the one sweep that is reported on, and a note of what is left out."""
+    if len(paths) > 1:
+        return None, []
+    from cifarsweep.report import depth_study
+
+    try:
+        found = depth_study.read(paths[0])
+    except (OSError, ValueError) as error:
+        return None, [f"Left out, cannot be read: {' '.join(str(error).split())}"]
+    if found is None:
+        return None, []
+    from cifarsweep.report import depth_study_findings
+
+    return found, depth_study_findings.answer(found)
+
+
 def _confusion_of(bests: list[Best], read: Tables) -> tuple[tuple[Confusion, str] | None, list[str]]:
     """The confusion matrix of the best run and which run that is, or a note why it is left out."""
     if not bests:
@@ -134,10 +155,13 @@ def _runs_of(path: Path) -> list[Path]:
     return found
 
 
-def _remove_earlier(folder: Path, written: list[Path], study: Study | None) -> None:
+def _remove_earlier(folder: Path, written: list[Path], study: Study | None, depth: DepthStudy | None) -> None:
     """An older figure beside newer tables would show what the tables no longer say."""
     earlier = {path for stem in FIGURES for suffix in (".png", ".svg") for path in folder.glob(stem + suffix)}
     for path in earlier - set(written):
         path.unlink()
     if not study:
         (folder / "trials.csv").unlink(missing_ok=True)
+    if not depth:
+        for path in folder.glob("depth_study*.csv"):
+            path.unlink()

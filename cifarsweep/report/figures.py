@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -15,11 +16,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from cifarsweep import runs
-from cifarsweep.report import confusion, effects, search_figures
+from cifarsweep.report import confusion, depth_study_figures, effects, search_figures
 from cifarsweep.report.confusion import Confusion
 from cifarsweep.report.cost import accuracy_against
 from cifarsweep.report.curves import MOST_MODELS, accuracy_by_epoch, best_models, learning_curves
 from cifarsweep.report.depth import depth_vs_accuracy
+from cifarsweep.report.depth_study import DepthStudy
 from cifarsweep.report.effects import Effects
 from cifarsweep.report.search import Study
 from cifarsweep.report.style import RC_PARAMS, file_names, in_order, palette
@@ -32,7 +34,12 @@ OPTIONAL = {"parameters_vs_accuracy", "seconds_vs_accuracy", "settings", "lr_by_
 
 
 def write(
-    tables: Tables, study: Study | None, found: Effects, of_best: tuple[Confusion, str] | None, folder: Path
+    tables: Tables,
+    study: Study | None,
+    found: Effects,
+    of_best: tuple[Confusion, str] | None,
+    folder: Path,
+    depth: DepthStudy | None = None,
 ) -> tuple[list[Path], list[str]]:
     """The PNG files that were written, an SVG beside each, and a sentence for each figure that is missing.
 
@@ -41,7 +48,8 @@ def write(
     written, notes = [], []
     with matplotlib.rc_context(RC_PARAMS), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # a name in a script that the font lacks is drawn as boxes
-        for name, draw in _figures(tables, study, found, of_best):
+        of_depths = depth_study_figures.of_study(depth) if depth else []
+        for name, draw in itertools.chain(_figures(tables, study, found, of_best), of_depths):
             figure = draw()
             if figure is None:
                 if Path(name).stem not in OPTIONAL:
