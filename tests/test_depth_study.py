@@ -239,3 +239,21 @@ def test_a_small_depth_study_ends_in_a_report_that_is_the_same_when_made_again(
     before = {path.name: path.read_bytes() for path in report.glob("*.csv")}
     assert cifarsweep("outputs/sweeps/d", module="cifarsweep.report").returncode == 0
     assert {path.name: path.read_bytes() for path in report.glob("*.csv")} == before
+
+
+def test_final_runs_on_train_val_keep_no_image_back_and_the_report_says_so(
+    cifarsweep: Command, small: list[str], tmp_path: Path
+) -> None:
+    kept = [word for word in small if not word.startswith("model=")]
+    done = cifarsweep(
+        "-m", "search=quick", *kept, "name=t", "hydra.sweeper.study_per=[model]", "hydra.sweeper.budget=trials:2",
+        "hydra.sweeper.finalists=1", "hydra.sweeper.repeats=1", "hydra.sweeper.final_on=train_val",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    studies = read_studies(tmp_path, "t")["studies"]
+    runs = [tmp_path / "outputs" / "runs" / run["run"] for study in studies for run in study["final_runs"]]
+    results = [json.loads((run / "result.json").read_text()) for run in runs]
+    assert [(result["num_train"], result["num_val"], result["seed"]) for result in results] == [(600, 0, 1)] * 2
+    page = (tmp_path / "outputs" / "sweeps" / "t" / "report" / "index.html").read_text()
+    assert "trained on the training and the validation images with 1 seed that no trial had (1)" in page
+    assert "not enough" in page
