@@ -49,7 +49,7 @@ def lines(plans: Sequence[Plan], measured: Sequence[dict[str, Any]], num_workers
     header = [*per, *(name.replace("_", "-") for name in FIGURES), "an epoch", "search", "final runs"]
     rows = [
         [*(as_typed(plan.per[key]) for key in per), *(_number(cost[name]) for name in FIGURES),
-         *(duration(part) for part in (_epoch(cost), *pair)), "shared with an earlier one" if twin else ""]
+         *(duration(part) for part in (_epoch(cost), *pair)), "runs of an earlier one" if twin else ""]
         for plan, cost, pair, twin in zip(plans, measured, seconds, twins, strict=True)
     ]  # fmt: skip
     most = "" if chosen.budget else " at most, as pruned trials end earlier"
