@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import hashlib
 import io
+import itertools
 import logging
 import math
 import os
@@ -34,6 +35,7 @@ CHECKPOINT = "checkpoint.pt"
 FINAL = {"complete", "diverged"}
 """Status of a run that need not be trained again. A pruned one was stopped early for others' sake."""
 EVALUATION_BATCH = 500
+NUM_STEPS_TIMED = 6
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
 
 
@@ -67,7 +69,7 @@ def run(
         most = f"1 to {len(dataset.train_indices)}, the number of training images"
         raise ValueError(f"batch_size={config['batch_size']}: expected {most}")
     session = Session(cfg, config, dataset)
-    what = runs.identity(config, dataset.fingerprint)
+    what = runs.identity(session.config, dataset.fingerprint)
     about = {"run_id": runs.run_id(what), "config_id": runs.config_id(what), **session.describe(choices)}
     slug = runs.slug(about["model"], about["optimizer"], about["lr"], about["batch_size"], about["seed"])
     wait = partial(progress.line, f"{slug}-{about['run_id']}: another process trains it, waiting for its result")
@@ -78,6 +80,37 @@ def run(
             progress.result(f"{run_dir}: trained before, {_summary(result)}")
             return result
         return session.train(run_dir, about, choices, stops)
+
+
+def cost(cfg: DictConfig, config: dict[str, Any], choices: Mapping[str, str], threads: int) -> dict[str, Any]:
+    """What `cfg` would train, and how fast: measured over a few batches, of which nothing is kept."""
+    _log_to_console("cifarsweep.data")
+    torch.set_num_threads(config["trainer"]["threads"] or threads)
+    dataset: DataSet = instantiate(cfg.data)
+    session = Session(cfg, config, dataset)
+    about = session.describe(choices)
+    train_batches, _, _ = dataset.batchers(session.device)
+    size = min(config["batch_size"], len(dataset.train_indices))
+    num_steps = min(NUM_STEPS_TIMED, len(dataset.train_indices) // size)
+    epochs = train(
+        model=session.model,
+        optimizer=session.optimizer,
+        schedule=session.schedule,
+        loss_fn=session.loss_fn,
+        batches=lambda epoch: itertools.islice(train_batches.training(size, dataset.augmentation, epoch), num_steps),
+        steps_per_epoch=num_steps,
+        num_epochs=2,
+        validate=lambda: None,
+        autocast=session.autocast,
+    )
+    seconds = min(epoch.seconds for epoch in epochs)  # the first one makes the buffers
+    return {
+        **{key: about[key] for key in ("model", "width", "params")},
+        "multiply_adds": about["flops"] // 2,
+        "images_per_second": num_steps * size / seconds,
+        "num_train": len(dataset.train_indices),
+        "num_val": len(dataset.val_indices),
+    }
 
 
 def _recorded(run_dir: Path, stops: Stops) -> dict[str, Any] | None:
@@ -127,9 +160,11 @@ class Session:
         torch.manual_seed(config["seed"])
         takes = {"image_size": dataset.image_size, "num_classes": len(dataset.class_names)}
         model: nn.Module = instantiate(cfg.model, **takes)
+        if config["model"].get("match") is not None:  # the run is the one that its width, given as such, would be
+            self.config = {**config, "model": {**config["model"], "width": model.width, "match": None}}
         self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.layers = layers.trace(self.model, dataset.train_images.shape[1:])
-        self.model_arguments = {**{k: v for k, v in config["model"].items() if k != "_target_"}, **takes}
+        self.model_arguments = {**{k: v for k, v in self.config["model"].items() if k != "_target_"}, **takes}
         self.optimizer: torch.optim.Optimizer = instantiate(cfg.optimizer)(parameter_groups(self.model))
         self.schedule = instantiate(cfg.schedule)
         self.loss_fn: nn.Module = instantiate(cfg.loss)
@@ -147,6 +182,7 @@ class Session:
             "data": self.dataset.name,
             "model": choices["model"] if depth is None else re.sub(r"\d*$", str(depth), choices["model"], count=1),
             "depth": depth,
+            "width": config["model"].get("width"),
             "params": models.num_parameters(self.model),
             "flops": 2 * sum(layer.multiply_adds for layer in self.layers),
             "optimizer": choices["optimizer"],

@@ -38,6 +38,8 @@ class SweepCallback(Callback):
         try:
             domains.check({"name": config.name, "outputs": config.outputs})
             folder = Path(config.hydra.sweep.dir).absolute()
+            if OmegaConf.select(config, "hydra.sweeper.dry_run"):  # which leaves nothing
+                return
             if OmegaConf.select(config, "hydra.sweeper.join") is None:
                 SweepCallback.owned = runs.own_sweep(folder)
                 if SweepCallback.owned is None:
@@ -159,6 +161,13 @@ def determines(cfg: DictConfig) -> dict[str, Any]:
     return runs.identity(plain(cfg), data_fingerprint="")
 
 
+def cost(cfg: DictConfig, choices: dict[str, str], threads: int) -> dict[str, Any]:
+    """What a configuration would train, and how fast with so many threads."""
+    from cifarsweep import app
+
+    return app.cost(cfg, plain(cfg), choices, threads)
+
+
 def _sweep_job(cfg: DictConfig, job: Any) -> Any:
     if SweepCallback.opened is None:  # not the process that sweeps
         local.end_with_launcher()
@@ -173,17 +182,17 @@ def _sweep_job(cfg: DictConfig, job: Any) -> Any:
     except Exception as error:
         register(error=errors.one_line(error))
         raise
-    return _objectives(result, job) if trial.current() else result["val_accuracy"]
+    working_on = trial.current()
+    return _objectives(result, working_on.objectives) if working_on else result["val_accuracy"]
 
 
-def _objectives(result: dict[str, Any], job: Any) -> Any:
-    """What a search asked for: a number, or a list of them."""
+def _objectives(result: dict[str, Any], names: tuple[str, ...]) -> list[float]:
+    """What a study asked for."""
     if result["status"] == "pruned":
         raise trial.Pruned
     if result["status"] == "diverged":
         raise ValueError(f"diverged in epoch {result['diverged_epoch']}: the loss is no longer finite")
-    names = job.sweeper.objectives
-    return result[names] if isinstance(names, str) else [result[name] for name in names]
+    return [result[name] for name in names]
 
 
 def _train(cfg: DictConfig, job: Any, announce: Callable[[str], None]) -> dict[str, Any]:

@@ -46,6 +46,12 @@ _MILESTONES = Domain(
     lambda value: isinstance(value, list) and all(_PART.accepts(x) for x in value),
     "a list of numbers from 0 to below 1",
 )
+_MATCH = Domain(
+    lambda value: (
+        value is None or (isinstance(value, str) and bool(re.fullmatch(r"(params|multiply_adds):[1-9]\d*", value)))
+    ),
+    "params:N or multiply_adds:N with a whole number N, or null",
+)
 
 DOMAINS = {
     "batch_size": whole(1),
@@ -55,6 +61,7 @@ DOMAINS = {
     "outputs": _FOLDER,
     "model.depth": whole(1),
     "model.width": whole(1),
+    "model.match": _MATCH,
     "model.norm": _one_of("batch", "group", "none"),
     "model.dropout": _PART,
     "model.hidden": whole(1),

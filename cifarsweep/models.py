@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from typing import cast
 
 import torch
@@ -11,6 +14,9 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 NORMS = ("batch", "group", "none")
+MATCH_TOLERANCE = 0.1
+"""How far from its budget a matched network may be: at depth 5 and 2 M multiply-adds one more width is 17 % of it."""
+MOST_WIDTH = 2**16
 
 
 class LayersNet(nn.Sequential):
@@ -20,6 +26,9 @@ class LayersNet(nn.Sequential):
     each block halves the image's side. Pooling first leaves the other two a quarter of the values: it trains
     1.1-1.5 times as many images a second as the textbook's order on two cores, and without normalisation it
     computes the same (max and ReLU commute). ValueError where the image is too small for `depth`.
+
+    `match`, params:N or multiply_adds:N, takes the place of `width`, so that networks of different depth cost the
+    same: see matched_width. The attribute `width` is what was taken.
     """
 
     def __init__(
@@ -32,11 +41,16 @@ class LayersNet(nn.Sequential):
         image_size: int = 32,
         in_channels: int = 3,
         num_classes: int = 10,
+        match: str | None = None,
     ) -> None:
         most = image_size.bit_length() - 1
         if not 1 <= depth <= most:
             size = f"{image_size}×{image_size}"
             raise ValueError(f"depth={depth}: expected 1 to {most}, as each layer halves an image of {size}")
+        if match is not None:
+            build = partial(LayersNet, depth, norm=norm, hidden=hidden, image_size=image_size,
+                            in_channels=in_channels, num_classes=num_classes)  # fmt: skip
+            width = matched_width(lambda width: build(width=width), match, (in_channels, image_size, image_size))
         channels = [in_channels, *(width * 2**block for block in range(depth))]
         blocks = [conv_block(*pair, norm) for pair in itertools.pairwise(channels)]
         side = image_size >> depth
@@ -48,6 +62,7 @@ class LayersNet(nn.Sequential):
             nn.Dropout(dropout),
             nn.Linear(hidden, num_classes),
         )
+        self.width = width
 
 
 class SpeedNet(nn.Sequential):
@@ -172,3 +187,33 @@ def num_flops(model: nn.Module, image_shape: Sequence[int]) -> int:
         model.eval()(image)
     model.train(was_training)
     return int(counter.get_total_flops())
+
+
+def num_multiply_adds(model: nn.Module, image_shape: Sequence[int]) -> int:
+    """Half of num_flops: what papers on small networks count."""
+    return num_flops(model, image_shape) // 2
+
+
+def matched_width(build: Callable[[int], nn.Module], match: str, image_shape: Sequence[int]) -> int:
+    """The width at which `build(width)` comes nearest to `match`, params:N or multiply_adds:N, counted on the module.
+
+    ValueError where no width comes within MATCH_TOLERANCE of N. Makes no weights, and draws no random numbers.
+    """
+    kind, _, number = match.partition(":")
+    if kind not in ("params", "multiply_adds") or not re.fullmatch(r"[1-9]\d*", number):
+        raise ValueError(f"match={match}: expected params:N or multiply_adds:N with a whole number N, or null")
+    budget = int(number)
+
+    @cache
+    def count(width: int) -> int:
+        with torch.device("meta"):
+            model = build(width)
+        return num_parameters(model) if kind == "params" else num_multiply_adds(model, image_shape)
+
+    too_many = bisect.bisect_left(range(1, MOST_WIDTH), budget, key=count) + 1
+    candidates = [width for width in (too_many - 1, too_many) if 1 <= width < MOST_WIDTH]
+    width = min(candidates, key=lambda width: abs(count(width) - budget))
+    if abs(count(width) - budget) > MATCH_TOLERANCE * budget:
+        near = " and ".join(f"{count(width):,} (width {width})" for width in candidates)
+        raise ValueError(f"match={match}: expected a number within {MATCH_TOLERANCE:.0%} of a width's, as {near}")
+    return width

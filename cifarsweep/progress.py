@@ -46,12 +46,15 @@ class Stage:
 
 @dataclass(frozen=True)
 class Whole:
-    """Where a sweep stands: `done` of `total` runs have ended, `worked` of them by work done since the start."""
+    """Where a sweep stands: `done` of `total` runs have ended, or that much of a budget is spent.
+
+    `worked` is the part of `done` that was worked for since the start.
+    """
 
     text: str
-    done: int
-    worked: int
-    total: int
+    done: float
+    worked: float
+    total: float
     most_seconds: float = math.inf
     """The time left is not more than this, as a search may have to stop."""
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from hydra.core.config_loader import ConfigLoader
@@ -186,6 +187,27 @@ class Space:
             return
         for option in parameter.options or ():
             yield from self._leaves({**values, parameter.key: option}, index + 1)
+
+    def divided(self, keys: Sequence[str]) -> Iterator[tuple[dict[str, Any], Space]]:
+        """Each combination of values of `keys`, and the space that is left with these values fixed.
+
+        ValueError names a key that is not searched, depends on another or has no end of values.
+        """
+        by_key = {key: [p for p in self.parameters if p.key == key] for key in keys}
+        for key, found in by_key.items():
+            if not found:
+                raise ValueError(f"{key}: not searched, expected some of {', '.join(self.keys)}")
+            if found[0].conditions or found[0].options is None:
+                raise ValueError(f"{key}={found[0].text}: expected choice(…) or range(…) without a condition")
+        for combination in itertools.product(*(found[0].options or () for found in by_key.values())):
+            values = dict(zip(keys, combination, strict=True))
+            overrides = (by_key[key][0].override(value) for key, value in values.items())
+            yield values, Space(tuple(self._left(values)), (*self.fixed, *overrides))
+
+    def _left(self, values: Mapping[str, Any]) -> Iterator[Parameter]:
+        for p in self.parameters:
+            if p.key not in values and all(condition.may_hold(values) for condition in p.conditions):
+                yield replace(p, conditions=tuple(c for c in p.conditions if c.key not in values))
 
     def grid(self) -> dict[str, list[Any]]:
         """For Optuna's GridSampler. ValueError where a value is continuous or depends on another."""

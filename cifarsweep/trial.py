@@ -15,6 +15,9 @@ class Pruned(Exception):
 
 
 class Trial(Protocol):
+    objectives: tuple[str, ...]
+    """Names of the figures that are asked for."""
+
     def report(self, step: int, measured: float | Mapping[str, Any]) -> bool: ...
 
     def record(self, **facts: Any) -> None: ...

@@ -15,7 +15,7 @@ import hydra
 import pytest
 import torch
 import yaml
-from conftest import REPOSITORY
+from conftest import REPOSITORY, Command
 from omegaconf import OmegaConf
 
 from cifarsweep import app, progress, runs
@@ -311,3 +311,24 @@ def test_threads_are_those_given_to_the_process(monkeypatch: pytest.MonkeyPatch)
     assert app.num_cores() == 3
     monkeypatch.delenv("OMP_NUM_THREADS")
     assert app.num_cores() >= 1
+
+
+def test_a_matched_run_is_the_run_of_its_width_and_shows_it(
+    cifarsweep: Command, small: list[str], tmp_path: Path
+) -> None:
+    words = [word for word in small if not word.startswith("model.width")]
+    matched = cifarsweep(*words, "model.match=params:50000")
+    assert matched.returncode == 0, matched.stderr
+    (run_dir,) = (path for path in (tmp_path / "outputs" / "runs").iterdir() if not path.name.startswith("."))
+    result = json.loads((run_dir / "result.json").read_text())
+    assert result["width"] == 3
+    assert yaml.safe_load((run_dir / "config.yaml").read_text())["model"]["width"] == 3
+    assert "trained before" in cifarsweep(*words, "model.width=3").stdout
+    again = cifarsweep("outputs/runs/" + run_dir.name, module="cifarsweep.rerun")
+    assert again.returncode == 0, again.stdout + again.stderr
+
+
+def test_a_budget_that_no_width_meets_is_one_line(cifarsweep: Command, small: list[str]) -> None:
+    done = cifarsweep(*small, "model.match=params:100")
+    assert done.returncode == 1
+    assert done.stderr == ("model.match=params:100: expected a number within 10% of a width's, as 17,853 (width 1)\n")

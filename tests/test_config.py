@@ -17,7 +17,9 @@ from cifarsweep import domains, models, optim
 
 CONF = REPOSITORY / "conf"
 OPTIONS = sorted(
-    (path.parent.name, path.stem) for path in CONF.glob("*/*.yaml") if path.parent.name not in ("hydra", "experiment")
+    (path.parent.name, path.stem)
+    for path in CONF.glob("*/*.yaml")
+    if path.parent.name not in ("hydra", "experiment", "study")
 )
 TABLE = {
     "model": {"layers1", "layers2", "layers3", "layers4", "layers5", "resnet18", "speednet"},
@@ -110,3 +112,15 @@ def test_the_wheel_lists_every_configuration_folder() -> None:
     for folder in {path.parent for path in CONF.rglob("*.yaml")}:
         name = ".".join(["cifarsweep", "conf", *Path(folder).relative_to(CONF).parts])
         assert f'"{name}"' in listed
+
+
+@pytest.mark.parametrize("size", sorted(path.stem for path in (CONF / "study").glob("*.yaml")))
+def test_a_study_of_each_size_searches_every_depth_at_equal_width_parameters_and_multiply_adds(size: str) -> None:
+    words = ["experiment=depth_study", f"study={size}"]
+    sweeper = hydra.compose("config", words, return_hydra_config=True).hydra.sweeper
+    assert sweeper.study_per == ["model.match", "model"]
+    assert sweeper.params.model == "choice(layers1, layers2, layers3, layers4, layers5)"
+    assert sweeper.params["model.match"].startswith("null, params:170000, multiply_adds:")
+    assert sweeper.finalists >= 1
+    assert sweeper.budget.startswith("epochs:")
+    assert (size == "quick") == ("32" in sweeper.params.batch_size)

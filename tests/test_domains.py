@@ -73,6 +73,11 @@ def test_sensible_values_are_accepted(changed: dict[str, Any]) -> None:
         ({"trainer__precision": "fp16"}, "trainer.precision=fp16: expected one of fp32, bf16"),
         ({"model__depth": 6}, "model.depth=6: expected 1 to 5, as each layer halves the side of images of 32×32"),
         ({"model__depth": 5, "data__name": "fashion_mnist"}, "model.depth=5: expected 1 to 4"),
+        (
+            {"model__match": "flops:5"},
+            "model.match=flops:5: expected params:N or multiply_adds:N with a whole number N",
+        ),
+        ({"model__match": "params:1e5"}, "model.match=params:1e5: expected params:N or multiply_adds:N"),
         ({"model__dropout": 1.0}, "model.dropout=1.0: expected a number from 0 to below 1"),
         ({"model__norm": "layer"}, "model.norm=layer: expected one of batch, group, none"),
         ({"schedule__warmup": 1}, "schedule.warmup=1: expected a number from 0 to below 1"),

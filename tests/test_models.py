@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import re
+
 import pytest
 import torch
 from torch import nn
@@ -86,3 +89,66 @@ def test_the_gradient_comes_out_of_flattening_in_the_order_of_its_input() -> Non
 def test_an_unknown_normalisation_is_refused() -> None:
     with pytest.raises(ValueError, match="norm=layer: expected one of batch, group, none"):
         models.LayersNet(2, norm="layer")
+
+
+# matched budgets
+
+
+def params_by_hand(depth: int, width: int, image_size: int) -> int:
+    """Of LayersNet with batch norm: 9·in·out + 2·out a block, then the two fully connected layers."""
+    channels = [3, *(width * 2**block for block in range(depth))]
+    blocks = sum(9 * a * b + 2 * b for a, b in itertools.pairwise(channels))
+    side = image_size // 2**depth
+    return blocks + (channels[-1] * side * side * 128 + 128) + (128 * 10 + 10)
+
+
+def multiply_adds_by_hand(depth: int, width: int, image_size: int) -> int:
+    """Each convolution works on the side that the blocks before it have left; pooling comes after it."""
+    channels = [3, *(width * 2**block for block in range(depth))]
+    sides = [image_size // 2**block for block in range(depth + 1)]
+    blocks = sum(9 * a * b * side**2 for a, b, side in zip(channels, channels[1:], sides, strict=False))
+    return blocks + channels[-1] * sides[-1] ** 2 * 128 + 128 * 10
+
+
+BY_HAND = {"params": params_by_hand, "multiply_adds": multiply_adds_by_hand}
+
+
+@pytest.mark.parametrize("kind", BY_HAND)
+@pytest.mark.parametrize(
+    ("budget", "image_size"), [(200_000, 32), (3_000_000, 28), (4_000_000, 32), (9_000_000, 64), (30_000_000, 96)]
+)
+def test_the_matched_width_is_the_nearest_by_counting_by_hand(kind: str, budget: int, image_size: int) -> None:
+    for depth in range(1, min(5, image_size.bit_length() - 1) + 1):
+        counts = {width: BY_HAND[kind](depth, width, image_size) for width in range(1, 1500)}
+        nearest = min(counts, key=lambda width: abs(counts[width] - budget))
+        if abs(counts[nearest] - budget) > 0.1 * budget:
+            with pytest.raises(ValueError, match=f"match={kind}:{budget}: expected a number within 10% of a width's"):
+                models.LayersNet(depth, match=f"{kind}:{budget}", image_size=image_size)
+            continue
+        net = models.LayersNet(depth, match=f"{kind}:{budget}", image_size=image_size)
+        assert net.width == nearest
+        assert models.num_parameters(net) == params_by_hand(depth, nearest, image_size)
+        shape = (3, image_size, image_size)
+        assert models.num_multiply_adds(net, shape) == multiply_adds_by_hand(depth, nearest, image_size)
+
+
+def test_a_matched_network_has_the_weights_that_its_width_given_as_such_has() -> None:
+    torch.manual_seed(3)
+    matched = models.LayersNet(3, match="params:200000")
+    torch.manual_seed(3)
+    given = models.LayersNet(3, width=matched.width)
+    assert all(torch.equal(a, b) for a, b in zip(matched.parameters(), given.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("match", "message"),
+    [
+        ("params:100", "as 34,215 (width 1)"),
+        ("params:50000", "as 34,215 (width 1) and 67,012 (width 2)"),
+        ("flops:2000000", "params:N or multiply_adds:N"),
+        ("params:2e5", "params:N or multiply_adds:N"),
+    ],
+)
+def test_a_budget_that_no_width_meets_is_refused_with_the_nearest(match: str, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"match={match}: expected ") + ".*" + re.escape(message)):
+        models.LayersNet(1, match=match)

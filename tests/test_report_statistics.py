@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import random
 
+import numpy as np
 import pytest
 from scipy import stats
 
 from cifarsweep.report import statistics
-from cifarsweep.report.statistics import Comparison
+from cifarsweep.report.statistics import Comparison, compare, error_of_highest, t_quantile
 
 
 def accuracies(seed: int, n: int, mean: float) -> dict[int, float]:
@@ -146,3 +147,22 @@ def test_the_interval_of_a_proportion_is_scipys(successes: int, n: int) -> None:
 
 def test_no_trials_have_no_proportion() -> None:
     assert all(math.isnan(end) for end in statistics.wilson(0, 0))
+
+
+def test_the_error_of_the_highest_is_that_of_drawing_again() -> None:
+    chance = np.random.default_rng(0)
+    values = chance.normal(size=16)
+    drawn = values[chance.integers(0, 16, (50_000, 16))].max(axis=1).std()
+    assert error_of_highest(list(values)) == pytest.approx(drawn, rel=0.02)
+    assert error_of_highest([0.7, 0.7, 0.7]) == 0
+    assert math.isnan(error_of_highest([0.7]))
+
+
+def test_an_error_that_no_seed_shows_widens_the_interval_and_one_that_nobody_knows_leaves_no_verdict() -> None:
+    values = {"a": {1: 0.70, 2: 0.71, 3: 0.72}, "b": {1: 0.75, 2: 0.76, 3: 0.77}}
+    (alone,) = compare(values, [("a", "b")])
+    (widened,) = compare(values, [("a", "b")], {"a": 0.03, "b": 0.04})
+    (unknown,) = compare(values, [("a", "b")], {"a": math.nan})
+    assert (alone.verdict, widened.verdict, unknown.verdict) == ("higher", "tie", "unknown")
+    assert widened.high - widened.difference == pytest.approx(0.05 * t_quantile(2))
+    assert unknown.difference == widened.difference == alone.difference

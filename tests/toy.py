@@ -60,5 +60,7 @@ if __name__ == "__main__":
     from cifarsweep import cli
 
     cli._report = lambda sweep: 0  # no run, so no report
+    about = {"width": 16, "params": 100, "multiply_adds": 10, "images_per_second": 100, "num_train": 90, "num_val": 30}
+    cli.cost = lambda cfg, choices, threads: {**about, "model": choices["model"]}  # 1 s an epoch
     cli.task = task
     sys.exit(cli.main())

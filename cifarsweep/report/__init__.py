@@ -13,6 +13,7 @@ from cifarsweep.arguments import Parser
 
 if TYPE_CHECKING:  # pandas and matplotlib cost 0.9 s, which `--help` and a wrong PATH need not pay
     from cifarsweep.report.confusion import Confusion
+    from cifarsweep.report.depth_study import DepthStudy
     from cifarsweep.report.findings import Best
     from cifarsweep.report.pictures import Pictures
     from cifarsweep.report.search import Study
@@ -22,7 +23,7 @@ if TYPE_CHECKING:  # pandas and matplotlib cost 0.9 s, which `--help` and a wron
 FIGURES = (
     "depth_vs_accuracy", "parameters_vs_accuracy", "seconds_vs_accuracy", "learning_curves", "accuracy_*", "settings",
     "lr_by_batch_size", "confusion", "class_accuracy", "confused", "classes", "augmentation", "network_*",
-    "optimization_history", "parameter_importance", "slices", "pareto",
+    "optimization_history", "parameter_importance", "slices", "pareto", "depth_study", "depth_study_*",
 )
 # fmt: on
 """Stems of all figures that a report may hold and another report of the same folder may not."""
@@ -45,8 +46,9 @@ def write(*paths: Path, parquet: bool = False) -> Report:
     holds no runs or none can be read, OSError where the folder cannot be written.
     """
     study, study_notes = _study_of(paths)
+    depth, depth_notes = _depth_study_of(paths)
     found = [run_dir for path in paths for run_dir in _runs_of(path)]
-    from cifarsweep.report import effects, figures, findings, page, search, tables
+    from cifarsweep.report import depth_study, effects, figures, findings, page, search, tables
 
     read = tables.read(found, [error for path in paths for error in tables.jobs_without_run(path)])
     if read.runs.empty and read.unreadable:
@@ -56,15 +58,18 @@ def write(*paths: Path, parquet: bool = False) -> Report:
     tables.write(read, folder, ["csv", "parquet"] if parquet else ["csv"])
     if study:
         search.write(study, folder)
+    if depth:
+        depth_study.write(depth, folder)
     bests = findings.best(read)
     confusion, confusion_notes = _confusion_of(bests, read)
     pictures, picture_notes = _pictures_of(bests, read)
     networks, network_notes = _networks_of(read, list(figures.of_models(read)))
-    material = figures.Material(read, study, effects.Effects(read), confusion, pictures, networks)
+    material = figures.Material(read, study, effects.Effects(read), confusion, pictures, networks, depth)
     drawn, notes = figures.write(material, folder)
     page.write(material, drawn, paths, folder)
-    _remove_earlier(folder, [path.with_suffix(suffix) for path in drawn for suffix in (".png", ".svg")], study)
-    return Report(folder, read, drawn, [*study_notes, *confusion_notes, *picture_notes, *network_notes, *notes])
+    _remove_earlier(folder, [path.with_suffix(suffix) for path in drawn for suffix in (".png", ".svg")], study, depth)
+    left_out = [*study_notes, *depth_notes, *confusion_notes, *picture_notes, *network_notes]
+    return Report(folder, read, drawn, [*left_out, *notes])
 
 
 def show(report: Report) -> None:
@@ -117,6 +122,23 @@ def _study_of(paths: tuple[Path, ...]) -> tuple[Study | None, list[str]]:
         return None, [f"Left out, cannot be read: {' '.join(str(error).split())}"]
 
 
+def _depth_study_of(paths: tuple[Path, ...]) -> tuple[DepthStudy | None, list[str]]:
+    """The several searches that made the one sweep that is reported on, and a note of what is left out."""
+    if len(paths) > 1:
+        return None, []
+    from cifarsweep.report import depth_study
+
+    try:
+        found = depth_study.read(paths[0])
+    except (OSError, ValueError) as error:
+        return None, [f"Left out, cannot be read: {' '.join(str(error).split())}"]
+    if found is None:
+        return None, []
+    from cifarsweep.report import depth_study_findings
+
+    return found, depth_study_findings.answer(found)
+
+
 def _confusion_of(bests: list[Best], read: Tables) -> tuple[tuple[Confusion, str] | None, list[str]]:
     """The confusion matrix of the best run and which run that is, or a note why it is left out."""
     if not bests:
@@ -160,10 +182,13 @@ def _runs_of(path: Path) -> list[Path]:
     return found
 
 
-def _remove_earlier(folder: Path, written: list[Path], study: Study | None) -> None:
+def _remove_earlier(folder: Path, written: list[Path], study: Study | None, depth: DepthStudy | None) -> None:
     """An older figure beside newer tables would show what the tables no longer say."""
     earlier = {path for stem in FIGURES for suffix in (".png", ".svg") for path in folder.glob(stem + suffix)}
     for path in earlier - set(written):
         path.unlink()
     if not study:
         (folder / "trials.csv").unlink(missing_ok=True)
+    if not depth:
+        for path in folder.glob("depth_study*.csv"):
+            path.unlink()

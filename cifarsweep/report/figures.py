@@ -17,11 +17,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from cifarsweep import runs
-from cifarsweep.report import confusion, effects, network, pictures, search_figures
+from cifarsweep.report import confusion, depth_study_figures, effects, network, pictures, search_figures
 from cifarsweep.report.confusion import Confusion
 from cifarsweep.report.cost import accuracy_against
 from cifarsweep.report.curves import MOST_MODELS, accuracy_by_epoch, best_models, learning_curves
 from cifarsweep.report.depth import depth_vs_accuracy
+from cifarsweep.report.depth_study import DepthStudy
 from cifarsweep.report.effects import Effects
 from cifarsweep.report.pictures import Pictures
 from cifarsweep.report.search import Study
@@ -47,6 +48,7 @@ class Material:
     pictures: Pictures | None
     networks: dict[str, list[Layer]]
     """The layers of each model that has a figure of its own, by its label."""
+    depth: DepthStudy | None
 
 
 def write(material: Material, folder: Path) -> tuple[list[Path], list[str]]:
@@ -97,6 +99,8 @@ def _figures(material: Material) -> Iterator[tuple[str, Callable[[], Figure | No
         yield name, partial(network.diagram, label, material.networks.get(label, []))
     if material.study:
         yield from search_figures.of_study(material.study)
+    if material.depth:
+        yield from depth_study_figures.of_study(material.depth)
 
 
 def save(figure: Figure, path: Path) -> None:

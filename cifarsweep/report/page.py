@@ -22,7 +22,8 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from cifarsweep import runs
-from cifarsweep.report import effects, findings
+from cifarsweep.report import depth_study, depth_study_findings, effects, findings
+from cifarsweep.report.depth_study import DepthStudy
 from cifarsweep.report.figures import Material, of_models
 from cifarsweep.report.findings import Best
 from cifarsweep.report.style import count, shortened, span
@@ -77,8 +78,7 @@ def write(material: Material, figures: list[Path], sources: tuple[Path, ...], fo
     environment.filters["unbroken"] = lambda text: text.replace(" %", "\N{NO-BREAK SPACE}%")
     script = (TEMPLATES / "page.js").read_text(encoding="utf-8").strip()
     content = environment.get_template("index.html").render(
-        **_answer(tables, sources),
-        **_figures(material, figures),
+        **{**_answer(tables, sources), **_figures(material, figures), **_depth_study(material.depth, figures)},
         effects=[findings.effect_sentence(effect, material.effects) for effect in material.effects.effects],
         bests=[_best(one, tables, sources) for one in findings.best(tables)],
         confusion={"pairs": confusion.pairs(NUM_PAIRS) if confusion else [], "of": whose},
@@ -111,6 +111,33 @@ def _answer(tables: Tables, sources: tuple[Path, ...]) -> dict[str, Any]:
         "comparisons": [_comparison(one, len(compared)) for one in compared[:MOST_COMPARISONS]],
         "num_comparisons": len(compared),
         "compared_on": of_main[0] if of_main and tables.runs["data"].nunique() > 1 else "",
+    }
+
+
+def _depth_study(depth: DepthStudy | None, figures: list[Path]) -> dict[str, Any]:
+    """What a depth study has to say takes the place of the answer and of the models beside each other, as a model there
+    is whichever of its widths was best."""
+    if depth is None or not any(one.by_seed for one in depth.studies):
+        return {"depth_study": None}
+    shown = depth_study_findings.sentences(depth)
+    drawn = {path.stem: path for path in figures}
+    return {
+        "answers": depth_study_findings.answer(depth),
+        "comparisons": [],
+        "num_comparisons": 0,
+        "depth_figures": [],
+        "depth_study": {
+            "protocol": depth_study_findings.protocol(depth),
+            "rows": depth_study_findings.rows(depth),
+            "pairs": depth_study_findings.pair_rows(depth),
+            "figures": [
+                Shown(_data_address(drawn[stem]), sentence, stem, [f"{stem}.png", f"{stem}.svg"])
+                for stem, sentence in shown.items()
+                if stem in drawn
+            ],
+            "files": depth_study.FILES,
+            "unreadable": depth.unreadable,
+        },
     }
 
 

@@ -78,7 +78,9 @@ def _study(found: dict[str, Any]) -> Study:
         log=_texts(found, "log"),
         importances={key: value for key, value in importances.items() if value is not None},
         best=[int(best) for best in found["best"]],
-        trials=sorted((_trial(trial, len(objectives)) for trial in found["trials"]), key=lambda trial: trial.number),
+        trials=sorted(
+            (read_trial(trial, len(objectives)) for trial in found["trials"]), key=lambda trial: trial.number
+        ),
     )
 
 
@@ -89,7 +91,8 @@ def _texts(found: Mapping[str, Any], key: str) -> list[str]:
     return values
 
 
-def _trial(found: Mapping[str, Any], num_objectives: int) -> Trial:
+def read_trial(found: Mapping[str, Any], num_objectives: int) -> Trial:
+    """A row of the record."""
     if found["state"] not in STATES:
         raise ValueError(f"state={found['state']!r}: expected one of {', '.join(STATES)}")
     return Trial(

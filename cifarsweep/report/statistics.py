@@ -40,16 +40,28 @@ class Comparison:
     @property
     def verdict(self) -> str:
         """What may be said of it: `higher` or `lower` is the second; `tie` is a difference that chance explains."""
-        if self.n < 2:
+        if self.n < 2 or math.isnan(self.p):
             return "unknown"
         if self.p_corrected >= ALPHA:
             return "tie"
         return "higher" if self.difference > 0 else "lower"
 
 
-def compare(values: Mapping[str, Mapping[int, float]], pairs: Sequence[tuple[str, str]]) -> list[Comparison]:
-    """The comparison of each pair of names, over the keys (seeds) that their `values` share, corrected together."""
-    tested = [(pair, _paired(*(values[name] for name in pair))) for pair in pairs]
+def compare(
+    values: Mapping[str, Mapping[int, float]],
+    pairs: Sequence[tuple[str, str]],
+    errors: Mapping[str, float] | None = None,
+) -> list[Comparison]:
+    """The comparison of each pair of names, over the keys (seeds) that their `values` share, corrected together.
+
+    `errors` are standard errors of a name's values that no seed shows, as they are common to all of them: they widen
+    the intervals; NaN where nobody knows them.
+    """
+    common = {name: (errors or {}).get(name, 0.0) for name in values}
+    tested = [
+        (pair, _paired(values[pair[0]], values[pair[1]], math.hypot(common[pair[0]], common[pair[1]])))
+        for pair in pairs
+    ]
     corrected = holm([figures["p"] for _, figures in tested])
     return [
         Comparison(first, second, len(values[first].keys() & values[second].keys()), **figures, p_corrected=of_all)
@@ -57,19 +69,23 @@ def compare(values: Mapping[str, Mapping[int, float]], pairs: Sequence[tuple[str
     ]
 
 
-def _paired(first: Mapping[int, float], second: Mapping[int, float]) -> dict[str, float]:
-    """The figures of a comparison that do not depend on others."""
+def _paired(first: Mapping[int, float], second: Mapping[int, float], error: float) -> dict[str, float]:
+    """The figures of a comparison that do not depend on others; `error` is one that is common to all differences."""
     differences = np.array([second[key] - first[key] for key in sorted(first.keys() & second.keys())])
     n, names = len(differences), ("difference", "low", "high", "effect_size", "p")
     if n < 2:
         return {**dict.fromkeys(names, math.nan), "difference": float(differences[0]) if n else math.nan}
     mean, std = float(differences.mean()), float(differences.std(ddof=1))
-    if std < ROUNDING:
+    if math.isnan(error):
+        return {**dict.fromkeys(names, math.nan), "difference": mean}
+    if math.hypot(std, error) < ROUNDING:
         mean = 0.0 if abs(mean) < ROUNDING else mean
         figures = (mean, mean, mean, math.copysign(math.inf, mean) if mean else 0.0, 0.0 if mean else 1.0)
     else:
-        half, effect_size = half_interval(std, n), mean / std
-        figures = (mean, mean - half, mean + half, effect_size, p_value(effect_size * math.sqrt(n), n - 1))
+        of_mean = math.hypot(std / math.sqrt(n), error)
+        half = t_quantile(n - 1) * of_mean
+        effect_size = mean / std if std >= ROUNDING else math.copysign(math.inf, mean)
+        figures = (mean, mean - half, mean + half, effect_size, p_value(mean / of_mean, n - 1))
     return dict(zip(names, figures, strict=True))
 
 
@@ -86,6 +102,21 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def half_interval(std: float, n: float) -> float:
     """Half the width of the 95 % interval of a mean of `n` values, by Student's t; NaN where n < 2."""
     return t_quantile(int(n) - 1) * std / math.sqrt(n) if n >= 2 else math.nan
+
+
+def error_of_highest(values: Sequence[float]) -> float:
+    """The standard deviation of the highest of `values` if as many were drawn from them again (bootstrap), exactly.
+
+    Large where the best value stands alone, small where several are as good: how much a search's luck may bring.
+    NaN where n < 2.
+    """
+    n = len(values)
+    if n < 2:
+        return math.nan
+    highest = np.sort(np.asarray(values, dtype=float))
+    chances = np.diff((np.arange(n + 1) / n) ** n)  # that a draw of n has its highest at each place
+    mean = float(chances @ highest)
+    return math.sqrt(max(0.0, float(chances @ (highest - mean) ** 2)))
 
 
 def wilson(successes: int, n: int) -> tuple[float, float]:

@@ -128,8 +128,11 @@ def count(number: int, noun: str) -> str:
 
 def span(values: pd.Series[int], noun: str) -> str:
     """5 seeds, or 1 to 5 seeds, where the values differ; nothing where there are none."""
-    values = values.dropna()
-    if values.empty:
+    return span_of([int(value) for value in values.dropna()], noun)
+
+
+def span_of(values: Sequence[int], noun: str) -> str:
+    if not values:
         return ""
-    low, high = int(values.min()), int(values.max())
+    low, high = min(values), max(values)
     return count(low, noun) if low == high else f"{low:,} to {count(high, noun)}"

@@ -59,6 +59,8 @@ DOES_NOT_DETERMINE = {
     "trainer": {"device", "threads", "compile", "deterministic"},
 }
 
+_MEANS_NOTHING = [("match", None)]
+"""A model of a width of its own; so that runs from before there was the key are found."""
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where libyaml is there
 
@@ -73,7 +75,7 @@ def identity(config: Mapping[str, Any], data_fingerprint: str) -> dict[str, Any]
         value = config[key]
         if isinstance(value, Mapping):
             left_out = DOES_NOT_DETERMINE.get(key, set()) | {"_partial_"}
-            value = {k: v for k, v in value.items() if k not in left_out}
+            value = {k: v for k, v in value.items() if k not in left_out and (k, v) not in _MEANS_NOTHING}
         what[key] = value
     what["data"]["fingerprint"] = data_fingerprint
     what["format"] = FORMAT

@@ -1,7 +1,7 @@
-"""The Optuna sweeper: one launch of workers that share a study. Knows Hydra's jobs and trials, not what a task does.
+"""The Optuna sweeper: one launch of workers that share studies. Knows Hydra's jobs and trials, not what a task does.
 
-`sweep` checks everything that can be checked, makes or resumes the study, launches workers until no ticket is left, and
-says what was found. The work itself is in worker, the bookkeeping in tickets.
+`sweep` checks everything that can be checked, makes or resumes the studies, launches workers until no ticket is left,
+and says what was found. The work itself is in worker, which study is next in desks, the bookkeeping in tickets.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +20,18 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 from optuna.distributions import distribution_to_json, json_to_distribution
+from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 
 from cifarsweep import domains, errors, local, runs, search_space
 from cifarsweep.search_space import Space
-from cifarsweep.study import settings, storage, summary, warm
+from cifarsweep.study import estimate, settings, storage, summary, warm
 from cifarsweep.study.compose import Composer
+from cifarsweep.study.desks import Desks, Plan
 from cifarsweep.study.settings import Settings
-from cifarsweep.study.tickets import DEATHS, Tickets
+from cifarsweep.study.tickets import DEATHS
 from cifarsweep.study.watch import Watch
-from cifarsweep.study.worker import Plan, Worker, open_study
+from cifarsweep.study.worker import Worker
 
 POLL_SECONDS = 0.5
 MOST_CHOICES_CHECKED = 20
@@ -44,11 +46,13 @@ def sweep(
     config: DictConfig,
     check: Callable[[DictConfig], None],
     determines: Callable[[DictConfig], dict[str, Any]],
+    cost: estimate.Cost,
 ) -> float | list[list[float]] | None:
     """Runs the search, or goes on with it; the best value, or the Pareto set's values.
 
-    `check` raises where a configuration cannot be run; `determines` gives the part of one that its result depends on.
-    ValueError says in one line what is wrong, before any trial starts, or why the study stopped.
+    `check` raises where a configuration cannot be run; `determines` gives the part of one that its result depends on;
+    `cost` measures what an epoch of one costs with so many threads. ValueError says in one line what is wrong, before
+    any trial starts, or why a study stopped.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     loader = hydra_context.config_loader
@@ -59,7 +63,7 @@ def sweep(
     compose = Composer(loader, config, space, folder)
     base, hydra = compose.composed(space.fixed)
     chosen = settings.read(hydra.hydra.sweeper)
-    plan = Plan(
+    whole = Plan(
         name=folder.name,
         address=_address(chosen.storage, folder),
         folder=folder,
@@ -67,17 +71,44 @@ def sweep(
         settings=chosen,
         fixed_of_a_run=_of_a_run(compose, base, space, determines),
         deadline=None if chosen.timeout is None else time.time() + chosen.timeout,
+        seeds=_final_seeds(base, space, chosen),
     )
-    _check_before_start(plan, compose, check)
-    with _owned(plan) as owner, storage.reaching(plan.address):
-        _create(plan, compose, base, determines)
-        study, tickets = open_study(plan)
+    _check_before_start(whole, compose, check)
+    plans = tuple(_divided(whole))
+    worker = Worker(whole, plans, task_function, hydra_context, config, compose)
+    if chosen.has_plan:
+        estimate.show(plans, compose, cost, _num_workers(chosen, config.hydra.launcher), len(local.cores()))
+    if chosen.dry_run:
+        return None
+    with _owned(whole) as owner, storage.reaching(whole.address):
+        _create(whole, plans, compose, base, determines)
+        desks = Desks(plans)
         if owner:
-            _fill(plan, study, tickets, compose, determines)
-        worker = Worker(plan, task_function, hydra_context, config, compose)
-        with Watch(plan) as watch:
-            _launch(plan, study, tickets, worker)
-        return summary.conclude(plan, study, tickets.stopped, watch.seconds)
+            _fill(desks, compose, determines)
+        with Watch(whole, desks) as watch:
+            _launch(desks, worker)
+        return summary.conclude(whole, desks, watch.seconds)
+
+
+def _divided(whole: Plan) -> Iterator[Plan]:
+    try:
+        plans = list(whole.divided())
+    except ValueError as error:
+        raise ValueError(f"hydra.sweeper.study_per: {error}") from error
+    for plan in plans:
+        if not plan.space.parameters:
+            keys = ", ".join(whole.settings.study_per)
+            raise ValueError(f"hydra.sweeper.study_per=[{keys}]: expected further keys that are searched, here none")
+        yield plan
+
+
+def _final_seeds(base: DictConfig, space: Space, chosen: Settings) -> tuple[int, ...]:
+    """Those that follow the highest one that the search can use."""
+    if not chosen.finalists:
+        return ()
+    searched = [value for p in space.parameters if p.key == "seed" for value in p.extremes]
+    after = max(int(seed) for seed in searched or [base.seed])
+    return tuple(range(after + 1, after + 1 + chosen.repeats))
 
 
 def _address(given: str | None, folder: Path) -> str:
@@ -151,28 +182,36 @@ def _owned(plan: Plan) -> Iterator[bool]:
 
 
 def _create(
-    plan: Plan, compose: Composer, base: DictConfig, determines: Callable[[DictConfig], dict[str, Any]]
+    whole: Plan,
+    plans: Sequence[Plan],
+    compose: Composer,
+    base: DictConfig,
+    determines: Callable[[DictConfig], dict[str, Any]],
 ) -> None:
-    """Makes the study, or compares it with the one of this name; ValueError names what differs."""
-    store = storage.open_storage(plan.address)
-    study = optuna.create_study(
-        study_name=plan.name,
-        storage=store,
-        directions=[StudyDirection[direction.upper()] for direction in plan.settings.directions],
-        load_if_exists=True,
-    )
-    space = {parameter.name: distribution_to_json(parameter.distribution) for parameter in plan.space.parameters}
-    about = {
-        "objectives": list(plan.settings.objectives),
-        "directions": list(plan.settings.directions),
-        "fixed": dict(domains.flat(compose.unsearched(determines(base)))),
-    }
-    before = study.user_attrs
-    if "space" in before:
-        _compare(plan, before, about)
-    for key, value in {**about, "space": space}.items():
-        if before.get(key) != value:
-            study.set_user_attr(key, value)
+    """Makes the studies, or compares them with those of these names; ValueError names what differs."""
+    store = storage.open_storage(whole.address)
+    fixed = dict(domains.flat(compose.unsearched(determines(base))))
+    for plan in plans:
+        about = {
+            "objectives": list(plan.settings.objectives),
+            "directions": list(plan.settings.directions),
+            "fixed": fixed,
+        }
+        study = _study(plan, store)
+        before = study.user_attrs
+        if "space" in before:
+            _compare(plan, before, about)
+        space = {parameter.name: distribution_to_json(parameter.distribution) for parameter in plan.space.parameters}
+        for key, value in {**about, "space": space}.items():
+            if before.get(key) != value:
+                study.set_user_attr(key, value)
+        if plan.settings.finalists:
+            _study(plan.final(), store)
+
+
+def _study(plan: Plan, store: BaseStorage) -> optuna.Study:
+    directions = [StudyDirection[direction.upper()] for direction in plan.settings.directions]
+    return optuna.create_study(study_name=plan.name, storage=store, directions=directions, load_if_exists=True)
 
 
 def _compare(plan: Plan, before: Mapping[str, Any], about: Mapping[str, Any]) -> None:
@@ -191,24 +230,24 @@ def _compare(plan: Plan, before: Mapping[str, Any], about: Mapping[str, Any]) ->
             raise ValueError(f"{key}: was {was}, is {now}; {new_name}")
 
 
-def _fill(
-    plan: Plan,
-    study: optuna.Study,
-    tickets: Tickets,
-    compose: Composer,
-    determines: Callable[[DictConfig], dict[str, Any]],
-) -> None:
+def _fill(desks: Desks, compose: Composer, determines: Callable[[DictConfig], dict[str, Any]]) -> None:
     """Everything that waits before the workers start: tickets of the dead, the user's own trials, the rest."""
-    tickets.resume()
-    tickets.recover(counted=False)
-    if plan.settings.warm_start:
-        warm.add_runs(plan, study, compose, determines)
-    for given in plan.settings.enqueue:
-        study.enqueue_trial(plan.space.place(given), user_attrs={"enqueued": True}, skip_if_exists=True)
-    n_trials = plan.settings.n_trials
-    if plan.settings.enumerates:
-        n_trials = plan.space.size(n_trials) or n_trials
-    tickets.top_up(n_trials)
+    for desk in desks.all:
+        desk.tickets.resume()
+        desk.tickets.recover(counted=False)
+    for desk in desks.searches:
+        plan = desk.plan
+        if plan.settings.warm_start:
+            warm.add_runs(plan, desk.study, compose.of(plan.space), determines)
+        for given in plan.settings.enqueue:
+            if all(given.get(key, value) == value for key, value in plan.per.items()):
+                placed = plan.space.place({key: value for key, value in given.items() if key not in plan.per})
+                desk.study.enqueue_trial(placed, user_attrs={"enqueued": True}, skip_if_exists=True)
+        if plan.settings.budget is None:
+            n_trials = plan.settings.n_trials
+            if plan.settings.enumerates:
+                n_trials = plan.space.size(n_trials) or n_trials
+            desk.tickets.top_up(n_trials)
 
 
 # the workers
@@ -223,41 +262,35 @@ def _num_workers(chosen: Settings, launcher: DictConfig) -> int:
     return max(len(local.cores()), launcher.get("n_workers") or 1)
 
 
-def _launch(plan: Plan, study: optuna.Study, tickets: Tickets, worker: Worker) -> None:
+def _launch(desks: Desks, worker: Worker) -> None:
     """Until no ticket can be claimed and no trial runs: a launch may end early, as by workers that died."""
     try:
         while True:
-            before = _steps(study)
+            before = _steps(desks)
             error = None
-            if (waiting := _startable(plan, tickets)) > 0:
+            if (waiting := desks.num_startable) > 0:
                 error = _launch_once(worker, waiting)
-            running = tickets.recover(counted=True)
-            if error is not None and _steps(study) == before:
+            running = desks.recover(counted=True)
+            if error is not None and _steps(desks) == before:
                 raise error
             if running:
                 time.sleep(POLL_SECONDS)
-            elif _startable(plan, tickets) <= 0:
+            elif desks.num_startable <= 0:
                 return
     finally:
-        with contextlib.suppress(storage.Lost), storage.reaching(plan.address):
-            tickets.recover(counted=False)
+        with contextlib.suppress(storage.Lost), storage.reaching(worker.whole.address):
+            desks.recover(counted=False)
 
 
-def _startable(plan: Plan, tickets: Tickets) -> int:
-    if tickets.stopped is not None or (plan.deadline is not None and time.time() >= plan.deadline):
-        return 0
-    return tickets.num_waiting
-
-
-def _steps(study: optuna.Study) -> int:
+def _steps(desks: Desks) -> int:
     """Grows with each trial that ended and each worker that died at one: while it does, a launch was of use."""
-    trials = study.get_trials(deepcopy=False)
+    trials = [trial for desk in desks.all for trial in desk.trials]
     return sum(trial.state.is_finished() + trial.user_attrs.get(DEATHS, 0) for trial in trials)
 
 
 def _launch_once(worker: Worker, waiting: int) -> Exception | None:
     """One launch of workers; the error of one that ended by it, if any. Lost is raised: no other will fare better."""
-    config, chosen = worker.master, worker.plan.settings
+    config, chosen = worker.master, worker.whole.settings
     n = min(_num_workers(chosen, config.hydra.launcher), waiting)
     if chosen.n_workers is not None and config.hydra.launcher.get("n_workers", 0) is None:
         config = copy.deepcopy(config)  # the launcher `local` would run no more of them at once than it has cores
@@ -267,7 +300,7 @@ def _launch_once(worker: Worker, waiting: int) -> Exception | None:
         hydra_context=worker.context, task_function=worker, config=config
     )
     try:
-        results = launcher.launch([list(worker.plan.space.fixed)] * n, initial_job_idx=0)
+        results = launcher.launch([list(worker.whole.space.fixed)] * n, initial_job_idx=0)
     except Exception as error:  # whatever a launcher raises when its workers die; the tickets tell what is left
         return error
     for result in results:

@@ -38,11 +38,21 @@ class Composer:
         self._pickled: dict[tuple[str, ...], bytes] = {}  # to read them takes a third of the time of a deep copy
         self._is_group: dict[str, bool] = {}
 
-    def __call__(self, values: Mapping[str, Any], number: int = 0) -> Composed:
+    def of(self, space: Space) -> Composer:
+        """For a part of this space, with what was composed so far."""
+        part = copy.copy(self)
+        part._space = space
+        return part
+
+    def __call__(
+        self, values: Mapping[str, Any], number: int = 0, instead: Mapping[str, Any] | None = None
+    ) -> Composed:
         """What Hydra would compose for trial `number` from the overrides. ValueError names a key that is not there.
 
-        The part `hydra` is shared: it says what it should until the next call.
+        `instead` has values of plain keys that take the place of whatever these would have. The part `hydra` is shared:
+        it says what it should until the next call.
         """
+        instead = instead or {}
         plain, composed = {}, list(self._space.fixed)
         for parameter in self._space.active(values):
             value = values[parameter.key]
@@ -50,6 +60,7 @@ class Composer:
                 plain[parameter.key] = value
             else:
                 composed.append(parameter.override(value))
+        plain.update(instead)
         template = self.composed(composed)
         task: DictConfig = pickle.loads(self._pickled[tuple(composed)])
         for key, value in plain.items():
@@ -59,7 +70,9 @@ class Composer:
                 raise ValueError(f"{key}: no such key in the configuration; +{key}=… adds a new one") from error
             except OmegaConfBaseException as error:
                 raise ValueError(f"{key}={value}: {' '.join(str(error).split())}") from error
-        self._name(template.hydra, self._space.overrides(values), number)
+        overrides = [word for word in self._space.overrides(values) if word.partition("=")[0] not in instead]
+        overrides += [f"{key}={value}" for key, value in instead.items()]
+        self._name(template.hydra, overrides, number)
         return Composed(task, template.hydra)
 
     def composed(self, overrides: Sequence[str]) -> Composed:

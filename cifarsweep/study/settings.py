@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,9 +26,37 @@ _NEEDS = {"CmaEsSampler": ["cmaes"], "GPSampler": ["scipy", "torch"], "QMCSample
 """Packages that Optuna imports only once a trial asks for them."""
 
 
+FINAL_ON = {"train": {}, "train_val": {"data.val_size": 0}}
+"""What the final runs are trained on, and the keys that say so to a run."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What one study may spend on its search, in epochs or seconds of training."""
+
+    kind: str
+    amount: float
+
+    @property
+    def step(self) -> int:
+        """What an epoch that runs is sure to take; of seconds nobody knows."""
+        return 1 if self.kind == "epochs" else 0
+
+    def __str__(self) -> str:
+        return f"{self.amount:g} {self.kind}"
+
+
 @dataclass(frozen=True)
 class Settings:
     n_trials: int
+    study_per: tuple[str, ...]
+    budget: Budget | None
+    """None: n_trials trials."""
+    max_epochs: int
+    finalists: int
+    repeats: int
+    final_on: str
+    dry_run: bool
     n_workers: int | None
     timeout: float | None
     storage: str | None
@@ -47,6 +76,11 @@ class Settings:
         """Whether the sampler visits each point of a finite space once."""
         return _name(self.sampler) in ("GridSampler", "BruteForceSampler")
 
+    @property
+    def has_plan(self) -> bool:
+        """Whether it is more than one search, whose cost is worth to be known beforehand."""
+        return bool(self.study_per or self.finalists or self.dry_run)
+
 
 def read(sweeper: DictConfig) -> Settings:
     """ValueError names the key under hydra.sweeper, its value and what is accepted."""
@@ -65,7 +99,20 @@ def read(sweeper: DictConfig) -> Settings:
         count = f"{len(objectives)}, one for each of {', '.join(objectives)}"
         raise ValueError(f"hydra.sweeper.direction={as_typed(values['direction'])}: expected {count}")
     values |= {"objectives": tuple(objectives), "directions": tuple(directions), "enqueue": tuple(values["enqueue"])}
+    values |= {"study_per": tuple(_listed(values["study_per"])), **_budget(values)}
+    if values["finalists"] and len(objectives) > 1:
+        raise ValueError(f"hydra.sweeper.finalists={values['finalists']}: expected 0 with several objectives")
     return Settings(**{key: values[key] for key in Settings.__annotations__})
+
+
+def _budget(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`budget`, and `n_trials` where the budget is counted in them."""
+    kind, _, amount = str(values["budget"] or "").partition(":")
+    if kind == "trials":
+        return {"budget": None, "n_trials": int(amount)}
+    if kind and _name(values["sampler"]) in ("GridSampler", "BruteForceSampler"):
+        raise ValueError(f"hydra.sweeper.budget={values['budget']}: expected trials:N with {_name(values['sampler'])}")
+    return {"budget": Budget(kind, float(amount)) if kind else None}
 
 
 def _seconds(value: Any) -> bool:
@@ -84,6 +131,16 @@ _BUILT = Domain(
 )
 _ACCEPTED: dict[str, Domain] = {
     "n_trials": whole(1),
+    "study_per": Domain(lambda value: value == [] or _strings(value), "a list of keys that are searched, as [model]"),
+    "budget": Domain(
+        lambda value: value is None or bool(re.fullmatch(r"(trials|epochs|seconds):[1-9]\d*", str(value))),
+        "trials:N, epochs:N or seconds:N with a whole number N, or null",
+    ),
+    "max_epochs": whole(1),
+    "finalists": whole(0),
+    "repeats": whole(1),
+    "final_on": Domain(lambda value: value in FINAL_ON, f"{' or '.join(FINAL_ON)}"),
+    "dry_run": BOOLEAN,
     "n_workers": whole(1, or_none=True),
     "timeout": Domain(lambda value: value is None or _seconds(value), "seconds above 0, or null"),
     "storage": Domain(lambda value: value is None or isinstance(value, str), "an address, or null"),

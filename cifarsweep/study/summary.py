@@ -16,10 +16,11 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from cifarsweep import progress, runs
+from cifarsweep.domains import as_typed
 from cifarsweep.search_space import Parameter, Space
-from cifarsweep.study.pruning import STEPS, dominates
+from cifarsweep.study.desks import FINALIST, SEED, Desk, Desks, Plan, best_trials, finalists, ranked
+from cifarsweep.study.pruning import STEPS
 from cifarsweep.study.tickets import DETAILS, FINISHED, REASON, WARM
-from cifarsweep.study.worker import Plan
 from cifarsweep.text import duration, plain_lines
 
 FORMAT = 1
@@ -35,46 +36,92 @@ LEAST_FOR_IMPORTANCE = 10
 """Complete trials; with fewer, shares would be noise."""
 
 
-def conclude(
-    plan: Plan, study: optuna.Study, stopped: FrozenTrial | None, seconds: float
-) -> float | list[list[float]] | None:
-    """Writes and prints what was found; the best value, or the Pareto set's. ValueError where failures stopped it."""
-    trials = write(plan, study)
-    for line in _lines(plan, trials, seconds):
+def conclude(whole: Plan, desks: Desks, seconds: float) -> float | list[list[float]] | None:
+    """Writes and prints what was found; the best value, or the Pareto set's. ValueError where failures stopped one."""
+    write(whole, desks)
+    several = len(desks.searches) > 1
+    desk, trials = desks.searches[0], desks.searches[0].trials
+    for line in (_lines(desk.plan, trials, seconds) if not several else []) + _lines_of_studies(whole, desks, seconds):
         progress.line(line)
-    if stopped is not None:
-        if details := stopped.user_attrs.get(DETAILS):
-            progress.display.line(f"trial {stopped.number} failed:\n{details.rstrip()}", error=True)
-        raise ValueError(
-            f"study {plan.name} stopped, as more than {plan.settings.max_failures} trials failed in a row "
-            f"(hydra.sweeper.max_failures); trial {stopped.number}: {stopped.user_attrs.get(REASON)}"
-        )
-    best = best_trials(plan, trials)
-    if len(plan.settings.directions) > 1:
+    for stopped_desk in desks.all:
+        _raise_if_stopped(stopped_desk)
+    if several:
+        values = [trial.value for one in desks.searches for trial in best_trials(one.plan, one.trials)]
+        return max((value for value in values if value is not None), default=None)
+    best = best_trials(desk.plan, trials)
+    if len(whole.settings.directions) > 1:
         return [list(trial.values) for trial in best]
     return best[0].value if best else None
 
 
-def best_trials(plan: Plan, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The best complete trial, or with several objectives those that no other beats in all; best first."""
-    ranked, directions = _ranked(plan, trials), plan.settings.directions
-    if len(directions) == 1:
-        return ranked[:1]
-    return [t for t in ranked if not any(dominates(other.values, t.values, directions) for other in ranked)]
+def _raise_if_stopped(desk: Desk) -> None:
+    stopped = desk.tickets.stopped
+    if stopped is None:
+        return
+    if details := stopped.user_attrs.get(DETAILS):
+        progress.display.line(f"trial {stopped.number} failed:\n{details.rstrip()}", error=True)
+    raise ValueError(
+        f"study {desk.plan.name} stopped, as more than {desk.plan.settings.max_failures} trials failed in a row "
+        f"(hydra.sweeper.max_failures); trial {stopped.number}: {stopped.user_attrs.get(REASON)}"
+    )
 
 
-def _ranked(plan: Plan, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The complete trials, best first."""
+def write(whole: Plan, desks: Desks) -> None:
+    """study.json of one search, studies.json of several or of one with final runs, in the sweep's folder."""
+    if len(desks.searches) == 1:
+        _write_study(desks.searches[0].plan, desks.searches[0].trials)
+    if not (whole.settings.study_per or whole.settings.finalists):
+        return
+    chosen = whole.settings
+    runs.write_json(
+        whole.folder / "studies.json",
+        {
+            "format": FORMAT,
+            "name": whole.name,
+            "study_per": list(chosen.study_per),
+            "objectives": list(chosen.objectives),
+            "directions": list(chosen.directions),
+            "budget": str(chosen.budget or f"{chosen.n_trials} trials"),
+            "max_epochs": chosen.max_epochs,
+            "finalists": chosen.finalists,
+            "repeats": chosen.repeats,
+            "seeds": list(whole.seeds),
+            "final_on": chosen.final_on,
+            "studies": [_study(desk) for desk in desks.searches],
+        },
+    )
 
-    def gain(trial: FrozenTrial) -> list[float]:
-        return [v if d == "maximize" else -v for v, d in zip(trial.values, plan.settings.directions, strict=True)]
 
-    return sorted((trial for trial in trials if trial.state == TrialState.COMPLETE), key=gain, reverse=True)
+def _study(desk: Desk) -> dict[str, Any]:
+    chosen = [trial.number for trial in finalists(desk.plan, desk.trials)] if desk.tickets.is_over else []
+    final = desk.finals.trials if desk.finals else []
+    return {
+        "values": dict(desk.plan.per),
+        "params": desk.plan.space.keys,
+        "is_over": desk.tickets.is_over,
+        "epochs": sum(_num_epochs(trial) for trial in desk.ours),
+        "trials": [_row(desk.plan, trial) for trial in desk.trials],
+        "finalists": chosen,
+        "final_runs": [
+            {
+                "finalist": trial.user_attrs[FINALIST],
+                "seed": trial.user_attrs[SEED],
+                "state": STATES[trial.state],
+                "run": trial.user_attrs.get("run"),
+                "reason": trial.user_attrs.get(REASON),
+            }
+            for trial in final
+            if trial.user_attrs[FINALIST] in chosen
+        ],
+    }
 
 
-def write(plan: Plan, study: optuna.Study) -> list[FrozenTrial]:
-    """study.json in the sweep's folder, the whole study in plain values; its trials."""
-    trials = study.get_trials(deepcopy=False)
+def _num_epochs(trial: FrozenTrial) -> int:
+    """That its run has told of."""
+    return max([*trial.intermediate_values, *map(int, trial.user_attrs.get(STEPS, {}))], default=0)
+
+
+def _write_study(plan: Plan, trials: Sequence[FrozenTrial]) -> None:
     best = best_trials(plan, trials)
     runs.write_json(
         plan.folder / "study.json",
@@ -92,7 +139,6 @@ def write(plan: Plan, study: optuna.Study) -> list[FrozenTrial]:
             "trials": [_row(plan, trial) for trial in trials],
         },
     )
-    return trials
 
 
 def _row(plan: Plan, trial: FrozenTrial) -> dict[str, Any]:
@@ -188,12 +234,51 @@ def _lines(plan: Plan, trials: Sequence[FrozenTrial], seconds: float) -> list[st
     several = len(plan.settings.directions) > 1
     if several:
         lines.append(f"{len(best)} trials that no other beats in every objective:")
-    shown = best if several else _ranked(plan, trials)[:NUM_SHOWN]
+    shown = best if several else ranked(plan, trials)[:NUM_SHOWN]
     lines += _table(plan, shown[: 4 * NUM_SHOWN])
     shares = importances(plan.space, trials, plan.settings.directions[0])
     if shares:
         lines.append("importance: " + ", ".join(f"{key} {share:.0%}" for key, share in shares.items()))
     return [*lines, "the best trial's run: " + command(plan, best[0])]
+
+
+def _lines_of_studies(whole: Plan, desks: Desks, seconds: float) -> list[str]:
+    """A row a study: what its search found and what its final runs gave; nothing where there is only the search."""
+    per, several = list(whole.settings.study_per), len(desks.searches) > 1
+    if not per and not desks.finals:
+        return []
+    keys = [key for key in whole.space.keys if key not in per]
+    header = [*per, "trials", "epochs", *whole.settings.objectives, "test_accuracy of final runs", *keys]
+    rows = [[*(as_typed(desk.plan.per[key]) for key in per), *_cells(desk, keys)] for desk in desks.searches]
+    lines = [f"  {line}" for line in plain_lines(header, rows, left=[*per, *keys])]
+    if not several:
+        return lines
+    trials = sum(trial.state in FINISHED for desk in desks.searches for trial in desk.ours)
+    finals = sum(trial.state in FINISHED for desk in desks.finals for trial in desk.trials)
+    took = duration(seconds)
+    return [f"{whole.name}: {len(rows)} studies, {trials} trials and {finals} final runs finished, {took}", *lines]
+
+
+def _cells(desk: Desk, keys: Sequence[str]) -> list[str]:
+    trials = desk.ours
+    counts = [str(sum(trial.state in FINISHED for trial in trials)), str(sum(map(_num_epochs, trials)))]
+    best = best_trials(desk.plan, trials)[:1]
+    if not best:
+        return [*counts, *("" for _ in desk.plan.settings.objectives), "", *("" for _ in keys)]
+    values = desk.plan.space.values(best[0].params)
+    found = [trial.value for trial in (desk.finals.trials if desk.finals else []) if trial.state == TrialState.COMPLETE]
+    known = [value for value in found if value is not None]
+    mean = f"{sum(known) / len(known):.4f} of {len(known)}" if known else ""
+    return [
+        *counts,
+        *(f"{value:.4f}" for value in best[0].values),
+        mean,
+        *(_short(values.get(key, "")) for key in keys),
+    ]
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else as_typed(value)
 
 
 def _table(plan: Plan, trials: Sequence[FrozenTrial]) -> list[str]:

@@ -9,19 +9,24 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from cifarsweep.study import presence
 from cifarsweep.study.lock import Lock
+from cifarsweep.study.settings import Budget
 
 WARM, WORKER, DEATHS, REASON, DETAILS = "warm_start", "worker", "deaths", "reason", "details"
 STOPPED, RESUMED, TOTAL = "stopped", "resumed", "n_trials"
+SPENT, LAST = "spent", "last"
+"""Of a trial: what it has taken of the study's budget, and that the epoch it has told of was its last."""
+NO_END = 10**9
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
@@ -37,14 +42,31 @@ class Outcome:
 
 class Tickets:
     def __init__(
-        self, study: optuna.Study, folder: Path, *, max_retries: int, max_failures: int, grace_period: float
+        self,
+        study: optuna.Study,
+        folder: Path,
+        lock: Lock,
+        *,
+        max_retries: int,
+        max_failures: int,
+        grace_period: float,
+        budget: Budget | None = None,
     ) -> None:
-        self.lock = Lock(folder / "claim.lock")
+        self.lock, self._budget = lock, budget
         self.workers = folder / "workers"
         self._study, self._storage, self._study_id = study, study._storage, study._study_id
         self._max_retries, self._max_failures, self._grace_period = max_retries, max_failures, grace_period
 
     # the sweeper's side
+
+    def add(self, facts: Iterable[dict[str, Any]]) -> None:
+        """A ticket with these user attributes for each of `facts`, which no ticket has yet."""
+        with self.lock:
+            have = [trial.user_attrs for trial in self._ours()]
+            for attrs in facts:
+                if not any(attrs.items() <= there.items() for there in have):
+                    self._study.add_trial(optuna.trial.create_trial(state=TrialState.WAITING, user_attrs=attrs))
+            self._study.set_user_attr(TOTAL, len(self._ours()))
 
     def top_up(self, n_trials: int) -> None:
         """Makes tickets so that there are `n_trials` in all; more than that are left waiting, unused."""
@@ -82,10 +104,29 @@ class Tickets:
 
     @property
     def num_waiting(self) -> int:
-        """Tickets that may still be claimed."""
+        """Tickets that may still be claimed; with a budget, of which nobody knows for how many it is, no less."""
         return self._num_waiting(self._ours())
 
+    @property
+    def load(self) -> tuple[int, int]:
+        """How many trials run, and how many have been started."""
+        ours = self._ours()
+        return (
+            sum(trial.state == TrialState.RUNNING for trial in ours),
+            sum(trial.state != TrialState.WAITING for trial in ours),
+        )
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every trial that was to be is finished."""
+        ours = self._ours()
+        running = any(trial.state == TrialState.RUNNING for trial in ours)
+        return self.stopped is None and not running and self._num_waiting(ours) <= 0
+
     def _num_waiting(self, ours: list[FrozenTrial]) -> int:
+        if self._budget is not None:
+            left = self._budget.amount - self._taken(ours, self._budget)
+            return max(0, int(left)) if self._budget.step else NO_END * (left > 0)
         taken = sum(trial.state != TrialState.WAITING for trial in ours)
         return min(len(ours), self._total()) - taken
 
@@ -98,11 +139,40 @@ class Tickets:
             if self.stopped is not None or self._num_waiting(ours) <= 0:
                 return None
             waiting = [trial for trial in ours if trial.state == TrialState.WAITING]
+            if not waiting and self._budget is not None:
+                self._study.add_trial(optuna.trial.create_trial(state=TrialState.WAITING))
+                waiting = self._ours(TrialState.WAITING)
             for trial in sorted(waiting, key=lambda trial: "fixed_params" not in trial.system_attrs):  # the user's own
                 if self._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING):
                     self._storage.set_trial_user_attr(trial._trial_id, WORKER, worker)
+                    if trial.user_attrs.get(LAST):
+                        self._storage.set_trial_user_attr(trial._trial_id, LAST, False)
                     return optuna.Trial(self._study, trial._trial_id)
         return None
+
+    def spend(self, trial: optuna.Trial, spent: float, ends: bool) -> bool:
+        """Records what the trial has taken of the budget so far; whether there is some for a further epoch of it.
+
+        An epoch that is granted counts as taken, so that workers side by side never take more than there is. `ends`:
+        the trial needs none.
+        """
+        if self._budget is None:
+            return True
+        with self.lock:
+            now = self._storage.get_trial(trial._trial_id)
+            if spent < now.user_attrs.get(SPENT, 0):  # told of before an interruption
+                return True
+            self._storage.set_trial_user_attr(trial._trial_id, SPENT, spent)
+            others = self._taken([other for other in self._ours() if other.number != trial.number], self._budget)
+            left = self._budget.amount - others - spent
+            goes_on = not ends and (left >= self._budget.step if self._budget.step else left > 0)
+            if not goes_on:
+                self._storage.set_trial_user_attr(trial._trial_id, LAST, True)
+            return goes_on
+
+    def _taken(self, trials: list[FrozenTrial], budget: Budget) -> float:
+        granted = sum(trial.state == TrialState.RUNNING and not trial.user_attrs.get(LAST) for trial in trials)
+        return sum(float(trial.user_attrs.get(SPENT, 0)) for trial in trials) + budget.step * granted
 
     def give_back(self, trial: optuna.Trial, worker: str) -> None:
         """Interrupted, through no fault of the trial: it waits again."""

@@ -13,8 +13,8 @@ from optuna.trial import TrialState
 from cifarsweep import progress, runs
 from cifarsweep.search_space import Space
 from cifarsweep.study.compose import Composer
+from cifarsweep.study.desks import Plan
 from cifarsweep.study.tickets import WARM
-from cifarsweep.study.worker import Plan
 
 
 def add_runs(

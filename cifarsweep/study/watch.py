@@ -17,8 +17,8 @@ from optuna.trial import FrozenTrial, TrialState
 from cifarsweep import progress
 from cifarsweep.domains import as_typed
 from cifarsweep.study import storage, summary
-from cifarsweep.study.tickets import REASON, WARM
-from cifarsweep.study.worker import Plan, open_study
+from cifarsweep.study.desks import FINALIST, SEED, Desk, Desks, Plan, best_trials
+from cifarsweep.study.tickets import REASON
 
 POLL_SECONDS = 1.0
 WRITE_SECONDS = 5.0
@@ -28,14 +28,13 @@ WRITE_SECONDS = 5.0
 class Watch:
     """Tells of the study from entering the block to leaving it; `seconds` is how long that has been."""
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-        self._study, _ = open_study(plan)
+    def __init__(self, whole: Plan, desks: Desks) -> None:
+        self._plan, self._desks = whole, desks
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._poll, daemon=True)
         self._started = time.monotonic()
-        self._told = {trial.number for trial in self._trials() if trial.state.is_finished()}
-        self._before, self._written = len(self._told), 0.0
+        self._told = {(desk.plan.name, trial.number) for desk in desks.all for trial in _finished(desk)}
+        self._done_before, self._written = self._progress()[0], 0.0
 
     @property
     def seconds(self) -> float:
@@ -43,7 +42,8 @@ class Watch:
 
     def __enter__(self) -> Watch:
         if self._told:
-            progress.line(f"study {self._plan.name}: goes on after {len(self._told)} finished trials")
+            noun = "final runs and trials" if self._desks.finals else "trials"
+            progress.line(f"study {self._plan.name}: goes on after {len(self._told)} finished {noun}")
         self._thread.start()
         return self
 
@@ -61,42 +61,57 @@ class Watch:
                 self._tell()
 
     def _tell(self, last: bool = False) -> None:
-        trials = self._trials()
-        finished = [trial for trial in trials if trial.state.is_finished()]
-        fresh = [trial for trial in finished if trial.number not in self._told]
-        best = summary.best_trials(self._plan, trials)
-        for trial in sorted(fresh, key=lambda trial: trial.datetime_complete or 0):
-            self._told.add(trial.number)
-            progress.line(self._line(trial, best))
-        total = self._plan.settings.n_trials
-        done = min(len(finished), total)
-        worked, deadline = len(self._told) - self._before, self._plan.deadline
+        fresh = [
+            (trial.datetime_complete, desk, trial)
+            for desk in self._desks.all
+            for trial in _finished(desk)
+            if (desk.plan.name, trial.number) not in self._told
+        ]
+        for _, desk, trial in sorted(fresh, key=lambda one: one[0] or 0):
+            self._told.add((desk.plan.name, trial.number))
+            progress.line(_line(desk, trial))
+        (done, total), deadline = self._progress(), self._plan.deadline
         most_seconds = math.inf if deadline is None else max(deadline - time.time(), 0.0)
-        progress.display.whole(progress.Whole(self._text(trials, best), done, worked, total, most_seconds))
+        worked = done - self._done_before
+        progress.display.whole(progress.Whole(self._text(), done, worked, total, most_seconds))
         if last or (fresh and time.monotonic() - self._written > WRITE_SECONDS):
-            summary.write(self._plan, self._study)
+            summary.write(self._plan, self._desks)
             self._written = time.monotonic()
 
-    def _trials(self) -> list[FrozenTrial]:
-        return [trial for trial in self._study.get_trials(deepcopy=False) if WARM not in trial.user_attrs]
+    def _progress(self) -> tuple[float, float]:
+        of_each = [desk.progress for desk in self._desks.all]
+        return sum(done for done, _ in of_each), sum(total for _, total in of_each)
 
-    def _line(self, trial: FrozenTrial, best: list[FrozenTrial]) -> str:
-        values = self._plan.space.values(trial.params)
-        settings = " ".join(f"{key}={_short(value)}" for key, value in values.items())
-        done = f"trial {trial.number} {summary.STATES[trial.state]}"
-        if trial.state == TrialState.FAIL:
-            return f"{done}: {trial.user_attrs.get(REASON)}  {settings}"
-        star = "  best so far" if [trial.number] == [one.number for one in best] else ""
-        epochs = len(trial.intermediate_values) or len(trial.user_attrs.get("steps", {}))
-        after = f" after epoch {epochs}" if trial.state == TrialState.PRUNED and epochs else ""
-        return f"{done}{after}  {summary.figures(self._plan, trial.values)}  {settings}{star}"
-
-    def _text(self, trials: list[FrozenTrial], best: list[FrozenTrial]) -> str:
-        counts = Counter(trial.state for trial in trials)
+    def _text(self) -> str:
+        counts = Counter(trial.state for desk in self._desks.searches for trial in desk.ours)
         parts = [f"{counts[state]} {name}" for state, name in summary.STATES.items() if counts[state]]
+        if self._desks.finals:
+            done = sum(len(_finished(desk)) for desk in self._desks.finals)
+            parts.append(f"{done} of {sum(desk.wanted for desk in self._desks.finals)} final runs")
+        desks = self._desks.searches
+        best = best_trials(desks[0].plan, desks[0].ours) if len(desks) == 1 else []
         if len(best) == 1:
             parts.append(f"best {summary.figures(self._plan, best[0].values)} by trial {best[0].number}")
         return f"{self._plan.name}: {', '.join(parts)}"
+
+
+def _finished(desk: Desk) -> list[FrozenTrial]:
+    return [trial for trial in desk.ours if trial.state.is_finished()]
+
+
+def _line(desk: Desk, trial: FrozenTrial) -> str:
+    settings = " ".join(f"{key}={_short(value)}" for key, value in desk.values(trial).items())
+    what = f"run of trial {trial.user_attrs[FINALIST]}, seed {trial.user_attrs[SEED]}," if desk.plan.is_final else (
+        f"trial {trial.number}"
+    )  # fmt: skip
+    done = f"{desk.plan.title}{what} {summary.STATES[trial.state]}"
+    if trial.state == TrialState.FAIL:
+        return f"{done}: {trial.user_attrs.get(REASON)}  {settings}"
+    is_best = not desk.plan.is_final and [trial.number] == [t.number for t in best_trials(desk.plan, desk.ours)]
+    epochs = len(trial.intermediate_values) or len(trial.user_attrs.get("steps", {}))
+    after = f" after epoch {epochs}" if trial.state == TrialState.PRUNED and epochs else ""
+    star = "  best so far" if is_best else ""
+    return f"{done}{after}  {summary.figures(desk.plan, trial.values)}  {settings}{star}"
 
 
 def _short(value: Any) -> str:

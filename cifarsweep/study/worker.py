@@ -1,4 +1,4 @@
-"""A worker of a study: takes a ticket, composes its configuration, runs the user's task on it, tells the study."""
+"""A worker of a sweep: takes a ticket, composes its configuration, runs the user's task on it, tells the study."""
 
 from __future__ import annotations
 
@@ -7,63 +7,26 @@ import math
 import os
 import signal
 import threading
-import time
 import traceback
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import optuna
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
-from optuna.exceptions import ExperimentalWarning
 from optuna.trial import TrialState
 
 from cifarsweep import errors, local, progress
 from cifarsweep import trial as current_trial
-from cifarsweep.search_space import Space
-from cifarsweep.study import compose, pruning, settings, storage
+from cifarsweep.study import compose, pruning, storage
+from cifarsweep.study.desks import Desk, Desks, Plan
 from cifarsweep.study.presence import Presence
-from cifarsweep.study.settings import Settings
-from cifarsweep.study.tickets import Outcome, Tickets
+from cifarsweep.study.tickets import Outcome
 
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What every worker of a study needs to know; plain enough to be sent to any process."""
-
-    name: str
-    address: str
-    folder: Path
-    space: Space
-    settings: Settings
-    fixed_of_a_run: tuple[str, ...] = ()
-    """The fixed overrides that a single run needs, too: without the name of the sweep and of the search."""
-    deadline: float | None = None
-    """Seconds since the epoch after which no further trial starts."""
-
-
-def open_study(plan: Plan) -> tuple[optuna.Study, Tickets]:
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # what matters of its warnings ends as Lost
-    warnings.filterwarnings("ignore", category=ExperimentalWarning)
-    study = optuna.load_study(study_name=plan.name, storage=storage.open_storage(plan.address))
-    study.stop = lambda: None  # type: ignore[method-assign]  # an exhausted space ends by its number of tickets
-    study.sampler = settings.make_sampler(plan.settings, plan.space, 0)
-    study.pruner = settings.make_pruner(plan.settings)
-    tickets = Tickets(
-        study,
-        plan.folder / ".study",
-        max_retries=plan.settings.max_retries,
-        max_failures=plan.settings.max_failures,
-        grace_period=plan.settings.grace_period,
-    )
-    return study, tickets
 
 
 @dataclass(frozen=True)
@@ -73,7 +36,9 @@ class Worker:
     It never raises for what the storage does, so that one line, not one a worker, tells a person.
     """
 
-    plan: Plan
+    whole: Plan
+    """The sweep as such: what is fixed, and where it is. Its space is that of all its studies."""
+    plans: tuple[Plan, ...]
     task: TaskFunction
     context: HydraContext
     master: DictConfig
@@ -87,8 +52,8 @@ class Worker:
             local.end_with_launcher()
         try:
             with (
-                storage.reaching(self.plan.address),
-                Presence(self.plan.folder / ".study" / "workers", self.plan.settings.grace_period) as me,
+                storage.reaching(self.whole.address),
+                Presence(self.whole.folder / ".study" / "workers", self.whole.settings.grace_period) as me,
                 _exit_on_signals(),
                 progress.quiet(),
             ):
@@ -98,55 +63,48 @@ class Worker:
         return None
 
     def _work(self, me: str) -> None:
-        study, tickets = open_study(self.plan)
-        tickets.recover(counted=True)  # of the worker that this one may replace
-        while (ticket := self._claim(study, tickets, me)) is not None:
+        desks = Desks(self.plans)
+        desks.recover(counted=True)  # of the worker that this one may replace
+        while (claimed := desks.claim(me)) is not None:
             progress.began()
-            trial, values = ticket
+            desk, trial = claimed
             try:
-                outcome = self._run(trial, self.composer(values, trial.number))
+                outcome = self._run(desk, trial)
             except BaseException:
-                with contextlib.suppress(storage.Lost), storage.reaching(self.plan.address):
-                    tickets.give_back(trial, me)
+                with contextlib.suppress(storage.Lost), storage.reaching(self.whole.address):
+                    desk.tickets.give_back(trial, me)
                 raise
-            if not tickets.finish(trial, me, outcome):
-                progress.line(f"trial {trial.number}: another worker has it, as this one seemed dead; result dropped")
+            if not desk.tickets.finish(trial, me, outcome):
+                progress.line(
+                    f"{desk.plan.title}trial {trial.number}: another worker has it, as this one seemed dead; "
+                    "result dropped"
+                )
 
-    def _claim(self, study: optuna.Study, tickets: Tickets, me: str) -> tuple[optuna.Trial, dict[str, Any]] | None:
-        if self.plan.deadline is not None and time.time() >= self.plan.deadline:
-            return None
-        # A sampler that visits each point once must see the points that others take while it chooses.
-        with tickets.lock if self.plan.settings.enumerates else contextlib.nullcontext():
-            trial = tickets.claim(me)
-            if trial is None:
-                tickets.recover(counted=True)
-                trial = tickets.claim(me)
-            if trial is None:
-                return None
-            study.sampler = settings.make_sampler(self.plan.settings, self.plan.space, trial.number)
-            try:
-                return trial, self.plan.space.suggest(trial)
-            except BaseException:
-                tickets.give_back(trial, me)
-                raise
-
-    def _run(self, trial: optuna.Trial, job: compose.Composed) -> Outcome:
-        handle = _Handle(trial, self.plan)
+    def _run(self, desk: Desk, trial: optuna.Trial) -> Outcome:
+        handle = _Handle(trial, desk)
+        job = self.composer.of(desk.plan.space)(desk.values(trial), trial.number, desk.instead(trial))
         with current_trial.working_on(handle):
             result = compose.run(job, self.task, self.context)
-        return _outcome(result, len(self.plan.settings.objectives))
+        outcome = _outcome(result, len(desk.plan.settings.objectives))
+        # A run that was trained before is complete, however little of it the budget was enough for.
+        return Outcome(TrialState.PRUNED) if handle.is_cut and outcome.state == TrialState.COMPLETE else outcome
 
 
 class _Handle:
     """The trial as the task sees it. A storage that is lost meanwhile does not end the task: the run is worth more."""
 
-    def __init__(self, trial: optuna.Trial, plan: Plan) -> None:
-        self._trial, self._plan = trial, plan
+    def __init__(self, trial: optuna.Trial, desk: Desk) -> None:
+        self._trial, self._plan, self._tickets = trial, desk.plan, desk.tickets
+        self.objectives = desk.plan.settings.objectives
+        self.is_cut = False
+        """Whether the study's budget ended before the trial."""
         now = trial.study.get_trials(deepcopy=False)[trial.number]
         self._last = max(now.intermediate_values, default=0)
         self._lost = False
 
     def report(self, step: int, measured: float | Mapping[str, Any]) -> bool:
+        if self.is_cut or self._plan.is_final:
+            return self.is_cut
         return bool(self._kept(lambda: self._report(step, measured)))
 
     def record(self, **facts: Any) -> None:
@@ -164,6 +122,19 @@ class _Handle:
             return None
 
     def _report(self, step: int, measured: float | Mapping[str, Any]) -> bool:
+        pruned = self._pruned(step, measured)
+        ends = pruned or step >= self._plan.settings.max_epochs
+        goes_on = self._tickets.spend(self._trial, self._spent(step, measured), ends)
+        self.is_cut = not goes_on and not ends
+        return pruned or self.is_cut
+
+    def _spent(self, step: int, measured: float | Mapping[str, Any]) -> float:
+        budget = self._plan.settings.budget
+        if budget is None or budget.kind == "epochs":
+            return step
+        return float(measured.get("train_seconds", 0.0)) if isinstance(measured, Mapping) else 0.0
+
+    def _pruned(self, step: int, measured: float | Mapping[str, Any]) -> bool:
         names = self._plan.settings.objectives
         figures = measured if isinstance(measured, Mapping) else {names[0]: measured}
         if len(names) > 1:

@@ -26,4 +26,5 @@ class StudySweeper(Sweeper):
             config=self.config,
             check=cli.check_search,
             determines=cli.determines,
+            cost=cli.cost,
         )
