@@ -3,11 +3,16 @@
 import sys
 from pathlib import Path
 
+from cifarsweep import groups
+
 
 def main() -> None:
     sys.path.append(
         str(Path(__file__).resolve().parent / "plugins")
     )  # Hydra looks for plugin classes in packages named hydra_plugins only
+    if groups.asks_for_help(sys.argv[1:]):
+        groups.show_help(sys.argv[1:])
+        return
     from cifarsweep import cli
 
     sys.exit(cli.main())

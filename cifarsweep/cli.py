@@ -20,7 +20,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from cifarsweep import domains, errors, local, progress, runs, trial
+from cifarsweep import domains, errors, groups, local, progress, runs, trial
 from cifarsweep.arguments import Parser
 
 TERMINATED = 128 + signal.SIGTERM
@@ -58,7 +58,7 @@ class _Failed(BaseException):
 
 def main() -> int:
     """Does what sys.argv says; the exit code."""
-    conf = config_folder()
+    conf = groups.folder()
     show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them over several lines
     argparse.ArgumentParser.error = Parser.error  # type: ignore[assignment, method-assign]  # as Hydra makes its own
@@ -224,16 +224,10 @@ def _choices(job: Any) -> dict[str, str]:
     return {group: option for group, option in job.runtime.choices.items() if not group.startswith("hydra/")}
 
 
-def config_folder() -> Path:
-    """Where the configuration groups are: in the wheel, or beside the package in a checkout."""
-    here = Path(__file__).resolve().parent
-    return here / "conf" if (here / "conf").is_dir() else here.parent / "conf"
-
-
 def known_keys(conf: Path, words: list[str], parent: str) -> list[str]:
     """The keys below `parent` in the configuration of the groups' options that the command line's words choose."""
-    groups = {folder.name for folder in conf.iterdir() if folder.is_dir()}
-    chosen = [word for word in words if re.fullmatch(r"\w+=\w+", word) and word.split("=")[0] in groups]
+    known = groups.found([conf])
+    chosen = [word for word in words if re.fullmatch(r"\w+=\w+", word) and word.split("=")[0] in known]
     with hydra.initialize_config_dir(str(conf), version_base="1.3"):
         node = hydra.compose("config", chosen)
     for part in parent.split(".") if parent else ():

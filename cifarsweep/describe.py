@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cifarsweep import cli, domains, errors, text
+from cifarsweep import cli, domains, errors, groups, text
 from cifarsweep.arguments import Parser
 
 if TYPE_CHECKING:  # PyTorch, 1.8 s, which a wrong value need not wait for
@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="as for a run: model=layers3 data=shapes")
     parser.add_argument("--output", type=Path, help="folder of the figures (default: outputs/describe/MODEL-DATA)")
     args = parser.parse_args(arguments)
-    conf = cli.config_folder()
+    conf = groups.folder()
     try:
         _describe(conf, args.overrides, args.output)
     except Exception as error:
