@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-def shortened(text: str, most: int) -> str:
+def shortened(text: str, most: int = 32) -> str:
     """At most `most` characters, all printable, the middle left out: the ends of names tell runs apart."""
     text = printable(text)
     kept = most - 1

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from cifarsweep.report.statistics import wilson
-from cifarsweep.report.style import OKABE_ITO, page, shortened
+from cifarsweep.report.style import OKABE_ITO, page
+from cifarsweep.text import shortened
 
 MOST_NUMBERS = 20
 """Classes up to which each cell has its number."""

@@ -14,8 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
-from cifarsweep.report.style import count, in_order, page, shortened, span, thousands
+from cifarsweep.report.style import count, in_order, page, span, thousands
 from cifarsweep.report.tables import Tables
+from cifarsweep.text import shortened
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from cifarsweep.report.depth_study import NUM_BEST, DepthStudy, Searched, interval
 from cifarsweep.report.search import finite
 from cifarsweep.report.statistics import t_quantile
-from cifarsweep.report.style import GREY, OKABE_ITO, page, shortened, span_of, thousands
+from cifarsweep.report.style import GREY, OKABE_ITO, page, span_of, thousands
+from cifarsweep.text import shortened
 
 STEM = "depth_study"
 OFFSET = 0.13

@@ -26,8 +26,9 @@ from cifarsweep.report import depth_study, depth_study_findings, effects, findin
 from cifarsweep.report.depth_study import DepthStudy
 from cifarsweep.report.figures import Material, of_models
 from cifarsweep.report.findings import Best
-from cifarsweep.report.style import count, shortened, span
+from cifarsweep.report.style import count, span
 from cifarsweep.report.tables import Tables
+from cifarsweep.text import shortened
 
 TEMPLATES = Path(__file__).parent / "templates"
 MOST_ROWS = 10_000

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from cifarsweep import mosaic, runs
 from cifarsweep.mosaic import Mosaic
-from cifarsweep.report.style import page, shortened
+from cifarsweep.report.style import page
+from cifarsweep.text import shortened
 
 GAP = 0.07
 """Between two images, as a part of an image's side."""

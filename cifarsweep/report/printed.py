@@ -8,9 +8,9 @@ from typing import Literal
 
 import pandas as pd
 
-from cifarsweep.report.style import count, shortened, thousands
+from cifarsweep.report.style import count, thousands
 from cifarsweep.report.tables import Tables
-from cifarsweep.text import plain_lines
+from cifarsweep.text import plain_lines, shortened
 
 MOST_ROWS = 20
 MOST_REASONS = 5

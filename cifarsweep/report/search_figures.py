@@ -22,7 +22,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from numpy.typing import NDArray
 
 from cifarsweep.report.search import STATES, Study, Trial, as_text, finite
-from cifarsweep.report.style import GREY, LEFT, OKABE_ITO, count, page, shortened, thousands
+from cifarsweep.report.style import GREY, LEFT, OKABE_ITO, count, page, thousands
+from cifarsweep.text import shortened
 
 BLUE, ORANGE = OKABE_ITO[0], OKABE_ITO[1]
 COSTS = ("params", "flops", "train_seconds")

@@ -17,8 +17,6 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from cifarsweep.text import printable
-
 RC_PARAMS: Any = {
     "text.parse_math": False,
     "font.size": 12,  # on 6.4 inches: legible where a page shows the figure at half its size
@@ -104,13 +102,6 @@ def file_names(labels: Iterable[str], what: str) -> dict[str, str]:
             name = f"{stem}-{number}"
         names[label] = f"{name}.png"
     return names
-
-
-def shortened(text: str, most: int = 32) -> str:
-    """At most this many characters, all printable, the middle left out: the ends of names tell models apart."""
-    text = printable(text)
-    kept = (most - 1) // 2
-    return text if len(text) <= most else f"{text[:kept]}…{text[-kept:]}"
 
 
 def thousands(count: int) -> str:
