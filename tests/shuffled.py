@@ -25,4 +25,4 @@ def shuffled(**arguments):
 if __name__ == "__main__":
     data.load_shapes = shuffled
     cli._report = lambda sweep: 0
-    sys.exit(cli.main(ROOT / "conf"))
+    sys.exit(cli.main())

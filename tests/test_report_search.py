@@ -349,7 +349,7 @@ def test_each_searched_key_has_a_panel_of_the_trials_that_have_it(tmp_path: Path
         ([128, 64, 1024, 64, 128, 1024], ["64", "128", "1024"]),
         ([0.1], ["0.1"]),
         ([0.1, "auto"], ["0.1", "auto"]),
-        (["a_name_that_is_far_too_long_for_it", "b"], ["a_name_…_for_it", "b"]),
+        (["a_name_that_is_far_too_long_for_it", "b"], ["a_name_t…_for_it", "b"]),
         (["$\\frac{x"], ["$\\frac{x"]),
     ],
 )
