@@ -7,9 +7,8 @@ from cifarsweep import groups
 
 
 def main() -> None:
-    sys.path.append(
-        str(Path(__file__).resolve().parent / "plugins")
-    )  # Hydra looks for plugin classes in packages named hydra_plugins only
+    # Hydra looks for plugin classes in packages named hydra_plugins only.
+    sys.path.append(str(Path(__file__).resolve().parent / "plugins"))
     if groups.asks_for_help(sys.argv[1:]):
         groups.show_help(sys.argv[1:])
         return

@@ -182,6 +182,15 @@ def write_csv(path: Path, columns: Iterable[str], rows: Iterable[Iterable[Any]])
         writer.writerows(rows)
 
 
+def _read_csv(path: Path, columns: list[str]) -> Iterator[dict[str, str]]:
+    """A row at a time, as what `write_csv` wrote; ValueError where the columns are others."""
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        if reader.fieldnames != columns:
+            raise ValueError(f"columns {reader.fieldnames}")
+        yield from reader
+
+
 # runs
 
 
@@ -258,11 +267,7 @@ def read_metrics(run_dir: Path) -> list[dict[str, float | None]]:
     if not path.exists():
         return []
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file)
-            if reader.fieldnames != METRICS:
-                raise ValueError(f"columns {reader.fieldnames}")
-            return [{key: float(row[key]) if row[key] else None for key in METRICS} for row in reader]
+        return [{key: float(row[key]) if row[key] else None for key in METRICS} for row in _read_csv(path, METRICS)]
     except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise Corrupt(path, "not the metrics of a run") from error
 
@@ -286,11 +291,7 @@ def read_layers(run_dir: Path) -> list[Layer]:
     if not path.exists():
         return []
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file)
-            if reader.fieldnames != LAYERS:
-                raise ValueError(f"columns {reader.fieldnames}")
-            layers = [_layer(row) for row in reader]
+        layers = [_layer(row) for row in _read_csv(path, LAYERS)]
     except (KeyError, TypeError, AttributeError, ValueError, csv.Error) as error:
         raise Corrupt(path, "not the layers of a network") from error
     if any(not 0 <= source < at for at, layer in enumerate(layers, 1) for source in layer.inputs):
