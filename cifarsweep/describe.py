@@ -59,11 +59,9 @@ def _describe(conf: Path, overrides: list[str], output: Path | None) -> None:
     folder = output or Path(config["outputs"]) / "describe" / f"{model}-{dataset.name}"
     folder.mkdir(parents=True, exist_ok=True)
     logging.getLogger("matplotlib").setLevel(logging.WARNING)
-    import matplotlib
-
     from cifarsweep.report import figures, style
 
-    with matplotlib.rc_context(style.RC_PARAMS):
+    with style.drawing():
         for name, figure in _figures(session, model):
             figures.save(figure, folder / name)
             print(folder / name)

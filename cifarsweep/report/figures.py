@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.collections import Collection
@@ -24,9 +22,10 @@ from cifarsweep.report.curves import MOST_MODELS, accuracy_by_epoch, best_models
 from cifarsweep.report.depth import depth_vs_accuracy
 from cifarsweep.report.depth_study import DepthStudy
 from cifarsweep.report.effects import Effects
+from cifarsweep.report.halves import in_halves
 from cifarsweep.report.pictures import Pictures
 from cifarsweep.report.search import Study
-from cifarsweep.report.style import RC_PARAMS, file_names, in_order, palette
+from cifarsweep.report.style import drawing, file_names, in_order, palette
 from cifarsweep.report.tables import Tables
 from cifarsweep.runs import Layer
 
@@ -34,6 +33,10 @@ MOST_POINTS = 2000
 """Of one artist; from there on it is a picture inside the SVG, which would grow by 50 bytes a point."""
 OPTIONAL = re.compile("parameters_vs_|seconds_vs_|settings|lr_by_|confused|classes|augmentation|network_")
 """Figures that a sweep may well have no data for, which nobody needs to be told."""
+
+
+Drawing = tuple[str, Callable[[], Figure | None]]
+"""The name of a PNG file, and what draws it; None where too few runs are complete."""
 
 
 @dataclass(frozen=True)
@@ -54,17 +57,11 @@ class Material:
 def write(material: Material, folder: Path) -> tuple[list[Path], list[str]]:
     """The PNG files that were written, an SVG beside each, and a sentence for each figure that is missing."""
     tables = material.tables
-    written, notes = [], []
-    with matplotlib.rc_context(RC_PARAMS), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")  # a name in a script that the font lacks is drawn as boxes
-        for name, draw in _figures(material):
-            figure = draw()
-            if figure is None:
-                if not OPTIONAL.match(name):
-                    notes.append(f"No {name}: too few complete runs for it.")
-                continue
-            save(figure, folder / name)
-            written.append(folder / name)
+    figures = list(_figures(material))
+    drawn = set(in_halves(partial(_draw, folder), figures))
+    written = [folder / name for name, _ in figures if name in drawn]
+    missing = [name for name, _ in figures if name not in drawn and not OPTIONAL.match(name)]
+    notes = [f"No {name}: too few complete runs for it." for name in missing]
     num_models, num_drawn = len(in_order(tables.summary)), len(of_models(tables))
     if num_drawn < num_models:
         notes.append(f"accuracy_<model>.png: only for the {num_drawn} best of {num_models} models.")
@@ -77,7 +74,19 @@ def of_models(tables: Tables, what: str = "accuracy") -> dict[str, str]:
     return file_names(best_models(tables.summary, labels)[:MOST_MODELS], what)
 
 
-def _figures(material: Material) -> Iterator[tuple[str, Callable[[], Figure | None]]]:
+def _draw(folder: Path, figures: Sequence[Drawing]) -> list[str]:
+    """Writes those that there is enough for, and says which."""
+    written = []
+    with drawing():
+        for name, draw in figures:
+            figure = draw()
+            if figure:
+                save(figure, folder / name)
+                written.append(name)
+    return written
+
+
+def _figures(material: Material) -> Iterator[Drawing]:
     tables, found = material.tables, material.effects
     colours = palette(in_order(tables.summary))
     yield "depth_vs_accuracy.png", partial(depth_vs_accuracy, tables, colours)

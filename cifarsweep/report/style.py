@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib import colormaps
@@ -39,6 +42,14 @@ GREY = "#666666"
 
 LEFT = 0.85
 """Inches left of a panel: the label of its y axis and numbers of four digits."""
+
+
+@contextmanager
+def drawing() -> Iterator[None]:
+    """In it, figures look as they should. A name in a script that the font lacks is drawn as boxes, without a word."""
+    with matplotlib.rc_context(RC_PARAMS), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")
+        yield
 
 
 def page(

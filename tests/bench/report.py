@@ -16,14 +16,17 @@ import bench
 from make_runs import make
 
 CODE = """
-import resource, sys, time
+import os, resource, sys, time
 from pathlib import Path
 from cifarsweep import report
 from cifarsweep.report import figures, page, search, tables
-wall, processor = time.perf_counter(), time.process_time()
+def processor():
+    return sum(os.times()[:4])  # that of the process which draws half of the figures as well
+wall, start = time.perf_counter(), processor()
 report.write(Path(sys.argv[1]))
-wall, processor = time.perf_counter() - wall, time.process_time() - processor
-print(wall, processor, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)  # KiB on Linux
+wall = time.perf_counter() - wall
+peaks = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+print(wall, processor() - start, sum(peaks))  # KiB on Linux; what the two share counts twice
 """
 TARGETS = {100: (3.0, 1024), 10_000: (20.0, 1024)}
 """Seconds and MiB, by number of runs."""
@@ -42,7 +45,7 @@ def measure(num_runs: int) -> bench.Row:
     most_seconds, most_memory = TARGETS.get(num_runs, (float("inf"), float("inf")))
     return {
         "runs": num_runs, "seconds": wall, "processor s": processor, "peak MiB": memory, "page MiB": page,
-        "report MiB": whole, "within": processor <= most_seconds and memory <= most_memory and page <= MOST_PAGE,
+        "report MiB": whole, "within": wall <= most_seconds and memory <= most_memory and page <= MOST_PAGE,
     }  # fmt: skip
 
 
