@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -14,6 +15,9 @@ from typing import Any
 import pytest
 from conftest import Command
 from test_study import kill_all, logged, start_toy, wait_for_starts
+
+from cifarsweep.report import depth_study_figures, style
+from cifarsweep.report.depth_study import DepthStudy, FinalRun, Searched
 
 PER_MODEL = ["hydra.sweeper.study_per=[model]", "hydra.sweeper.n_workers=2"]
 FINALS = ["hydra.sweeper.finalists=2", "hydra.sweeper.repeats=3"]
@@ -212,6 +216,30 @@ def test_a_mistake_is_one_line_before_anything_starts(tmp_path: Path, words: lis
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "log").exists()
+
+
+# figures
+
+
+@pytest.mark.parametrize("params", [[170_000] * 5, [500_000, 270_000, 160_000, 165_000, 430_000]])
+@pytest.mark.parametrize("accuracies", [[0.8] * 5, [0.7, 0.8, 0.801, 0.802, 0.803]])
+def test_depths_beside_their_points_never_cover_each_other(params: list[int], accuracies: list[float]) -> None:
+    groups = [
+        Searched(
+            comparison, {}, [], True, [0], [FinalRun(0, 1, "complete", None, {"test_accuracy": accuracy})],
+            {"depth": depth, "params": size, "flops": size},
+        )
+        for comparison in ("equal width", "equal parameters (170,000)", "equal multiply-adds (4,000,000)")
+        for depth, (size, accuracy) in enumerate(zip(params, accuracies, strict=True), 1)
+    ]  # fmt: skip
+    with style.drawing():
+        figure = depth_study_figures.cost(DepthStudy("64 epochs", 8, [1], "train", [], groups, []))
+        assert figure is not None
+        figure.draw_without_rendering()
+    for axes in figure.axes[1:]:  # parameters, multiply-adds
+        boxes = [text.get_window_extent() for text in axes.texts]
+        assert sorted(text.get_text() for text in axes.texts) == sorted("12345" * 3)
+        assert not any(one.padded(-1).overlaps(other) for one, other in itertools.combinations(boxes, 2))
 
 
 # real runs

@@ -11,10 +11,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
-from cifarsweep.report.style import count, in_order, page, span, thousands
+from cifarsweep.report.style import OUTLINE, count, in_order, page, span, thousands
 from cifarsweep.report.tables import Tables
 from cifarsweep.text import shortened
 
@@ -158,8 +157,7 @@ class _Panel:
         else:
             place = {"xytext": (0, 9), "va": "bottom", "ha": "center", "rotation": 90}
             mean = np.nanmax([mean, self.chosen.loc[label, "test_accuracy_high"]])
-        outline = [withStroke(linewidth=3, foreground="white")]
-        axes.annotate(text, (x, mean), textcoords="offset points", path_effects=outline, zorder=5, **place)
+        axes.annotate(text, (x, mean), textcoords="offset points", path_effects=OUTLINE, zorder=5, **place)
 
     def _name(self, label: str) -> str:
         letters = self.ticks.letters

@@ -12,17 +12,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from numpy.typing import NDArray
 
 from cifarsweep.report.depth_study import NUM_BEST, DepthStudy, Searched, interval
 from cifarsweep.report.search import finite
 from cifarsweep.report.statistics import t_quantile
-from cifarsweep.report.style import GREY, OKABE_ITO, page, span_of, thousands
+from cifarsweep.report.style import GREY, OKABE_ITO, OUTLINE, page, span_of, thousands
 from cifarsweep.text import shortened
 
 STEM = "depth_study"
 OFFSET = 0.13
 """Of neighbouring comparisons at one depth, so that their intervals do not cover each other."""
 MARKERS = "osD^vP"
+NUMBER = 0.15
+"""Inches that a digit needs."""
 COSTS = {
     "train_seconds": "training time (s)",
     "params": "parameters",
@@ -228,18 +231,19 @@ def cost(study: DepthStudy) -> Figure | None:
         "Test accuracy against cost", caption, (6.4, 2.6), (len(COSTS), 1), 0.45, 0.3 * len(groups) + 0.2
     )
     for (key, label), axes in zip(COSTS.items(), grid[:, 0], strict=True):
+        numbers: list[tuple[float, float, str, str]] = []
         for name, group in groups.items():
             colour, marker = _looks(study)[name]
             points = [(_cost(one, key), one) for one in group]
             known = [(x, one) for x, one in points if x is not None]
             means = [100 * float(np.mean(list(one.by_seed.values()))) for _, one in known]
-            axes.plot([x for x, _ in known], means, color=colour, lw=1, alpha=0.5, zorder=1)
+            axes.plot([x for x, _ in known], means, color=colour, lw=1, alpha=0.35, zorder=1)
             for (x, one), mean in zip(known, means, strict=True):
                 _, _, low, high = interval([100 * value for value in one.by_seed.values()])
                 if low is not None and high is not None:
                     axes.plot([x, x], [low, high], color=colour, lw=1.5, zorder=2)
                 axes.plot(x, mean, marker, color=colour, ms=6, mec="white", mew=0.6, zorder=3)
-                axes.annotate(str(_depth(one)), (x, mean), textcoords="offset points", xytext=(5, 4), fontsize=9)
+                numbers.append((x, mean, str(_depth(one)), colour))
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=9))
         axes.xaxis.set_minor_locator(NullLocator())
@@ -249,8 +253,33 @@ def cost(study: DepthStudy) -> Figure | None:
         axes.set(xlabel=label, ylabel="test accuracy (%)")
         axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
         axes.margins(x=0.08, y=0.12)
+        _write_beside(axes, numbers)
     _legend(grid[-1, 0], study, groups, below=0.55 / 2.6)
     return figure
+
+
+def _write_beside(axes: Axes, numbers: list[tuple[float, float, str, str]]) -> None:
+    """Texts right of their points (x, y, text, colour), those of points close to each other under each other."""
+    if not numbers:
+        return
+    inches = (axes.transData - axes.figure.dpi_scale_trans).transform([(x, y) for x, y, _, _ in numbers])
+    order = np.lexsort((inches[:, 1], inches[:, 0]))
+    starts = np.flatnonzero(np.diff(inches[order, 0]) > NUMBER) + 1
+    for column in np.split(order, starts):
+        column = column[np.argsort(inches[column, 1], kind="stable")]
+        right = inches[column, 0].max() + 0.08
+        for at, height in zip(column, _spread(inches[column, 1], NUMBER), strict=True):
+            x, y, text, colour = numbers[at]
+            place: Any = {"textcoords": "offset points", "ha": "left", "va": "center_baseline"}
+            offset = 72 * (np.array([right, height]) - inches[at])
+            axes.annotate(text, (x, y), offset, color=colour, fontsize=10, path_effects=OUTLINE, zorder=5, **place)
+
+
+def _spread(heights: NDArray[Any], least: float) -> NDArray[Any]:
+    """Rising heights, moved up and down alike until they are `least` apart."""
+    steps = least * np.arange(len(heights))
+    rest = heights - steps
+    return (np.maximum.accumulate(rest) + np.minimum.accumulate(rest[::-1])[::-1]) / 2 + steps
 
 
 def _cost(one: Searched, key: str) -> float | None:

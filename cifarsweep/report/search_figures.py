@@ -16,13 +16,12 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patheffects import withStroke
 from matplotlib.textpath import TextPath
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
 from cifarsweep.report.search import STATES, Study, Trial, as_text, finite
-from cifarsweep.report.style import GREY, LEFT, OKABE_ITO, count, page, thousands
+from cifarsweep.report.style import GREY, LEFT, OKABE_ITO, OUTLINE, count, page, thousands
 from cifarsweep.text import shortened
 
 BLUE, ORANGE = OKABE_ITO[0], OKABE_ITO[1]
@@ -34,7 +33,6 @@ MARGIN = 0.08
 """Free on either side of the values, as a part of the axis."""
 MOST_BARS = 15
 MOST_CATEGORIES = 10
-OUTLINE = [withStroke(linewidth=3, foreground="white")]
 TRIAL_COLOURS = ListedColormap(colormaps["viridis"](np.linspace(0, 0.9, 256)))  # its yellow is too pale on white
 
 

@@ -18,6 +18,7 @@ import pandas as pd
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 RC_PARAMS: Any = {
@@ -39,6 +40,8 @@ RC_PARAMS: Any = {
 # Okabe and Ito, "Color Universal Design" (2008), without yellow, which is too pale for lines on white.
 OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
 GREY = "#666666"
+OUTLINE = [withStroke(linewidth=3, foreground="white")]
+"""Of a text over lines and points."""
 
 LEFT = 0.85
 """Inches left of a panel: the label of its y axis and numbers of four digits."""
