@@ -40,7 +40,7 @@ class SweepCallback(Callback):
             folder = Path(config.hydra.sweep.dir).absolute()
             if OmegaConf.select(config, "hydra.sweeper.dry_run"):  # which leaves nothing
                 return
-            if OmegaConf.select(config, "hydra.sweeper.join") is None:
+            if not _can_be_joined(config):
                 SweepCallback.owned = runs.own_sweep(folder)
                 if SweepCallback.owned is None:
                     raise ValueError(
@@ -130,8 +130,13 @@ def task(cfg: DictConfig) -> Any:
 
 def expect(config: DictConfig, num_jobs: int) -> None:
     """Records how many jobs a sweep has, for whoever watches it; a search counts its trials itself."""
-    if OmegaConf.select(config, "hydra.sweeper.join") is None:
+    if not _can_be_joined(config):
         runs.expect_jobs(Path(config.hydra.sweep.dir).absolute(), num_jobs)
+
+
+def _can_be_joined(config: DictConfig) -> bool:
+    """Whether other processes may work on the same sweep: whether it is a search."""
+    return OmegaConf.select(config, "hydra.sweeper.join") is not None
 
 
 def check(cfg: DictConfig) -> None:

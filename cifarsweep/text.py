@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -61,16 +62,15 @@ def plain_lines(header: Sequence[str], rows: Iterable[Sequence[str]], left: Iter
 
 
 def rich_table(header: Sequence[str], rows: Iterable[Sequence[str]], left: Iterable[str] = ()) -> Table:
-    """Headers broken after their underscores, so that columns are narrow; texts fold where the terminal is narrow."""
+    """Headers of several words on two lines, so that columns are narrow; texts fold where the terminal is narrow."""
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
     for name in header:
         is_left = name in set(left)
-        table.add_column(
-            name.replace("_", "_\n", 1), justify="left" if is_left else "right", overflow="fold", no_wrap=not is_left
-        )
+        heading = re.sub("[ _]", lambda match: f"{match[0].strip()}\n", name, count=1)
+        table.add_column(heading, justify="left" if is_left else "right", overflow="fold", no_wrap=not is_left)
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))  # Text: a name is no markup
     return table

@@ -546,9 +546,9 @@ def test_the_table_is_in_order_of_validation_accuracy(tmp_path: Path, capsys: py
         fake_run(tmp_path, "layers3", seed=seed, val_accuracy=0.80, test_accuracy=accuracy)
     printed.show(read(tmp_path), [])
     assert capsys.readouterr().out.splitlines() == [
-        "model    parameters  optimizer   lr  batch size  seeds  val accuracy %  test accuracy %  seconds",
-        "layers3       157 k  momentum   0.1         128      2    80.00 ± 0.00    81.00 ± 12.71    100.0",
-        "layers2       269 k  momentum   0.1         128      1           75.00            99.00    100.0",
+        "model    params  optimizer   lr  batch size  seeds  val accuracy %  test accuracy %  seconds",
+        "layers3   157 k  momentum   0.1         128      2    80.00 ± 0.00    81.00 ± 12.71    100.0",
+        "layers2   269 k  momentum   0.1         128      1           75.00            99.00    100.0",
         "In order of validation accuracy. ±: 95 % interval over seeds.",
         "3 of 3 runs complete",
     ]

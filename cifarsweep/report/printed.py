@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from typing import Literal
 
 import pandas as pd
 
+from cifarsweep import text
 from cifarsweep.report.style import count, thousands
 from cifarsweep.report.tables import Tables
-from cifarsweep.text import plain_lines, shortened
+from cifarsweep.text import shortened
 
 MOST_ROWS = 20
 MOST_REASONS = 5
@@ -25,7 +25,8 @@ def show(tables: Tables, notes: list[str]) -> None:
     if rows.empty:
         print("No run is complete.")
     else:
-        _print_table(_cells(rows[:MOST_ROWS]))
+        header, *cells = _cells(rows[:MOST_ROWS])
+        text.show(header, cells, TEXTS)
     if len(rows) > MOST_ROWS:
         print(f"and {len(rows) - MOST_ROWS} more in summary.csv")
     for line in [*_order(rows), *outcomes(tables), *notes]:
@@ -79,7 +80,7 @@ def _cells(rows: pd.DataFrame) -> list[list[str]]:
     columns = {
         "data": [shortened(data) for data in rows["data"]],
         "model": [shortened(label) for label in rows["label"]],
-        "parameters": ["" if pd.isna(params) else thousands(params) for params in rows["params"]],
+        "params": ["" if pd.isna(params) else thousands(params) for params in rows["params"]],
         "optimizer": [shortened(name) for name in rows["optimizer"]],
         "lr": ["" if pd.isna(lr) else f"{lr:.4g}" for lr in rows["lr"]],
         "batch size": ["" if pd.isna(size) else str(size) for size in rows["batch_size"]],
@@ -100,26 +101,3 @@ def _percent(rows: pd.DataFrame, name: str) -> list[str]:
         "" if pd.isna(mean) else f"{100 * mean:.2f}" + ("" if pd.isna(half) else f" ± {100 * half:.2f}")
         for mean, half in zip(rows[f"{name}_mean"], half_widths, strict=True)
     ]
-
-
-def _print_table(cells: list[list[str]]) -> None:
-    if sys.stdout.isatty():
-        _print_rich(cells)
-        return
-    for line in plain_lines(cells[0], cells[1:], TEXTS):
-        print(line)
-
-
-def _print_rich(cells: list[list[str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
-    for header in cells[0]:  # on two lines, so that the table fits into 80 columns; where it does not, names fold
-        justify: Literal["left", "right"] = "left" if header in TEXTS else "right"
-        no_wrap = header not in ("data", "model")
-        table.add_column(header.replace(" ", "\n", 1), justify=justify, overflow="fold", no_wrap=no_wrap)
-    for row in cells[1:]:
-        table.add_row(*(Text(text) for text in row))  # Text: a name is no markup
-    Console().print(table)

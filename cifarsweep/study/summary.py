@@ -287,9 +287,7 @@ def _table(plan: Plan, trials: Sequence[FrozenTrial]) -> list[str]:
     rows = []
     for trial in trials:
         values = plan.space.values(trial.params)
-        cells = [
-            f"{values[key]:.4g}" if isinstance(values.get(key), float) else str(values.get(key, "")) for key in keys
-        ]
+        cells = [_short(values.get(key, "")) for key in keys]
         rows.append([str(trial.number), *(f"{value:.6g}" for value in trial.values), *cells])
     return [f"  {line}" for line in plain_lines(header, rows, left=header)]
 
