@@ -85,10 +85,11 @@ def test_a_budget_of_epochs_survives_kills(tmp_path: Path) -> None:
 
 
 def test_a_budget_of_seconds_stops_each_study_after_the_epoch_that_exceeds_it(tmp_path: Path) -> None:
-    """An epoch of the toy says that it took a second."""
-    words = [*PER_MODEL, "hydra.sweeper.n_workers=1", "hydra.sweeper.budget=seconds:20", "trainer.epochs=5"]
-    assert run_toy(tmp_path, *words).returncode == 0
-    assert [study["epochs"] for study in read_studies(tmp_path)["studies"]] == [20, 20]
+    """An epoch of the toy says that it took a second; the fourth trial is ends in its middle."""
+    words = [*PER_MODEL, "hydra.sweeper.n_workers=1", "hydra.sweeper.budget=seconds:18", "trainer.epochs=5"]
+    assert run_toy(tmp_path, *words, "hydra/sweeper/pruner=none").returncode == 0
+    studies = read_studies(tmp_path)["studies"]
+    assert [[len(trial["epochs"]) for trial in study["trials"]] for study in studies] == [[5, 5, 5, 3]] * 2
 
 
 # final runs

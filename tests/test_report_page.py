@@ -247,6 +247,14 @@ def test_links_lead_to_the_runs_logs(tmp_path: Path) -> None:
             assert (sweep_dir / "report" / link).exists()
 
 
+def test_runs_whose_logs_are_not_kept_have_no_links(tmp_path: Path) -> None:
+    fake_run(tmp_path)
+    fake_run(tmp_path, seed=1, status="failed", error="disk full")
+    page = page_of(tmp_path)
+    assert not [link for link in page.all("a") if (link["href"] or "").endswith("train.log")]
+    assert "disk full" in page.text
+
+
 # settings and classes
 
 
@@ -442,7 +450,7 @@ def test_the_page_of_many_runs_holds_the_best_and_says_where_the_others_are(
 ) -> None:
     monkeypatch.setattr("cifarsweep.report.page.MOST_ROWS", 2)
     for seed in range(5):
-        fake_run(tmp_path, seed=seed)
+        (fake_run(tmp_path, seed=seed) / "train.log").touch()
     page = page_of(tmp_path)
     assert "3 more runs are in runs.csv only." in page.text
     assert len([link for link in page.all("a") if (link["href"] or "").endswith("train.log")]) == 2

@@ -364,9 +364,10 @@ def _text(value: Any) -> str:
     return "" if pd.isna(value) else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _link(run_dir: Path, folder: Path) -> str:
-    """From the page to the run's log."""
-    return quote(Path(os.path.relpath(run_dir / "train.log", folder)).as_posix())
+def _link(run_dir: Path, folder: Path) -> str | None:
+    """From the page to the run's log; None where it is not kept."""
+    log = run_dir / "train.log"
+    return quote(Path(os.path.relpath(log, folder)).as_posix()) if log.exists() else None
 
 
 # what became of the others
@@ -393,7 +394,7 @@ def _lost(tables: Tables, folder: Path) -> dict[str, Any]:
     }
 
 
-def _links(ids: list[str], tables: Tables, folder: Path) -> list[tuple[str, str]]:
+def _links(ids: list[str], tables: Tables, folder: Path) -> list[tuple[str, str | None]]:
     """Name and log of the first of these runs."""
     found = [tables.directories[id] for id in ids[:MOST_LINKS]]
     return [(run_dir.name, _link(run_dir, folder)) for run_dir in found]
