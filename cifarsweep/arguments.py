@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from typing import NoReturn
 
 
@@ -12,3 +13,11 @@ class Parser(argparse.ArgumentParser):
         """Without argparse's usage, which is often longer than what is wrong; `--help` has it."""
         print(f"{message}; --help shows what is accepted", file=sys.stderr)
         sys.exit(1)
+
+
+def exit_code(main: Callable[[], int]) -> int:
+    """Of a command that Ctrl-C may end, which needs no traceback."""
+    try:
+        return main()
+    except KeyboardInterrupt:
+        return 130

@@ -62,10 +62,10 @@ def main() -> int:
     show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them over several lines
     argparse.ArgumentParser.error = Parser.error  # type: ignore[assignment, method-assign]  # as Hydra makes its own
-    code = 0
     _unwind_on_signals()
     try:
-        hydra.main(version_base="1.3", config_path=str(conf), config_name="config")(task)()
+        code = _run(conf, show_traceback)
+        return code if not SweepCallback.opened else max(code, _report(SweepCallback.opened))
     except KeyboardInterrupt:
         print(f"interrupted; this goes on: {_resuming()}", file=sys.stderr)
         return 130
@@ -73,14 +73,20 @@ def main() -> int:
         if stop.code == TERMINATED:
             print(f"terminated; this goes on: {_resuming()}", file=sys.stderr)
         raise
+
+
+def _run(conf: Path, show_traceback: bool) -> int:
+    """Has Hydra run the task; the exit code, after a line on what a user can mend."""
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf), config_name="config")(task)()
     except (_Failed, Exception) as raised:
         error = raised.__cause__ if isinstance(raised, _Failed) else raised
         assert error is not None
         if show_traceback or not errors.is_users(error):
             raise error from error.__cause__
         print(errors.one_line(error, partial(known_keys, conf, sys.argv[1:])), file=sys.stderr)
-        code = 1
-    return code if not SweepCallback.opened else max(code, _report(SweepCallback.opened))
+        return 1
+    return 0
 
 
 def _unwind_on_signals() -> None:

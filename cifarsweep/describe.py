@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cifarsweep import cli, domains, errors, groups, text
-from cifarsweep.arguments import Parser
+from cifarsweep.arguments import Parser, exit_code
 
 if TYPE_CHECKING:  # PyTorch, 1.8 s, which a wrong value need not wait for
     from matplotlib.figure import Figure
@@ -105,4 +105,4 @@ def _number(value: int) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cifarsweep import models
-from cifarsweep.arguments import Parser
+from cifarsweep.arguments import Parser, exit_code
 from cifarsweep.data import read_image
 from cifarsweep.text import printable
 
@@ -74,4 +74,4 @@ def classify(predictor: Mapping[str, Any], image: Path) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cifarsweep import domains, runs, text
-from cifarsweep.arguments import Parser
+from cifarsweep.arguments import Parser, exit_code
 
 OURS = re.compile(r"(cifarsweep\.(data|models|optim)|torch\.(nn|optim))\.\w+")
 FIGURES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "test_loss", "test_accuracy")
@@ -124,4 +124,4 @@ def _content(path: Path) -> object:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections import Counter
@@ -32,13 +33,13 @@ class Sweep:
         return sorted(found, key=lambda row: ORDER.get(row["status"], len(ORDER)))
 
     def total(self) -> int | None:
-        """Jobs or trials that the sweep is to have; None where nobody said."""
-        command = runs.read_sweep(self.folder)["commands"][-1]
-        try:
-            return int(runs.read_json(self.folder / "study.json")["n_trials"])
-        except (OSError, ValueError, KeyError, TypeError):
-            number = command.get("num_jobs")
-            return number if isinstance(number, int) else None
+        """Jobs or trials that the sweep is to have; None where nobody knows, as with a budget or final runs."""
+        number = runs.read_sweep(self.folder)["commands"][-1].get("num_jobs")
+        if (self.folder / "studies.json").exists():
+            return None
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # where it is no search
+            number = runs.read_json(self.folder / "study.json")["n_trials"]
+        return number if isinstance(number, int) else None
 
     def _row(self, job: dict[str, Any], running: bool) -> dict[str, Any]:
         name = Path(str(job.get("run") or "")).name
@@ -89,9 +90,12 @@ def _now(sweep: Sweep, running: bool) -> tuple[str, list[list[str]]]:
     """A line for the sweep, and cells for its runs."""
     rows = sweep.rows(running)
     counts = Counter(row["status"] for row in rows)
-    total = sweep.total() or len(rows)
+    total = sweep.total()
     ended = sum(number for status, number in counts.items() if status not in ("running", "unfinished"))
-    parts = [f"{ended}/{total} done", *(f"{number} {status}" for status, number in counts.items())]
+    parts = [
+        f"{ended}/{total} done" if total else f"{ended} done",
+        *(f"{number} {status}" for status, number in counts.items()),
+    ]
     best = max((row for row in rows if row.get("val_accuracy")), key=lambda row: row["val_accuracy"], default=None)
     if best:
         parts.append(f"best val_accuracy {best['val_accuracy']:.4f} by {best['run']}")
@@ -120,7 +124,8 @@ def _watch(sweep: Sweep) -> None:
         line, rows = _now(sweep, running)
         most = max(console.height - 5, 1)
         more = [Text(f"and {len(rows) - most} more")] if len(rows) > most else []
-        return Group(text.rich_table(HEADER, rows[:most], LEFT), *more, Text(text.shortened(line, 4 * console.width)))
+        # The sweep's line first: what does not fit below the window's end is not shown.
+        return Group(Text(text.shortened(line, 4 * console.width)), text.rich_table(HEADER, rows[:most], LEFT), *more)
 
     with Live(drawn(runs.is_running(sweep.folder)), console=console, auto_refresh=False) as live:
         while running := runs.is_running(sweep.folder):

@@ -197,6 +197,36 @@ def test_epochs_have_a_row_each_in_the_order_of_the_runs(tmp_path: Path) -> None
     assert float(rows[0][5]) == runs.read_metrics(run_dir)[0]["val_loss"]
 
 
+def test_no_parquet_file_of_an_earlier_report_stays(tmp_path: Path) -> None:
+    fake_run(tmp_path)
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "runs.parquet").touch()
+    report.write(tmp_path)
+    assert not list((tmp_path / "report").glob("*.parquet"))
+
+
+@pytest.mark.parametrize("name", ["metrics.csv", "result.json"])
+def test_numbers_that_cannot_be_are_left_out_or_no_value(tmp_path: Path, name: str) -> None:
+    fake_run(tmp_path)
+    path = fake_run(tmp_path, seed=1) / name
+    content = path.read_text(encoding="utf-8")
+    odd = {"metrics.csv": ("\n2,", "\n1.5,"), "result.json": ('"val_accuracy": 0', '"val_accuracy": Infinity, "x": 0')}
+    assert odd[name][0] in content
+    path.write_text(content.replace(*odd[name], 1), encoding="utf-8")
+    done = report.write(tmp_path)
+    assert len(done.tables.unreadable) == (name == "metrics.csv")
+    assert done.tables.runs["val_accuracy"].notna().sum() == 1
+
+
+def test_final_runs_without_validation_leave_the_choice_to_those_that_have_it(tmp_path: Path) -> None:
+    for seed in range(5):
+        fake_run(tmp_path, seed=seed, validation=False)
+    fake_run(tmp_path, lr=0.1, val_accuracy=0.7)
+    fake_run(tmp_path, lr=0.2, val_accuracy=0.8)
+    summary = read(tmp_path).summary
+    assert summary.loc[summary["chosen"], "lr"].tolist() == [0.2]
+
+
 def test_parquet_holds_what_the_csv_files_hold(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow", reason="pyarrow is not installed")
     fake_run(tmp_path, weight_decay=5e-4)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
+import itertools
 import json
+import os
 import random
 import re
 import shutil
@@ -22,7 +24,7 @@ from test_report_search import ordinary, study_of, trial, written
 
 from cifarsweep import report, runs
 from cifarsweep.mosaic import Mosaic
-from cifarsweep.report import effects, figures, findings
+from cifarsweep.report import effects, figures, findings, style
 from cifarsweep.report.statistics import compare
 from cifarsweep.runs import Layer
 
@@ -247,6 +249,14 @@ def test_links_lead_to_the_runs_logs(tmp_path: Path) -> None:
             assert (sweep_dir / "report" / link).exists()
 
 
+def test_a_run_in_a_folder_of_any_name_has_a_link(tmp_path: Path) -> None:
+    run_dir = fake_run(tmp_path)
+    (run_dir / "train.log").touch()
+    odd = os.fsencode(run_dir.parent) + b"/odd-\xff-000000000000"
+    os.rename(run_dir, odd)
+    assert "odd-%FF-000000000000/train.log" in page_of(tmp_path).source
+
+
 def test_runs_whose_logs_are_not_kept_have_no_links(tmp_path: Path) -> None:
     fake_run(tmp_path)
     fake_run(tmp_path, seed=1, status="failed", error="disk full")
@@ -276,6 +286,38 @@ def test_a_setting_is_judged_by_runs_that_differ_in_nothing_else(tmp_path: Path)
     assert "The learning rate 0.1 has the highest mean at each batch size." in findings.interaction_sentence(
         interaction
     )
+
+
+def test_runs_that_differ_in_nothing_else_may_contradict_the_means(tmp_path: Path) -> None:
+    """0.2 also ran with settings that spoil it, so that its mean is lower; beside 0.1 it is a point higher."""
+    for seed in range(5):
+        noise = 0.001 * (seed % 3)
+        fake_run(tmp_path, lr=0.1, seed=seed, val_accuracy=0.8)
+        fake_run(tmp_path, lr=0.2, seed=seed, val_accuracy=0.81 + noise)
+        fake_run(tmp_path, lr=0.2, seed=seed, batch_size=512, val_accuracy=0.5 + noise)
+    found = effects.Effects(read(tmp_path))
+    sentence = next(findings.effect_sentence(one, found) for one in found.effects if one.key == "lr")
+    assert sentence.startswith("lr: 0.1 has the highest mean validation accuracy; but 0.2 is 1.1 points above it in 5 ")
+    assert "tied" not in sentence
+
+
+@pytest.mark.parametrize(
+    "names", [["sgd", "momentum", "adam", "adamw"], ["momentum", "adamw"], [f"optimizer-{n}" for n in range(8)]]
+)
+def test_the_values_of_a_setting_reach_no_legend(tmp_path: Path, names: list[str]) -> None:
+    for at, (model, name) in enumerate([(model, name) for model in ("layers2", "layers3") for name in names]):
+        fake_run(tmp_path, model, optimizer=name, val_accuracy=0.7 + 0.01 * at)
+    found = effects.Effects(read(tmp_path))
+    with style.drawing():
+        figure = effects.settings(found, style.palette(found.labels))
+        assert figure is not None
+        figure.draw_without_rendering()
+    (axes,) = figure.axes
+    legend = axes.get_legend()
+    assert legend is not None
+    ticks = [label.get_window_extent() for label in axes.get_xticklabels()]
+    assert min(box.y0 for box in ticks) > legend.get_window_extent().y1
+    assert not any(one.overlaps(other) for one, other in itertools.pairwise(ticks))
 
 
 def test_a_setting_without_matching_runs_is_not_judged(tmp_path: Path) -> None:
@@ -354,6 +396,15 @@ def test_networks_and_images_that_the_runs_left_are_shown(tmp_path: Path) -> Non
     assert "Test images of the most confused pairs, which make 21 of 21 errors." in page.text
     assert "layers3: 879 parameters, 7.68 k multiply-adds an image." in page.text
     assert "<b> 1 of 1 has 88 % of the parameters, Conv2d 1 of 1 90 % of the multiply-adds." in page.text
+
+
+def test_images_are_found_where_two_data_sets_have_one_name(tmp_path: Path) -> None:
+    fake_run(tmp_path, lr=0.2, data_fingerprint="0" * 16, val_accuracy=0.5)
+    for seed in range(2):
+        leave_pictures(fake_run(tmp_path, seed=seed, data_fingerprint="f" * 16, val_accuracy=0.9))
+    done = report.write(tmp_path)
+    assert set(done.tables.runs["data"]) == {"cifar10 000000", "cifar10 ffffff"}
+    assert "classes.png" in {path.name for path in done.figures}
 
 
 def test_damaged_pictures_and_layers_are_left_out_by_name(tmp_path: Path) -> None:
@@ -454,6 +505,30 @@ def test_the_page_of_many_runs_holds_the_best_and_says_where_the_others_are(
     page = page_of(tmp_path)
     assert "3 more runs are in runs.csv only." in page.text
     assert len([link for link in page.all("a") if (link["href"] or "").endswith("train.log")]) == 2
+
+
+def test_without_validation_nothing_is_said_to_be_chosen_by_it(tmp_path: Path) -> None:
+    fake_run(tmp_path, "layers2", validation=False)
+    for lr in (0.1, 0.2):
+        fake_run(tmp_path, "layers3", validation=False, lr=lr)
+    text = page_of(tmp_path).text
+    assert "chosen by validation accuracy" not in text.partition("How it was measured")[0]
+    assert "Best test accuracy first" in text
+    assert "of layers3 no configuration can be chosen, as there is no validation accuracy to choose by" in text
+
+
+def test_what_was_left_out_is_not_said_to_be_complete(tmp_path: Path) -> None:
+    fake_run(tmp_path)
+    (fake_run(tmp_path, seed=1) / "result.json").write_text("{", encoding="utf-8")
+    text = page_of(tmp_path).text
+    assert "Left out, as their files cannot be read" in text
+    assert "Every run is complete" not in text
+
+
+@pytest.mark.parametrize("words", [["cifarsweep", "-m", "model=a,b"], ["rm", "-r", "outputs"], ["python", "x.py"]])
+def test_a_command_that_does_not_train_this_run_is_not_shown(tmp_path: Path, words: list[str]) -> None:
+    fake_run(tmp_path, command_line=words)
+    assert "The command that trains it is not recorded" in page_of(tmp_path).text
 
 
 # in a browser

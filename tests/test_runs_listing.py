@@ -123,6 +123,16 @@ def test_sweeps_have_a_line_each(outputs: Path, capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().out.splitlines()[1] == "ended"
 
 
+def test_a_damaged_sweep_is_left_out_of_the_list(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("one", "two"):
+        runs.open_sweep(outputs / "sweeps" / name, ["cifarsweep", "-m"], {})
+    (outputs / "sweeps" / "one" / "sweep.json").write_text('{"jobs": {}}')
+    assert listing.main(["--sweeps", "--columns", "sweep"]) == 0
+    captured = capsys.readouterr()
+    assert [line.strip() for line in captured.out.splitlines()] == ["sweep", "two"]
+    assert captured.err.startswith("left out, cannot be read: ")
+
+
 def test_ten_thousand_runs_are_listed_in_seconds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for seed in range(2000):
         result = {**dict.fromkeys(runs.COLUMNS), "run_id": str(seed), "status": "complete", "seed": seed}

@@ -69,6 +69,25 @@ def test_a_search_has_as_many_as_it_is_to_have_trials(sweep: Path, capsys: pytes
     assert shown(sweep, capsys)[-1].startswith("depth: 3/40 done")
 
 
+def test_with_a_budget_or_final_runs_nobody_knows_how_many(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs.write_json(sweep / "study.json", {"n_trials": None})
+    assert shown(sweep, capsys)[-1].startswith("depth: 3 done")
+    runs.write_json(sweep / "study.json", {"n_trials": 20})
+    (sweep / "studies.json").touch()
+    assert shown(sweep, capsys)[-1].startswith("depth: 3 done")
+
+
+def test_a_sweep_that_may_only_be_read_is_known_to_run(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise PermissionError(13, "Permission denied", str(sweep / ".owner.lock"))
+
+    monkeypatch.setattr("cifarsweep.runs.FileLock.acquire", refuse)
+    assert runs.is_running(sweep)
+    (sweep / ".owner.lock").unlink()
+    (sweep / ".owner.lock").touch()
+    assert not runs.is_running(sweep)
+
+
 def test_a_file_that_cannot_be_read_is_one_row(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (sweep.parent.parent / "runs" / "b-training" / "metrics.csv").write_text("torn")
     assert any(line.startswith("b-training unreadable") for line in shown(sweep, capsys))
@@ -80,7 +99,10 @@ def test_hostile_names_move_no_cursor_and_leave_no_folder(sweep: Path, capsys: p
     assert "\x1b" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("content", [None, "{", "[]"])
+@pytest.mark.parametrize(
+    "content",
+    [None, "{", "[]", '{"jobs": {}}', '{"jobs": {}, "commands": []}', '{"jobs": {"a": {"run": 5}}, "commands": [{}]}'],
+)
 def test_what_is_no_sweep_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None) -> None:
     if content is not None:
         (tmp_path / "sweep.json").write_text(content)

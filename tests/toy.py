@@ -5,7 +5,7 @@
 The value is a smooth function of learning rate and depth. The environment says what happens on the way:
 TOY_SECONDS an epoch, TOY_LOG a file that gets a line a start and an end, TOY_FAULT a Python expression over lr, depth,
 number and epoch which says how an epoch goes wrong: "raise", "nan", "memory" or "kill"; anything else is fine.
-TOY_BEST is the epoch after which the value falls.
+TOY_BEST is the epoch after which the value falls. With TOY_REGISTER a job is recorded in sweep.json, as one with a run.
 """
 
 import math
@@ -20,11 +20,14 @@ from hydra.core.hydra_config import HydraConfig
 ROOT = Path(__file__).resolve().parent.parent
 sys.path += [str(ROOT), str(ROOT / "cifarsweep" / "plugins")]
 
-from cifarsweep import trial  # noqa: E402
+from cifarsweep import runs, trial  # noqa: E402
 
 
 def task(cfg):
-    number = HydraConfig.get().job.num
+    job = HydraConfig.get()
+    number = job.job.num
+    if "TOY_REGISTER" in os.environ:
+        runs.register_job(Path(job.sweep.dir), number, list(job.overrides.task), run=f"toy-{number}")
     _log("start", number)
     lr, depth = cfg.optimizer.lr, cfg.model.get("depth", 3)
     for epoch in range(1, cfg.trainer.epochs + 1):

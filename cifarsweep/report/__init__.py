@@ -67,7 +67,9 @@ def write(*paths: Path, parquet: bool = False) -> Report:
     material = figures.Material(read, study, effects.Effects(read), confusion, pictures, networks, depth)
     drawn, notes = figures.write(material, folder)
     page.write(material, drawn, paths, folder)
-    _remove_earlier(folder, [path.with_suffix(suffix) for path in drawn for suffix in (".png", ".svg")], study, depth)
+    _remove_earlier(
+        folder, [path.with_suffix(suffix) for path in drawn for suffix in (".png", ".svg")], study, depth, parquet
+    )
     left_out = [*study_notes, *depth_notes, *confusion_notes, *picture_notes, *network_notes]
     return Report(folder, read, drawn, [*left_out, *notes])
 
@@ -87,7 +89,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "path", nargs="*", type=Path, default=[Path("outputs")], help="a run, a sweep or an outputs folder (default)"
     )
-    parser.add_argument("--format", default="csv", help="csv, or parquet: the tables in both; needs pyarrow")
+    parser.add_argument(
+        "--format", default="csv", help="csv, or parquet: runs, summary and epochs in both; needs pyarrow"
+    )
     args = parser.parse_args(arguments)
     try:
         _check_format(args.format)
@@ -182,11 +186,16 @@ def _runs_of(path: Path) -> list[Path]:
     return found
 
 
-def _remove_earlier(folder: Path, written: list[Path], study: Study | None, depth: DepthStudy | None) -> None:
-    """An older figure beside newer tables would show what the tables no longer say."""
+def _remove_earlier(
+    folder: Path, written: list[Path], study: Study | None, depth: DepthStudy | None, parquet: bool
+) -> None:
+    """An older figure or table beside newer ones would show what they no longer say."""
     earlier = {path for stem in FIGURES for suffix in (".png", ".svg") for path in folder.glob(stem + suffix)}
     for path in earlier - set(written):
         path.unlink()
+    if not parquet:
+        for path in folder.glob("*.parquet"):
+            path.unlink()
     if not study:
         (folder / "trials.csv").unlink(missing_ok=True)
     if not depth:

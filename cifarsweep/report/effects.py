@@ -150,6 +150,7 @@ def settings(effects: Effects, colours: dict[str, str]) -> Figure | None:
     for row, row_axes in zip(rows, grid, strict=True):
         for panel, axes in zip(row, row_axes, strict=False):
             _draw_panel(axes, panel, colours if by_model else None, effects.labels)
+            axes.tick_params(axis="x", rotation=90 if _is_crowded(panel, columns) else 0)
             axes.set_ylim(*limits)
             axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
             axes.yaxis.set_tick_params(labelleft=panel is row[0])
@@ -203,9 +204,7 @@ def _draw_panel(axes: Axes, panel: Effect, colours: dict[str, str] | None, label
         known = cells["half"].notna().to_numpy()
         axes.vlines(x[known], *_ends(cells[known]), color=colour, lw=1.8, zorder=3)
         axes.plot(x, cells["mean"], "o", color=colour, ms=5.5, mec="white", mew=0.6, zorder=4)
-    rotation = 90 if _is_crowded(panel, 3) else 0
     axes.set_xticks(range(len(panel.levels)), [shortened(name, 20) for name in panel.levels], fontsize=9.5)
-    axes.tick_params(axis="x", rotation=rotation)
     axes.set_xlim(-0.6, len(panel.levels) - 0.4)
     axes.set_title(shortened(panel.key, 30))
 

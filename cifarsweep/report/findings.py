@@ -82,6 +82,8 @@ def best_sentence(found: Best) -> str:
         return (
             f"{sentence} There was no validation split, so it was chosen by the test set: its accuracy is optimistic."
         )
+    if not validation:
+        return f"{sentence} There was no validation split to choose by."
     return f"{sentence} It was chosen by validation accuracy; the test images had no part in it."
 
 
@@ -108,12 +110,22 @@ def _answer(tables: Tables, best_one: Best) -> str:
     if len(chosen) == 1:
         row = _row(chosen, 0)
         reached = f"{label(row)} reaches {accuracy(row, 'test_accuracy')} test accuracy{_over(chosen)}"
-        return f"{on} {reached}; there is no other model to compare it with."
+        return f"{on} {reached}; {_why_alone(tables, row)}."
     found = comparisons(tables, best_one.data)
-    no_more = (
-        "no model differs from another by more than chance: " if all(one.verdict == "tie" for one in found) else ""
-    )
+    other = "another" if len(chosen) <= ALL_PAIRS else "the best"
+    tied = all(one.verdict == "tie" for one in found)
+    no_more = f"no model differs from {other} by more than chance: " if tied else ""
     return f"{on} {no_more}{_growth(chosen)}{_over(chosen)}; {_certainty(found, chosen)}."
+
+
+def _why_alone(tables: Tables, row: Mapping[str, Any]) -> str:
+    """Why this model has no other beside it."""
+    complete = tables.summary[(tables.summary["data"] == row["data"]) & (tables.summary["n"] > 0)]
+    others = [one for one in in_order(complete) if one != row["label"]]
+    if not others:
+        return "there is no other model to compare it with"
+    listed = name(others[0]) if len(others) == 1 else f"{len(others)} other models"
+    return f"of {listed} no configuration can be chosen, as there is no validation accuracy to choose by"
 
 
 def _chosen(tables: Tables, data: str) -> pd.DataFrame:
@@ -217,8 +229,8 @@ def depth_sentence(tables: Tables) -> str:
     differ = verdicts["higher"] + verdicts["lower"]
     if verdicts.total() == verdicts["unknown"]:
         return f"{sentence}{NOT_ENOUGH_BEGINNING} whether models differ by more than chance."
-    parts = [f"{differ} differ by more than chance" if differ else "none differ by more than chance"]
-    parts += [f"{verdicts['tie']} tie"] if verdicts["tie"] else []
+    parts = [f"{differ or 'none'} {'differs' if differ == 1 else 'differ'} by more than chance"]
+    parts += [f"{verdicts['tie']} {'ties' if verdicts['tie'] == 1 else 'tie'}"] if verdicts["tie"] else []
     parts += [f"of {verdicts['unknown']} there are {NOT_ENOUGH}"] if verdicts["unknown"] else []
     return f"{sentence}Of {count(verdicts.total(), 'pair')} of models {', '.join(parts)}."
 
@@ -235,10 +247,10 @@ def cost_sentence(tables: Tables, cost: str) -> str:
     text = _parameters if cost == "params" else _seconds
     if top["label"] == low["label"]:
         return f"{label(top)} has the highest mean accuracy and the least: {text(top[cost])}."
-    less = 100 * (top["test_accuracy_mean"] - low["test_accuracy_mean"])
+    less = top["test_accuracy_mean"] - low["test_accuracy_mean"]
     return (
         f"{label(top)} has the highest mean accuracy with {text(top[cost])}; "
-        f"the least, {text(low[cost])}, has {label(low)}, {less:.1f} points lower."
+        f"{label(low)} has the least, {text(low[cost])}, and is {points(less)} points lower."
     )
 
 
@@ -284,18 +296,30 @@ def curve_sentence(tables: Tables, of_label: str | None = None) -> str:
 
 
 def effect_sentence(effect: Effect, effects: Effects) -> str:
-    """The best value, beside those that do not differ from it in runs that differ in nothing else."""
+    """The value with the best mean, beside what runs say that differ in nothing else: they may contradict it."""
     best_level = name(effect.best)
     beginning = f"{name(effect.key)}: {best_level} has the highest mean {effects.measure}"
     tested = [one for one in effect.comparisons if one.n >= ENOUGH]
     if not tested:
         return f"{beginning}; whether that is more than chance: {NOT_ENOUGH} (too few differ in it alone)."
-    ties = [name(one.second) for one in tested if one.verdict != "lower"]
     worst = min(tested, key=lambda one: one.difference)
-    lead = f"{-worst.difference:.1f} points above {name(worst.second)} in {worst.n} runs that differ in nothing else"
-    lead += f" ({-worst.high:.1f} to {-worst.low:.1f}, {p_text(worst.p_corrected)})"
-    tied = f"; tied with it within chance: {', '.join(ties)}" if ties else ""
-    return f"{beginning}, {lead}{tied}."
+    parts = [beginning]
+    if worst.difference < 0:
+        lead = _lead(-worst.difference, -worst.high, -worst.low, worst)
+        parts[0] += f", {lead[0]} points above {name(worst.second)} {lead[1]}"
+    for one in tested:
+        if one.verdict == "higher":
+            lead = _lead(one.difference, one.low, one.high, one)
+            parts.append(f"but {name(one.second)} is {lead[0]} points above it {lead[1]}")
+    ties = [name(one.second) for one in tested if one.verdict == "tie"]
+    parts += [f"tied with it within chance: {', '.join(ties)}"] if ties else []
+    return f"{'; '.join(parts)}."
+
+
+def _lead(difference: float, low: float, high: float, one: Comparison) -> tuple[str, str]:
+    """Percents as points, and what they rest on."""
+    shown, *ends = (points(value / 100) for value in (difference, low, high))
+    return shown, f"in {one.n} runs that differ in nothing else ({' to '.join(ends)}, {p_text(one.p_corrected)})"
 
 
 def interaction_sentence(found: Interaction) -> str:

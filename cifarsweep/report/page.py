@@ -42,6 +42,8 @@ UNRESERVED = " !$'()*+,/:;=?@[]^_`{|}~"
 MOST_SVG = 300_000
 """Bytes of an SVG file from which on its PNG file is shown, where that is smaller."""
 NUM_PAIRS = 10
+STARTS = (["python", "-m", "cifarsweep"], ["cifarsweep"])
+"""How a command line begins that trains a run."""
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
 
 
@@ -82,7 +84,7 @@ def write(material: Material, figures: list[Path], sources: tuple[Path, ...], fo
         **{**_answer(tables, sources), **_figures(material, figures), **_depth_study(material.depth, figures)},
         effects=[findings.effect_sentence(effect, material.effects) for effect in material.effects.effects],
         bests=[_best(one, tables, sources) for one in findings.best(tables)],
-        confusion={"pairs": confusion.pairs(NUM_PAIRS) if confusion else [], "of": whose},
+        confusion={"pairs": confusion.pairs(NUM_PAIRS) if confusion else [], "of": whose, "by": _chosen_by(tables)},
         table=_table(tables, folder),
         lost=_lost(tables, folder),
         measured=_measured(tables),
@@ -96,6 +98,12 @@ def write(material: Material, figures: list[Path], sources: tuple[Path, ...], fo
 
 
 # the answer
+
+
+def _chosen_by(tables: Tables) -> str:
+    """What the first best run was chosen by."""
+    found = findings.best(tables)
+    return "test" if found and pd.isna(found[0].configuration["val_accuracy_mean"]) else "validation"
 
 
 def _answer(tables: Tables, sources: tuple[Path, ...]) -> dict[str, Any]:
@@ -197,13 +205,12 @@ def _command(run_dir: Path, sources: tuple[Path, ...]) -> str | None:
         words = (runs.read_result(run_dir) or {}).get("command_line")
     except (OSError, ValueError):
         return None
-    if (
-        not isinstance(words, list)
-        or not all(isinstance(word, str) for word in words)
-        or {"-m", "--multirun"} & set(words[3:])
-    ):
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         return None
-    return shlex.join(words) if words else None
+    started = next((start for start in STARTS if words[: len(start)] == start), None)
+    if started is None or {"-m", "--multirun"} & set(words[len(started) :]):
+        return None
+    return shlex.join(words)
 
 
 def _overrides(sweep_dir: Path, run: str) -> list[str] | None:
@@ -271,7 +278,7 @@ def _sentences(material: Material) -> dict[str, str]:
         "seconds_vs_accuracy": findings.cost_sentence(tables, "train_seconds_mean"),
         "learning_curves": findings.curve_sentence(tables),
         **{stem: findings.curve_sentence(tables, label) for stem, label in models},
-        "settings": "Each point is the mean over the runs with that value; a line is a model.",
+        "settings": f"Each point is the mean over the runs with that value{_of_models(material.effects)}.",
         "lr_by_batch_size": findings.interaction_sentence(interaction) if interaction else "",
         "parameter_importance": findings.importance_sentence(study) if study else "",
         "optimization_history": findings.history_sentence(study) if study else "",
@@ -284,6 +291,10 @@ def _sentences(material: Material) -> dict[str, str]:
         "augmentation": findings.augmentation_sentence(pictures) if pictures else "",
         **{stem: findings.network_sentence(label, material.networks.get(label, [])) for stem, label in networks},
     }
+
+
+def _of_models(found: effects.Effects) -> str:
+    return "; a colour is a model" if len(found.labels) <= effects.MOST_COLOURS else ", whatever their model"
 
 
 def _data_address(path: Path) -> str:
@@ -312,6 +323,7 @@ def _table(tables: Tables, folder: Path) -> dict[str, Any]:
     varying = [column for column in columns if len(set(column.cells)) > 1 or column.title in ("model", "status")]
     links = [_link(tables.directories[id], folder) for id in rows["run_id"]]
     return {
+        "by": key.removesuffix("_accuracy").replace("val", "validation"),
         "columns": varying,
         "number_selector": ", ".join(
             f"#table td:nth-child({at})" for at, column in enumerate(varying, 1) if column.is_number
@@ -367,7 +379,7 @@ def _text(value: Any) -> str:
 def _link(run_dir: Path, folder: Path) -> str | None:
     """From the page to the run's log; None where it is not kept."""
     log = run_dir / "train.log"
-    return quote(Path(os.path.relpath(log, folder)).as_posix()) if log.exists() else None
+    return quote(os.fsencode(Path(os.path.relpath(log, folder)).as_posix())) if log.exists() else None
 
 
 # what became of the others

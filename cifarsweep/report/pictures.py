@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -45,24 +46,18 @@ def read(run: pd.Series[Any], run_dir: Path) -> tuple[Pictures, list[str]]:
             notes.append(f"Left out, cannot be read: {' '.join(str(error).split())}")
             return None
 
-    folder = None
-    if not pd.isna(run["data_fingerprint"]):
-        folder = runs.pictures(run_dir.parent.parent, run["data"], run["data_fingerprint"])
-    name = _augmentation(run_dir)
-    pictures = Pictures(
-        run["data"],
-        found(folder / "classes.png") if folder else None,
-        found(folder / name) if folder and name else None,
-        found(run_dir / "confused.png"),
-    )
-    return pictures, notes
+    classes, augmentation = (found(path) if path else None for path in _of_data_set(run_dir, run["data_fingerprint"]))
+    return Pictures(run["data"], classes, augmentation, found(run_dir / "confused.png")), notes
 
 
-def _augmentation(run_dir: Path) -> str | None:
-    try:
-        return runs.augmentation_picture(**(runs.read_config(run_dir)["data"]["augment"] or {}))
-    except (OSError, KeyError, TypeError, ValueError):
-        return None
+def _of_data_set(run_dir: Path, fingerprint: Any) -> tuple[Path | None, Path | None]:
+    """Where its classes are, and its augmentation; by the name that the run itself has for its data."""
+    classes = augmentation = None
+    with contextlib.suppress(OSError, KeyError, TypeError, ValueError):  # of a run that is older, or damaged
+        config = runs.read_config(run_dir)
+        classes = runs.pictures(run_dir.parent.parent, config["run"]["data"], fingerprint) / "classes.png"
+        augmentation = classes.parent / runs.augmentation_picture(**(config["data"]["augment"] or {}))
+    return classes, augmentation
 
 
 def classes(pictures: Pictures) -> Figure | None:

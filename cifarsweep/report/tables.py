@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -117,7 +118,7 @@ def _checked(key: str, value: Any) -> Any:
     if value is None or (isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63):
         return value
     if key in _NUMBERS and isinstance(value, float):
-        return value
+        return value if math.isfinite(value) else None
     raise ValueError(f"{key}={value!r}: expected {'a number' if key in _NUMBERS else 'an integer'}")
 
 
@@ -200,10 +201,11 @@ def _chosen(summary: pd.DataFrame) -> pd.Series[bool]:
     """
     chosen = pd.Series(False, index=summary.index)
     for _, group in summary[summary["n"] > 0].groupby(["data", "label"]):
-        validation = group.loc[group["n"] >= group["n"].max() / 2, "val_accuracy_mean"]
+        known = group[group["val_accuracy_mean"].notna()]
+        validation = known.loc[known["n"] >= known["n"].max() / 2, "val_accuracy_mean"]
         if len(group) == 1:
             chosen[group.index[0]] = True
-        elif validation.notna().any():
+        elif len(validation):
             chosen[validation.idxmax()] = True
     return chosen
 

@@ -267,7 +267,10 @@ def read_metrics(run_dir: Path) -> list[dict[str, float | None]]:
     if not path.exists():
         return []
     try:
-        return [{key: float(row[key]) if row[key] else None for key in METRICS} for row in _read_csv(path, METRICS)]
+        rows = [{key: float(row[key]) if row[key] else None for key in METRICS} for row in _read_csv(path, METRICS)]
+        if any(not (row["epoch"] or 0.0).is_integer() for row in rows):
+            raise ValueError("a part of an epoch")
+        return rows
     except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise Corrupt(path, "not the metrics of a run") from error
 
@@ -302,7 +305,10 @@ def read_layers(run_dir: Path) -> list[Layer]:
 def _layer(row: Mapping[str, str]) -> Layer:
     shape = tuple(int(size) for size in row["output_shape"].split("×") if size)
     inputs = tuple(int(word) for word in row["inputs"].split())
-    return Layer(row["name"], row["kind"], inputs, shape, int(row["params"]), int(row["multiply_adds"]))
+    layer = Layer(row["name"], row["kind"], inputs, shape, int(row["params"]), int(row["multiply_adds"]))
+    if min(layer.params, layer.multiply_adds, *shape, 0) < 0:
+        raise ValueError("a negative number")
+    return layer
 
 
 def pictures(outputs: Path, data: str, fingerprint: str) -> Path:
@@ -345,13 +351,20 @@ def find_sweeps(path: Path) -> list[Path]:
 
 
 def read_sweep(sweep_dir: Path) -> dict[str, Any]:
-    """What sweep.json holds: `commands`, a list, and `jobs`, a mapping. ValueError where it is something else."""
+    """What sweep.json holds: `commands`, one or more, and `jobs`, a mapping. ValueError where it is something else."""
     path = sweep_dir / "sweep.json"
     sweep = read_json(path)
-    jobs = sweep.get("jobs") if isinstance(sweep, dict) else None
-    if not isinstance(jobs, dict) or not all(isinstance(job, dict) for job in jobs.values()):
+    found = sweep if isinstance(sweep, dict) else {}
+    jobs, commands = found.get("jobs"), found.get("commands")
+    is_sweep = (
+        isinstance(jobs, dict)
+        and all(isinstance(job, dict) and isinstance(job.get("run"), str | None) for job in jobs.values())
+        and isinstance(commands, list)
+        and all(isinstance(command, dict) for command in commands)
+    )
+    if not is_sweep or not commands:
         raise Corrupt(path, "expected the record of a sweep")
-    return dict(sweep)
+    return found
 
 
 def own_sweep(sweep_dir: Path) -> FileLock | None:
@@ -392,7 +405,7 @@ def expect_jobs(sweep_dir: Path, num_jobs: int) -> None:
 
 
 def is_running(sweep_dir: Path) -> bool:
-    """Whether a process works on this sweep."""
+    """Whether a process works on this sweep; a reader who may not write there need not be able to."""
     lock = FileLock(sweep_dir / ".owner.lock")
     if not Path(lock.lock_file).exists():
         return False
@@ -401,6 +414,22 @@ def is_running(sweep_dir: Path) -> bool:
             return False
     except Timeout:
         return True
+    except OSError:  # not writable
+        return _is_locked(Path(lock.lock_file))
+
+
+def _is_locked(path: Path) -> bool:
+    """What FileLock's own call says of a file that is only read; nothing is known without that call, on Windows."""
+    try:
+        import fcntl
+    except ImportError:
+        return False
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 @contextmanager

@@ -56,7 +56,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         prog="python -m cifarsweep.runs",
         description="Lists runs, or with --sweeps sweeps, the newest first.",
         epilog="A condition is COLUMN, one of = != < <= > >=, and a value: status=complete 'model=layers*' "
-        "'val_accuracy>0.8' lr=0.1,0.3. Those with < or > need quotes in a shell. Columns are those of runs.csv.",
+        "'val_accuracy>0.8' lr=0.1,0.3. Those with < or > need quotes in a shell. Columns: "
+        + ", ".join(RUN_COLUMNS)
+        + ".",
     )
     parser.add_argument(
         "words", nargs="*", metavar="PATH|CONDITION", help="outputs folder (default), sweep or run; conditions"
@@ -164,18 +166,27 @@ def _run(run_dir: Path) -> Row | None:
             if not isinstance(row.get(column), int | float | None if column in _NUMBERS else str | None):
                 raise ValueError(f"{run_dir}: {column}={row[column]!r}")
     except (OSError, ValueError) as error:
-        print(f"left out, cannot be read: {text.shortened(str(error), 300)}", file=sys.stderr)
+        _left_out(error)
         return None
     return row
 
 
+def _left_out(error: Exception) -> None:
+    print(f"left out, cannot be read: {text.shortened(str(error), 300)}", file=sys.stderr)
+
+
 def _sweeps(paths: Iterable[Path]) -> list[Row]:
-    folders = [folder for path in paths for folder in runs.find_sweeps(path)]
-    return [_sweep(folder) for folder in dict.fromkeys(folders)]
+    folders = dict.fromkeys(folder for path in paths for folder in runs.find_sweeps(path))
+    return [row for folder in folders if (row := _sweep(folder)) is not None]
 
 
-def _sweep(folder: Path) -> Row:
-    sweep = runs.read_sweep(folder)
+def _sweep(folder: Path) -> Row | None:
+    """What is known of a sweep; None, and a line on stderr, where it cannot be read."""
+    try:
+        sweep = runs.read_sweep(folder)
+    except (OSError, ValueError) as error:
+        _left_out(error)
+        return None
     jobs, command = sweep["jobs"].values(), sweep["commands"][-1]
     names = {job["run"] for job in jobs if job.get("run")}
     results = [result for name in names if (result := _result(folder.parent.parent / "runs" / Path(name).name))]
@@ -190,7 +201,7 @@ def _sweep(folder: Path) -> Row:
         "complete": counts["complete"],
         "failed": counts["failed"] + without_run,
         "val_accuracy": max((x for x in accuracies if isinstance(x, float)), default=None),
-        "started": command["time"],
+        "started": command.get("time"),
     }
 
 

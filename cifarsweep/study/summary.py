@@ -130,7 +130,7 @@ def _write_study(plan: Plan, trials: Sequence[FrozenTrial]) -> None:
             "name": plan.name,
             "objectives": list(plan.settings.objectives),
             "directions": list(plan.settings.directions),
-            "n_trials": plan.settings.n_trials,
+            "n_trials": None if plan.settings.budget else plan.settings.n_trials,
             "params": plan.space.keys,
             "log": sorted({p.key for p in plan.space.parameters if getattr(p.distribution, "log", False)}),
             "importances": importances(plan.space, trials, plan.settings.directions[0]),

@@ -48,7 +48,7 @@ def make(outputs: Path, num_runs: int, num_epochs: int = 20, name: str = "bench"
         jobs[" ".join(overrides)] = {"job": number, "overrides": overrides, "run": run}
     sweep_dir = outputs / "sweeps" / name
     sweep_dir.mkdir(parents=True)
-    runs.write_json(sweep_dir / "sweep.json", {"format": runs.FORMAT, "commands": [], "jobs": jobs})
+    runs.write_json(sweep_dir / "sweep.json", {"format": runs.FORMAT, "commands": [{}], "jobs": jobs})
     _write_pictures(outputs)
     return sweep_dir
 

@@ -151,6 +151,22 @@ def test_a_sweep_without_a_name_says_it(start: Start, small: list[str], tmp_path
     assert err.rstrip().endswith(f" seed=0,1 name={sweep.name}")
 
 
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_sweep_interrupted_in_its_report_says_how_to_go_on(
+    start: Start, small: list[str], tmp_path: Path, sent: signal.Signals
+) -> None:
+    process = start("-m", *small, "seed=0,1", "name=report")
+    report = tmp_path / "outputs" / "sweeps" / "report" / "report" / "runs.csv"
+    while not report.exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(sent)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[sent]
+    assert "this goes on: python -m cifarsweep -m" in err
+    assert "Traceback" not in err
+
+
 def test_a_second_ctrl_c_ends_it_at_once(start: Start, small: list[str], tmp_path: Path) -> None:
     process = start("-m", *small, "trainer.epochs=100000", "seed=0,1", "hydra.launcher.n_workers=2", "name=twice")
     wait_for_epochs(tmp_path / "outputs", 4, process)
