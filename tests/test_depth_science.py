@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from conftest import REPOSITORY
 
 from cifarsweep.report.depth_study import DepthStudy, FinalRun, Searched, pairs
@@ -87,15 +88,32 @@ def test_the_seeds_alone_would_claim_a_depth_in_a_quarter_of_them_or_more() -> N
         assert np.mean([bool(claimed) for claimed in claims]) > 0.2, curvature
 
 
+@pytest.mark.parametrize(("kept", "found"), [(3, 0.5), (5, 0.75)])
+def test_pruned_trials_neither_make_claims_nor_prevent_them(kept: int, found: float) -> None:
+    """Of 20 trials a few are complete; the others have what they had after an epoch or two, far below."""
+    for curvature in (0.0, 0.15):
+        claims = [_verdicts(study, "depths") for study in _simulated(curvature, 0.0, num_trials=20, kept=kept)]
+        assert np.mean([bool(claimed) for claimed in claims]) <= 0.05 + 0.022, curvature
+    claims = [_verdicts(study, "depths") for study in _simulated(0.03, effect=0.03, num_trials=20, kept=kept)]
+    assert np.mean([len(claimed) for claimed in claims]) > found * (NUM_DEPTHS - 1)
+
+
+def test_more_seeds_do_not_make_a_search_surer() -> None:
+    for curvature in (0.0, 0.03, 0.15):
+        claims = [_verdicts(study, "depths") for study in _simulated(curvature, effect=0.0, num_seeds=30)]
+        assert np.mean([bool(claimed) for claimed in claims]) <= 0.05 + 0.022, curvature
+
+
 def test_a_depth_that_brings_three_points_is_found() -> None:
     claims = [_verdicts(study, "depths") for study in _simulated(0.03, effect=0.03)]
     assert np.mean([len(claimed) for claimed in claims]) > 0.75 * (NUM_DEPTHS - 1)
     assert all(verdict == "higher" for claimed in claims for verdict in claimed)
 
 
-def test_a_search_of_one_trial_claims_nothing() -> None:
+@pytest.mark.parametrize("num_trials", [1, 3])
+def test_a_search_of_few_trials_claims_nothing(num_trials: int) -> None:
     """Nobody knows what another one would have found."""
-    (study,) = _simulated(0.0, effect=0.2, num_studies=1, num_trials=1)
+    (study,) = _simulated(0.0, effect=0.2, num_studies=1, num_trials=num_trials)
     assert {pair.depths.verdict for pair in pairs(study)} == {"unknown"}
 
 
@@ -105,25 +123,48 @@ def _verdicts(study: DepthStudy, which: str) -> list[str]:
 
 
 def _simulated(
-    curvature: float, effect: float, num_studies: int = NUM_STUDIES, num_trials: int = NUM_TRIALS
+    curvature: float,
+    effect: float,
+    num_studies: int = NUM_STUDIES,
+    num_trials: int = NUM_TRIALS,
+    num_seeds: int = NUM_SEEDS,
+    kept: int | None = None,
 ) -> Iterator[DepthStudy]:
-    """Studies of a stand-in for training: a random search, the best trial by validation, its final runs."""
+    """Studies of a stand-in for training: a random search, the best trial by validation, its final runs.
+
+    `kept`: so many trials are complete, the best as far as an early epoch shows it; the others are pruned.
+    """
     random = np.random.default_rng(0)
     for _ in range(num_studies):
-        studies = [_searched(random, depth, curvature, effect, num_trials) for depth in range(1, NUM_DEPTHS + 1)]
+        studies = [
+            _searched(random, depth, curvature, effect, num_trials, num_seeds, kept or num_trials)
+            for depth in range(1, NUM_DEPTHS + 1)
+        ]
         yield DepthStudy(f"{num_trials} trials", 8, [], "train", [], studies, [])
 
 
-def _searched(random: np.random.Generator, depth: int, curvature: float, effect: float, num_trials: int) -> Searched:
+def _searched(
+    random: np.random.Generator,
+    depth: int,
+    curvature: float,
+    effect: float,
+    num_trials: int,
+    num_seeds: int,
+    kept: int,
+) -> Searched:
     """Accuracy falls with the square of the distance of the log learning rate, by the optimizer and the batch size."""
     accuracy = 0.8 + effect * depth - curvature * random.uniform(-0.85, 0.85, num_trials) ** 2
     accuracy -= random.choice([0, 0.002, 0.006], num_trials) + random.choice([0, 0.001, 0.003], num_trials)
     noise = random.normal(0, SEED_NOISE, num_trials) + random.normal(0, VALIDATION_NOISE, num_trials)
+    values = accuracy + noise
+    early = accuracy + random.normal(0, 3 * SEED_NOISE, num_trials)
+    pruned = np.argsort(early)[: num_trials - kept]
+    values[pruned] -= random.uniform(0.05, 0.25, len(pruned))
     trials = [
-        Trial(number, "complete", [value], {}, 8, None, None, None, None)
-        for number, value in enumerate((accuracy + noise).tolist())
+        Trial(number, "pruned" if number in pruned else "complete", [value], {}, 8, None, None, None, None)
+        for number, value in enumerate(values.tolist())
     ]
-    best = int(np.argmax(accuracy + noise))
-    test = accuracy[best] + random.normal(0, SEED_NOISE, NUM_SEEDS)
-    runs = [FinalRun(best, seed, "complete", None, {"test_accuracy": float(test[seed])}) for seed in range(NUM_SEEDS)]
+    best = int(np.argmax(values))
+    test = accuracy[best] + random.normal(0, SEED_NOISE, num_seeds)
+    runs = [FinalRun(best, seed, "complete", None, {"test_accuracy": float(test[seed])}) for seed in range(num_seeds)]
     return Searched("equal width", {"model": f"layers{depth}"}, trials, True, [best], runs, {"depth": depth})

@@ -12,12 +12,17 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 from conftest import Command
+from optuna.trial import TrialState
 from test_study import kill_all, logged, start_toy, wait_for_starts
 
-from cifarsweep.report import depth_study_figures, style
+from cifarsweep.report import depth_study, depth_study_figures, depth_study_findings, style
 from cifarsweep.report.depth_study import DepthStudy, FinalRun, Searched
+from cifarsweep.study.lock import Lock
+from cifarsweep.study.settings import Budget
+from cifarsweep.study.tickets import Outcome, Tickets
 
 PER_MODEL = ["hydra.sweeper.study_per=[model]", "hydra.sweeper.n_workers=2"]
 FINALS = ["hydra.sweeper.finalists=2", "hydra.sweeper.repeats=3"]
@@ -171,6 +176,60 @@ def test_a_search_without_study_per_has_final_runs_too(tmp_path: Path) -> None:
     assert (tmp_path / "outputs" / "sweeps" / "toy" / "study.json").exists()
 
 
+def test_final_runs_that_failed_are_tried_again(tmp_path: Path) -> None:
+    words = [*PER_MODEL, "hydra.sweeper.n_trials=3", "hydra/sweeper/pruner=none"]
+    assert run_toy(tmp_path, *words).returncode == 0
+    words += ["hydra.sweeper.finalists=1", "hydra.sweeper.repeats=3"]
+    done = run_toy(tmp_path, *words, TOY_FAULT="'raise' if lr else None")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("final runs that failed: 6, which the same command tries again; ")
+    done = run_toy(tmp_path, *words)
+    assert (done.returncode, done.stderr) == (0, "")
+    runs = [run for study in read_studies(tmp_path)["studies"] for run in study["final_runs"]]
+    assert [run["state"] for run in runs] == ["complete"] * 6
+
+
+def test_final_runs_that_are_wanted_no_more_are_left_out(tmp_path: Path) -> None:
+    words = [*PER_MODEL, "hydra.sweeper.n_trials=3", "hydra.sweeper.finalists=1"]
+    started = start_toy(tmp_path, *words, "hydra.sweeper.repeats=5", TOY_SECONDS="0.3")
+    wait_for_starts(tmp_path, 2 * 3 + 1)
+    kill_all(started)
+    assert run_toy(tmp_path, *words, "hydra.sweeper.repeats=2").returncode == 0
+    for study in read_studies(tmp_path)["studies"]:
+        assert [(run["seed"], run["state"]) for run in study["final_runs"]] == [(1, "complete"), (2, "complete")]
+
+
+def test_a_budget_is_neither_lowered_below_what_was_spent_nor_counted_in_another_unit(tmp_path: Path) -> None:
+    words = [*PER_MODEL, "trainer.epochs=5"]
+    assert run_toy(tmp_path, *words, "hydra.sweeper.budget=epochs:12").returncode == 0
+    before = read_studies(tmp_path)
+    for budget, message in (
+        ("epochs:9", "hydra.sweeper.budget=9 epochs: expected 12 or more, which toy, model=layers2 has spent"),
+        ("seconds:90", "hydra.sweeper.budget: was counted in epochs, is in seconds; another name= begins a new study"),
+        ("trials:9", "hydra.sweeper.budget: was counted in epochs, is in trials; another name= begins a new study"),
+    ):
+        done = run_toy(tmp_path, *words, f"hydra.sweeper.budget={budget}")
+        assert (done.returncode, done.stderr) == (1, f"{message}\n")
+    assert read_studies(tmp_path) == before
+
+
+def test_a_trial_interrupted_after_the_last_epoch_of_the_budget_still_ends(tmp_path: Path) -> None:
+    study = optuna.create_study(direction="maximize")
+    limits: Any = {"max_retries": 1, "max_failures": 5, "grace_period": 120}
+    tickets = Tickets(study, tmp_path, Lock(tmp_path / "lock"), budget=Budget("epochs", 5), **limits)
+    trial = tickets.claim("one")
+    assert trial is not None
+    assert not tickets.spend(trial, 5, ends=True)
+    assert tickets.claim("two") is None
+    tickets.give_back(trial, "one")  # while its last figures were measured
+    assert (tickets.num_waiting, tickets.is_over) == (1, False)
+    again = tickets.claim("two")
+    assert again is not None
+    assert (again.number, tickets.claim("one")) == (trial.number, None)
+    assert tickets.finish(again, "two", Outcome(TrialState.COMPLETE, [0.5]))
+    assert tickets.is_over
+
+
 def test_a_study_that_fails_stops_alone(tmp_path: Path) -> None:
     words = [*PER_MODEL, *FINALS, "hydra.sweeper.n_trials=8", "hydra.sweeper.max_failures=2"]
     done = run_toy(tmp_path, *words, TOY_FAULT="'raise' if depth == 2 else None")
@@ -209,6 +268,23 @@ def test_the_plan_and_its_cost_are_printed_before_anything_starts(tmp_path: Path
         (["hydra.sweeper.repeats=0"], "hydra.sweeper.repeats=0: expected a whole number, 1 or more"),
         (["hydra.sweeper.final_on=test"], "hydra.sweeper.final_on=test: expected train or train_val"),
         (["hydra.sweeper.dry_run=maybe"], "hydra.sweeper.dry_run=maybe: expected true or false"),
+        (
+            ["hydra.sweeper.finalists=1", "hydra.sweeper.objectives=val_loss", "hydra.sweeper.direction=minimize"],
+            "hydra.sweeper.finalists=1: expected 0, or objectives=val_accuracy and direction=maximize",
+        ),
+        (
+            [
+                "hydra.sweeper.study_per=[model]",
+                "hydra.sweeper.objectives=[val_accuracy,params]",
+                "hydra.sweeper.direction=[maximize,minimize]",
+            ],
+            "hydra.sweeper.study_per=[model]: expected [] with several objectives",
+        ),
+        (["hydra.sweeper.max_epochs=2"], "hydra.sweeper.max_epochs=2: expected trainer.epochs, which is 3"),
+        (
+            ["hydra.sweeper.budget=epochs:9", "trainer.epochs=range(1,4)"],
+            "hydra.sweeper.budget=9 epochs: expected trials:N where trainer.epochs is searched",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_before_anything_starts(tmp_path: Path, words: list[str], message: str) -> None:
@@ -217,6 +293,39 @@ def test_a_mistake_is_one_line_before_anything_starts(tmp_path: Path, words: lis
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "log").exists()
+
+
+# the report
+
+
+def test_searches_that_compare_no_depths_have_no_answer_about_depth() -> None:
+    def searched(depth: int, **values: Any) -> Searched:
+        runs = [FinalRun(0, seed, "complete", None, {"test_accuracy": 0.7 + seed / 100}) for seed in range(3)]
+        about = {"model": f"layers{depth}", "depth": depth}
+        return Searched(depth_study._comparison(values), values, [], True, [0], runs, about)
+
+    alone = DepthStudy("9 trials", 8, [1], "train", [], [searched(4)], [])
+    assert not alone.compares_depths
+    assert depth_study_findings.answer(alone)[0] == "Test accuracy is 71.0 ± 2.5 % layers4."
+    per_optimizer = [searched(4, optimizer=name) for name in ("adamw", "muon")]
+    assert not DepthStudy("9 trials", 8, [1], "train", [], per_optimizer, []).compares_depths
+    per_model = [searched(2, model="layers2"), searched(4, model="layers4")]
+    study = DepthStudy("9 trials", 8, [1], "train", [], per_model, [])
+    assert study.compares_depths
+    assert depth_study_findings.answer(study)[0].startswith(
+        "Test accuracy is 71.0 ± 2.5 % layers2, 71.0 ± 2.5 % layers4"
+    )
+    assert depth_study_findings.sentences(study)["depth_study_cost"] == "layers2 has the highest mean, 71.0 ± 2.5 %."
+
+
+def test_what_a_study_is_about_is_the_finalist_that_stands_for_it() -> None:
+    results = {
+        "a": {"model": "layers3", "val_accuracy": 0.7, "test_accuracy": 0.7},
+        "b": {"model": "layers4", "val_accuracy": 0.8, "test_accuracy": 0.8},
+    }
+    final = [{"finalist": at, "seed": 1, "state": "complete", "run": run} for at, run in enumerate("ab")]
+    found = {"values": {}, "trials": [], "is_over": True, "finalists": [0, 1], "final_runs": final}
+    assert depth_study._searched(found, results, 1).label == "layers4"
 
 
 # figures

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from statistics import fmean, stdev
@@ -84,15 +84,18 @@ class Searched:
 
     @property
     def best(self) -> list[float]:
-        """Validation accuracies of the best complete trials, best first."""
+        """Validation accuracies of the best NUM_BEST complete trials, or of as many as there are, best first."""
         found = [trial.values[0] for trial in self.trials if trial.state == "complete"]
         return sorted((value for value in found if value is not None), reverse=True)[:NUM_BEST]
 
     @property
     def search_error(self) -> float:
-        """How far the best trial may be chance; of pruned trials the last value counts, as they were not as good."""
-        found = [trial.values[0] for trial in self.trials if trial.state in ("complete", "pruned")]
-        return error_of_highest([value for value in found if value is not None])
+        """How far the best trial may be chance. A pruned trial counts as the worst complete one: what it had when it
+        was stopped is no accuracy of a whole training."""
+        found = [trial.values[0] for trial in self.trials if trial.state == "complete"]
+        complete = [value for value in found if value is not None]
+        num_pruned = sum(trial.state == "pruned" for trial in self.trials)
+        return error_of_highest([*complete, *([min(complete)] * num_pruned)] if complete else [])
 
     def gaps(self) -> list[float]:
         """Of each final run: what the search promised of its configuration, less the test accuracy."""
@@ -110,6 +113,12 @@ class DepthStudy:
     """Keys that each study searched."""
     studies: list[Searched]
     unreadable: list[str]
+
+    @property
+    def compares_depths(self) -> bool:
+        """Whether anything but the depth is equal in searches of several depths."""
+        depths = [{one.about.get("depth") for one in group} - {None} for group in self.comparisons.values()]
+        return any(len(found) > 1 for found in depths)
 
     @property
     def comparisons(self) -> dict[str, list[Searched]]:
@@ -198,17 +207,18 @@ def _searched(found: dict[str, Any], results: Mapping[str, Mapping[str, Any]], n
     values = dict(found["values"])
     trials = [read_trial(trial, num_objectives) for trial in found["trials"]]
     final_runs = [_final_run(run, results) for run in found["final_runs"]]
-    named = [*(run.run for run in final_runs), *(trial.run for trial in trials)]
-    about = next((results[Path(name).name] for name in named if name and Path(name).name in results), {})
-    return Searched(
+    one = Searched(
         comparison=_comparison(values),
         values=values,
         trials=trials,
         is_over=bool(found["is_over"]),
         finalists=[int(number) for number in found["finalists"]],
         final_runs=final_runs,
-        about={key: about.get(key) for key in ("data", "model", "depth", "width", "params", "flops")},
     )
+    of_chosen = [one.chosen.run] if one.chosen else []
+    named = [*(run.run for run in one.runs), *of_chosen, *(run.run for run in final_runs), *(t.run for t in trials)]
+    about = next((results[Path(name).name] for name in named if name and Path(name).name in results), {})
+    return replace(one, about={key: about.get(key) for key in ("data", "model", "depth", "width", "params", "flops")})
 
 
 def _final_run(found: dict[str, Any], results: Mapping[str, Mapping[str, Any]]) -> FinalRun:
@@ -217,13 +227,13 @@ def _final_run(found: dict[str, Any], results: Mapping[str, Mapping[str, Any]]) 
 
 
 def _comparison(values: Mapping[str, Any]) -> str:
-    """equal width, equal parameters (170,000), equal multiply-adds (4,000,000); whatever else is equal."""
+    """equal width, equal parameters (170,000), equal multiply-adds (4,000,000); whatever else is equal, or nothing."""
     others = {key: value for key, value in values.items() if key not in ("model", "model.depth")}
     parts = []
     if MATCH in others:
         kind, _, number = str(others.pop(MATCH) or "").partition(":")
         parts.append(f"equal {WHATS.get(kind, kind)} ({int(number):,})" if number.isdigit() else "equal width")
-    return ", ".join([*parts, *(f"{key} {as_text(value)}" for key, value in others.items())]) or "all depths"
+    return ", ".join([*parts, *(f"{key} {as_text(value)}" for key, value in others.items())])
 
 
 # writing
@@ -283,8 +293,8 @@ def _row(study: DepthStudy, one: Searched) -> dict[str, Any]:
         "gap_low": gap_low,
         "gap_high": gap_high,
         "search_error": None if math.isnan(one.search_error) else one.search_error,
-        "best_five_mean": fmean(one.best) if one.best else None,
-        "best_five_range": one.best[0] - one.best[-1] if one.best else None,
+        "best_five_mean": fmean(one.best) if len(one.best) == NUM_BEST else None,
+        "best_five_range": one.best[0] - one.best[-1] if len(one.best) == NUM_BEST else None,
         "trials": sum(state in ("complete", "pruned", "failed") for state in states),
         "complete_trials": states.count("complete"),
         "trial_epochs": sum(trial.num_epochs for trial in one.trials),

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cifarsweep.report.depth_study import NUM_BEST, DepthStudy, Searched, interval
 from cifarsweep.report.search import finite
-from cifarsweep.report.statistics import t_quantile
+from cifarsweep.report.statistics import degrees, t_quantile
 from cifarsweep.report.style import GREY, OKABE_ITO, OUTLINE, page, span_of, thousands
 from cifarsweep.text import shortened
 
@@ -93,10 +93,10 @@ def _bars(axes: Axes, x: float, one: Searched, mean: float, colour: str) -> None
         return
     axes.scatter(np.full(len(values), x + 0.05), values, s=9, color=colour, alpha=0.6, lw=0, zorder=3)
     error = float(values.std(ddof=1)) / math.sqrt(len(values))
-    t = t_quantile(len(values) - 1)
-    axes.plot([x, x], [mean - t * error, mean + t * error], color=colour, lw=3.5, alpha=0.8, zorder=4)
+    half = t_quantile(degrees(len(values))) * error
+    axes.plot([x, x], [mean - half, mean + half], color=colour, lw=3.5, alpha=0.8, zorder=4)
     if not math.isnan(one.search_error):
-        half = t * math.hypot(error, 100 * one.search_error)
+        half = t_quantile(degrees(len(values), one.search_error)) * math.hypot(error, 100 * one.search_error)
         axes.plot([x, x], [mean - half, mean + half], "_-", color=colour, lw=0.9, ms=6, zorder=3)
 
 
@@ -109,6 +109,8 @@ def gap(study: DepthStudy) -> Figure | None:
         "Validation accuracy of the chosen trial, less the test accuracy of its final runs: mean and 95 % interval "
         "over seeds. Above 0, the search chose by luck, or validation images are easier."
     )
+    if study.final_on == "train_val":
+        caption += " The final runs had the validation images to train on, which lowers it."
     figure, axes = _figure(study, "Did the selection overfit?", caption, groups)
     axes.axhline(0, color=GREY, lw=1)
     for at, (name, group) in enumerate(groups.items()):

@@ -9,6 +9,7 @@ from typing import Any
 
 from cifarsweep.report.depth_study import NUM_BEST, DepthStudy, Pair, Searched, interval, pairs
 from cifarsweep.report.findings import NOT_ENOUGH, name, p_text, points
+from cifarsweep.report.statistics import degrees, t_quantile
 from cifarsweep.report.style import count, span_of
 
 ON = {"train": "the training images", "train_val": "the training and the validation images"}
@@ -31,15 +32,15 @@ def answer(study: DepthStudy) -> list[str]:
 
 def _answer(group: Sequence[Searched], of_pairs: Sequence[Pair]) -> str:
     done = [one for one in group if one.by_seed]
-    on = f"At {group[0].comparison}" if group[0].comparison.startswith("equal") else f"With {group[0].comparison}"
+    on = _at(group[0].comparison)
     if not done:
-        return f"{on} no final run is complete yet."
+        return f"{_capital(f'{on}no')} final run is complete yet."
     means = ", ".join(f"{mean_text(one)} {name(one.label)}" for one in done)
     claims = [_claim(pair) for pair in of_pairs if pair.depths.verdict in ("higher", "lower")]
     open_pairs = [pair for pair in of_pairs if pair.depths.verdict not in ("higher", "lower")]
-    sentence = f"{on} test accuracy is {means}."
+    sentence = f"{_capital(f'{on}test')} accuracy is {means}."
     if claims:
-        sentence += f" {_listed(claims)}.".replace(" one more layer", " One more layer", 1)
+        sentence += f" {_listed(claims)}."
     unknown = [pair for pair in open_pairs if pair.depths.verdict == "unknown"]
     if len(of_pairs) and len(open_pairs) == len(of_pairs) and not unknown:
         return f"{sentence} No difference between neighbouring depths is beyond chance."
@@ -47,17 +48,25 @@ def _answer(group: Sequence[Searched], of_pairs: Sequence[Pair]) -> str:
     if tied:
         sentence += f" No difference is beyond chance between {'; '.join(tied)}."
     if unknown:
-        sentence += f" Of {count(len(unknown), 'pair')} there are {NOT_ENOUGH}."
+        sentence += f" For {count(len(unknown), 'pair')} there are {NOT_ENOUGH}."
     return sentence
+
+
+def _at(comparison: str) -> str:
+    """At equal width, with optimizer adamw; nothing where nothing is equal but what every run has."""
+    return comparison and f"{'at' if comparison.startswith('equal') else 'with'} {comparison} "
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _claim(pair: Pair) -> str:
     one, better = pair.depths, pair.depths.difference > 0
     low, high = (one.low, one.high) if better else (-one.high, -one.low)
-    verb = "brings" if better else "costs"
-    step = f"from {name(pair.first.label)} to {name(pair.second.label)}"
+    upper, lower = (pair.second, pair.first) if better else (pair.first, pair.second)
     interval = f"95 % interval {points(low)} to {points(high)}, {p_text(one.p_corrected)}"
-    return f"one more layer {step} {verb} {points(abs(one.difference))} points ({interval})"
+    return f"{name(upper.label)} is {points(abs(one.difference))} points above {name(lower.label)} ({interval})"
 
 
 def protocol(study: DepthStudy) -> str:
@@ -101,7 +110,7 @@ def sentences(study: DepthStudy) -> dict[str, str]:
         ),
         "depth_study_flatness": flat,
         "depth_study_settings": _settings_sentence(done),
-        "depth_study_cost": f"The highest mean, {mean_text(top)}, has {name(top.label)} at {top.comparison}.",
+        "depth_study_cost": f"{_capital(_at(top.comparison))}{name(top.label)} has the highest mean, {mean_text(top)}.",
     }
 
 
@@ -111,7 +120,7 @@ def _highest_sentence(study: DepthStudy) -> str:
         done = [one for one in group if one.by_seed]
         if done:
             top = max(done, key=lambda one: fmean(one.by_seed.values()))
-            parts.append(f"at {comparison} {name(top.label)}, {mean_text(top)}")
+            parts.append(f"{_at(comparison)}{name(top.label)}, {mean_text(top)}")
     return f"The highest means: {'; '.join(parts)}."
 
 
@@ -121,7 +130,7 @@ def _settings_sentence(done: Sequence[Searched]) -> str:
     if not counts:
         return "The settings with the best validation accuracy in each search."
     listed = ", ".join(f"{name(key)} {number}" for key, number in sorted(counts.items(), key=lambda item: -item[1]))
-    return f"Of {len(chosen)} searches, so many chose an optimizer: {listed}."
+    return f"Optimizers that {len(chosen)} searches chose: {listed}."
 
 
 def rows(study: DepthStudy) -> list[dict[str, str]]:
@@ -151,10 +160,9 @@ def _with_search(one: Searched) -> str:
     _, _, low, high = interval(list(one.by_seed.values()))
     if low is None or high is None or math.isnan(one.search_error):
         return ""
-    from cifarsweep.report.statistics import t_quantile
-
-    half = math.hypot((high - low) / 2, t_quantile(len(one.by_seed) - 1) * one.search_error)
-    return f"± {100 * half:.1f}"
+    n = len(one.by_seed)
+    error = math.hypot((high - low) / 2 / t_quantile(degrees(n)), one.search_error)
+    return f"± {100 * t_quantile(degrees(n, one.search_error)) * error:.1f}"
 
 
 def _chosen(study: DepthStudy, one: Searched) -> str:
@@ -189,8 +197,8 @@ def pair_rows(study: DepthStudy) -> list[dict[str, str]]:
                 "verdict": {
                     "unknown": "not enough to say",
                     "tie": "no difference beyond chance",
-                    "higher": "deeper is better",
-                    "lower": "shallower is better",
+                    "higher": f"{name(pair.second.label)} is better",
+                    "lower": f"{name(pair.first.label)} is better",
                 }[depths.verdict],
             }
         )

@@ -125,17 +125,21 @@ def _answer(tables: Tables, sources: tuple[Path, ...]) -> dict[str, Any]:
 
 def _depth_study(depth: DepthStudy | None, figures: list[Path]) -> dict[str, Any]:
     """What a depth study has to say takes the place of the answer and of the models beside each other, as a model there
-    is whichever of its widths was best."""
+    is whichever of its widths was best. Searches that compare no depths have a section of their own, no more."""
     if depth is None or not any(one.by_seed for one in depth.studies):
         return {"depth_study": None}
     shown = depth_study_findings.sentences(depth)
     drawn = {path.stem: path for path in figures}
-    return {
+    instead = {
         "answers": depth_study_findings.answer(depth),
         "comparisons": [],
         "num_comparisons": 0,
         "depth_figures": [],
+    }
+    return {
+        **(instead if depth.compares_depths else {}),
         "depth_study": {
+            "compares_depths": depth.compares_depths,
             "protocol": depth_study_findings.protocol(depth),
             "rows": depth_study_findings.rows(depth),
             "pairs": depth_study_findings.pair_rows(depth),

@@ -14,6 +14,11 @@ import numpy as np
 
 ALPHA = 0.05
 """Level of significance; 1 - ALPHA is the confidence of every interval."""
+SEARCH_DEGREES = 4
+"""Degrees of freedom, at most, where the error of a search counts: the bootstrap of a maximum is a little too small,
+which Student's t with more degrees would not make up for (tests/test_depth_science.py)."""
+LEAST_TRIALS = 4
+"""Values that a bootstrap of their highest needs to be of any worth."""
 ROUNDING = 1e-12
 """Accuracies are quotients of whole numbers: differences that are equal are so up to the last bits of a double."""
 
@@ -83,9 +88,9 @@ def _paired(first: Mapping[int, float], second: Mapping[int, float], error: floa
         figures = (mean, mean, mean, math.copysign(math.inf, mean) if mean else 0.0, 0.0 if mean else 1.0)
     else:
         of_mean = math.hypot(std / math.sqrt(n), error)
-        half = t_quantile(n - 1) * of_mean
+        half = t_quantile(degrees(n, error)) * of_mean
         effect_size = mean / std if std >= ROUNDING else math.copysign(math.inf, mean)
-        figures = (mean, mean - half, mean + half, effect_size, p_value(mean / of_mean, n - 1))
+        figures = (mean, mean - half, mean + half, effect_size, p_value(mean / of_mean, degrees(n, error)))
     return dict(zip(names, figures, strict=True))
 
 
@@ -104,14 +109,19 @@ def half_interval(std: float, n: float) -> float:
     return t_quantile(int(n) - 1) * std / math.sqrt(n) if n >= 2 else math.nan
 
 
+def degrees(n: int, error: float = 0.0) -> int:
+    """Of freedom, of a mean of `n` values to which the `error` of a search is common."""
+    return min(n - 1, SEARCH_DEGREES) if error else n - 1
+
+
 def error_of_highest(values: Sequence[float]) -> float:
     """The standard deviation of the highest of `values` if as many were drawn from them again (bootstrap), exactly.
 
     Large where the best value stands alone, small where several are as good: how much a search's luck may bring.
-    NaN where n < 2.
+    NaN where n < LEAST_TRIALS.
     """
     n = len(values)
-    if n < 2:
+    if n < LEAST_TRIALS:
         return math.nan
     highest = np.sort(np.asarray(values, dtype=float))
     chances = np.diff((np.arange(n + 1) / n) ** n)  # that a draw of n has its highest at each place

@@ -27,9 +27,9 @@ from cifarsweep import domains, errors, local, runs, search_space
 from cifarsweep.search_space import Space
 from cifarsweep.study import estimate, settings, storage, summary, warm
 from cifarsweep.study.compose import Composer
-from cifarsweep.study.desks import Desks, Plan
+from cifarsweep.study.desks import FINALIST, SEED, VALUES, Desks, Plan
 from cifarsweep.study.settings import Settings
-from cifarsweep.study.tickets import DEATHS
+from cifarsweep.study.tickets import DEATHS, SPENT
 from cifarsweep.study.watch import Watch
 from cifarsweep.study.worker import Worker
 
@@ -63,6 +63,7 @@ def sweep(
     compose = Composer(loader, config, space, folder)
     base, hydra = compose.composed(space.fixed)
     chosen = settings.read(hydra.hydra.sweeper)
+    _check_epochs(base, space, chosen)
     whole = Plan(
         name=folder.name,
         address=_address(chosen.storage, folder),
@@ -88,6 +89,15 @@ def sweep(
         with Watch(whole, desks) as watch:
             _launch(desks, worker)
         return summary.conclude(whole, desks, watch.seconds)
+
+
+def _check_epochs(base: DictConfig, space: Space, chosen: Settings) -> None:
+    """ValueError where a budget could not be kept to the epoch, as trials end elsewhere than it is told."""
+    epochs = OmegaConf.select(base, "trainer.epochs")
+    if chosen.max_epochs != epochs:
+        raise ValueError(f"hydra.sweeper.max_epochs={chosen.max_epochs}: expected trainer.epochs, which is {epochs}")
+    if chosen.budget and "trainer.epochs" in space.keys:
+        raise ValueError(f"hydra.sweeper.budget={chosen.budget}: expected trials:N where trainer.epochs is searched")
 
 
 def _divided(whole: Plan) -> Iterator[Plan]:
@@ -146,7 +156,7 @@ def _check_before_start(plan: Plan, compose: Composer, check: Callable[[DictConf
         try:
             plan.space.place(trial)
         except ValueError as error:
-            raise ValueError(f"hydra.sweeper.enqueue: {error}") from error
+            raise ValueError(f"hydra.sweeper.enqueue: {error}; hydra.sweeper.enqueue=[] leaves it out") from error
     for values in _corners(plan.space):
         check(compose(values).task)
 
@@ -196,11 +206,13 @@ def _create(
             "objectives": list(plan.settings.objectives),
             "directions": list(plan.settings.directions),
             "fixed": fixed,
+            "budget": _unit(plan),
         }
         study = _study(plan, store)
         before = study.user_attrs
         if "space" in before:
             _compare(plan, before, about)
+            _compare_budget(plan, before, study)
         space = {parameter.name: distribution_to_json(parameter.distribution) for parameter in plan.space.parameters}
         for key, value in {**about, "space": space}.items():
             if before.get(key) != value:
@@ -230,11 +242,28 @@ def _compare(plan: Plan, before: Mapping[str, Any], about: Mapping[str, Any]) ->
             raise ValueError(f"{key}: was {was}, is {now}; {new_name}")
 
 
+def _unit(plan: Plan) -> str:
+    """What its budget is counted in."""
+    return plan.settings.budget.kind if plan.settings.budget else "trials"
+
+
+def _compare_budget(plan: Plan, before: Mapping[str, Any], study: optuna.Study) -> None:
+    """What was spent in one unit does not count in another, and is not given back."""
+    budget, was, now = plan.settings.budget, before.get("budget", _unit(plan)), _unit(plan)
+    if was != now:
+        raise ValueError(f"hydra.sweeper.budget: was counted in {was}, is in {now}; another name= begins a new study")
+    spent = sum(trial.user_attrs.get(SPENT, 0) for trial in study.get_trials(deepcopy=False))
+    if budget and spent > budget.amount:
+        raise ValueError(f"hydra.sweeper.budget={budget}: expected {spent:g} or more, which {plan.name} has spent")
+
+
 def _fill(desks: Desks, compose: Composer, determines: Callable[[DictConfig], dict[str, Any]]) -> None:
     """Everything that waits before the workers start: tickets of the dead, the user's own trials, the rest."""
     for desk in desks.all:
         desk.tickets.resume()
         desk.tickets.recover(counted=False)
+    for desk in desks.finals:
+        desk.tickets.again((FINALIST, SEED, VALUES))
     for desk in desks.searches:
         plan = desk.plan
         if plan.settings.warm_start:
@@ -259,7 +288,7 @@ def _num_workers(chosen: Settings, launcher: DictConfig) -> int:
         return chosen.n_workers
     if str(launcher._target_).endswith(".BasicLauncher"):
         return 1
-    return max(len(local.cores()), launcher.get("n_workers") or 1)
+    return launcher.get("n_workers") or len(local.cores())
 
 
 def _launch(desks: Desks, worker: Worker) -> None:

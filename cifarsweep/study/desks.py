@@ -9,8 +9,9 @@ import contextlib
 import math
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,12 @@ class Plan:
         return replace(self, name=name, settings=chosen, is_final=True)
 
 
-def open_study(plan: Plan, store: BaseStorage | None = None, lock: Lock | None = None) -> tuple[optuna.Study, Tickets]:
+def open_study(
+    plan: Plan,
+    store: BaseStorage | None = None,
+    lock: Lock | None = None,
+    wanted: Callable[[list[FrozenTrial]], list[FrozenTrial]] = lambda trials: trials,
+) -> tuple[optuna.Study, Tickets]:
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # what matters of its warnings ends as Lost
     warnings.filterwarnings("ignore", category=ExperimentalWarning)
     study = optuna.load_study(study_name=plan.name, storage=store or storage.open_storage(plan.address))
@@ -93,6 +99,7 @@ def open_study(plan: Plan, store: BaseStorage | None = None, lock: Lock | None =
         max_failures=plan.settings.max_failures,
         grace_period=plan.settings.grace_period,
         budget=None if plan.is_final else plan.settings.budget,
+        wanted=wanted,
     )
     return study, tickets
 
@@ -100,13 +107,31 @@ def open_study(plan: Plan, store: BaseStorage | None = None, lock: Lock | None =
 class Desk:
     """One study, open: a search, with its final runs where there are to be some."""
 
-    def __init__(self, plan: Plan, store: BaseStorage, lock: Lock) -> None:
-        self.plan = plan
-        self.study, self.tickets = open_study(plan, store, lock)
+    def __init__(self, plan: Plan, store: BaseStorage, lock: Lock, search: Desk | None = None) -> None:
+        self.plan, self._search = plan, search
+        self.study, self.tickets = open_study(plan, store, lock, self._wanted)
         self.finals: Desk | None = None
         if plan.settings.finalists and not plan.is_final:
-            self.finals = Desk(plan.final(), store, lock)
+            self.finals = Desk(plan.final(), store, lock, self)
         self._are_finals_open = False
+
+    @cached_property
+    def chosen(self) -> list[FrozenTrial]:
+        """The finalists of this search, which must be over."""
+        return finalists(self.plan, self.trials)
+
+    def _wanted(self, trials: list[FrozenTrial]) -> list[FrozenTrial]:
+        """Of final runs those that there are to be: an earlier command may have asked for others."""
+        if self._search is None:
+            return trials
+        if not self._search.tickets.is_over:
+            return []
+        numbers = {one.number for one in self._search.chosen}
+        return [
+            trial
+            for trial in trials
+            if trial.user_attrs[FINALIST] in numbers and trial.user_attrs[SEED] in self.plan.seeds
+        ]
 
     @property
     def trials(self) -> list[FrozenTrial]:
@@ -130,8 +155,13 @@ class Desk:
 
     @property
     def ours(self) -> list[FrozenTrial]:
-        """Without the runs that a warm start brought in."""
-        return [trial for trial in self.trials if WARM not in trial.user_attrs]
+        """Without the runs that a warm start brought in, and final runs that are wanted no more."""
+        return self._wanted([trial for trial in self.trials if WARM not in trial.user_attrs])
+
+    @property
+    def latest(self) -> list[FrozenTrial]:
+        """Of final runs the last ticket of each: one that failed may have been tried again."""
+        return list({(trial.user_attrs[FINALIST], trial.user_attrs[SEED]): trial for trial in self.ours}.values())
 
     def claim(self, worker: str) -> optuna.Trial | None:
         if self.plan.is_final:
@@ -165,11 +195,10 @@ class Desk:
         """Makes the tickets of the final runs, once the search is over."""
         if self.finals is None or self._are_finals_open or not self.tickets.is_over:
             return
-        chosen = finalists(self.plan, self.trials)
         self.finals.tickets.add(
             {FINALIST: trial.number, SEED: seed, VALUES: self.plan.space.values(trial.params)}
             for seed in self.plan.seeds
-            for trial in chosen
+            for trial in self.chosen
         )
         self._are_finals_open = True
 

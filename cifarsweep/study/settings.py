@@ -100,8 +100,12 @@ def read(sweeper: DictConfig) -> Settings:
         raise ValueError(f"hydra.sweeper.direction={as_typed(values['direction'])}: expected {count}")
     values |= {"objectives": tuple(objectives), "directions": tuple(directions), "enqueue": tuple(values["enqueue"])}
     values |= {"study_per": tuple(_listed(values["study_per"])), **_budget(values)}
-    if values["finalists"] and len(objectives) > 1:
-        raise ValueError(f"hydra.sweeper.finalists={values['finalists']}: expected 0 with several objectives")
+    if values["finalists"] and (objectives, directions) != (["val_accuracy"], ["maximize"]):
+        expected = "expected 0, or objectives=val_accuracy and direction=maximize"
+        raise ValueError(f"hydra.sweeper.finalists={values['finalists']}: {expected}")
+    if values["study_per"] and len(objectives) > 1:
+        keys = ", ".join(values["study_per"])
+        raise ValueError(f"hydra.sweeper.study_per=[{keys}]: expected [] with several objectives")
     return Settings(**{key: values[key] for key in Settings.__annotations__})
 
 

@@ -45,6 +45,7 @@ def conclude(whole: Plan, desks: Desks, seconds: float) -> float | list[list[flo
         progress.line(line)
     for stopped_desk in desks.all:
         _raise_if_stopped(stopped_desk)
+    _raise_if_finals_failed(desks)
     if several:
         values = [trial.value for one in desks.searches for trial in best_trials(one.plan, one.trials)]
         return max((value for value in values if value is not None), default=None)
@@ -52,6 +53,15 @@ def conclude(whole: Plan, desks: Desks, seconds: float) -> float | list[list[flo
     if len(whole.settings.directions) > 1:
         return [list(trial.values) for trial in best]
     return best[0].value if best else None
+
+
+def _raise_if_finals_failed(desks: Desks) -> None:
+    failed = [trial for desk in desks.finals for trial in desk.latest if trial.state == TrialState.FAIL]
+    if failed:
+        raise ValueError(
+            f"final runs that failed: {len(failed)}, which the same command tries again; the first: "
+            f"{failed[0].user_attrs.get(REASON)}"
+        )
 
 
 def _raise_if_stopped(desk: Desk) -> None:
@@ -94,7 +104,7 @@ def write(whole: Plan, desks: Desks) -> None:
 
 def _study(desk: Desk) -> dict[str, Any]:
     chosen = [trial.number for trial in finalists(desk.plan, desk.trials)] if desk.tickets.is_over else []
-    final = desk.finals.trials if desk.finals else []
+    final = desk.finals.latest if desk.finals else []
     return {
         "values": dict(desk.plan.per),
         "params": desk.plan.space.keys,
@@ -111,7 +121,6 @@ def _study(desk: Desk) -> dict[str, Any]:
                 "reason": trial.user_attrs.get(REASON),
             }
             for trial in final
-            if trial.user_attrs[FINALIST] in chosen
         ],
     }
 
@@ -254,9 +263,12 @@ def _lines_of_studies(whole: Plan, desks: Desks, seconds: float) -> list[str]:
     if not several:
         return lines
     trials = sum(trial.state in FINISHED for desk in desks.searches for trial in desk.ours)
-    finals = sum(trial.state in FINISHED for desk in desks.finals for trial in desk.trials)
+    finals = sum(trial.state == TrialState.COMPLETE for desk in desks.finals for trial in desk.latest)
     took = duration(seconds)
-    return [f"{whole.name}: {len(rows)} studies, {trials} trials and {finals} final runs finished, {took}", *lines]
+    return [
+        f"{whole.name}: {len(rows)} studies, {trials} trials finished, {finals} final runs complete, {took}",
+        *lines,
+    ]
 
 
 def _cells(desk: Desk, keys: Sequence[str]) -> list[str]:
@@ -266,7 +278,9 @@ def _cells(desk: Desk, keys: Sequence[str]) -> list[str]:
     if not best:
         return [*counts, *("" for _ in desk.plan.settings.objectives), "", *("" for _ in keys)]
     values = desk.plan.space.values(best[0].params)
-    found = [trial.value for trial in (desk.finals.trials if desk.finals else []) if trial.state == TrialState.COMPLETE]
+    best_number = best[0].number
+    final = [one for one in (desk.finals.latest if desk.finals else []) if one.user_attrs[FINALIST] == best_number]
+    found = [trial.value for trial in final if trial.state == TrialState.COMPLETE]
     known = [value for value in found if value is not None]
     mean = f"{sum(known) / len(known):.4f} of {len(known)}" if known else ""
     return [

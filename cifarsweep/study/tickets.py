@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -51,8 +51,10 @@ class Tickets:
         max_failures: int,
         grace_period: float,
         budget: Budget | None = None,
+        wanted: Callable[[list[FrozenTrial]], list[FrozenTrial]] = lambda trials: trials,
     ) -> None:
-        self.lock, self._budget = lock, budget
+        """`wanted`: those of the study's trials that count; the others are as if they were not there."""
+        self.lock, self._budget, self._wanted = lock, budget, wanted
         self.workers = folder / "workers"
         self._study, self._storage, self._study_id = study, study._storage, study._study_id
         self._max_retries, self._max_failures, self._grace_period = max_retries, max_failures, grace_period
@@ -66,6 +68,17 @@ class Tickets:
             for attrs in facts:
                 if not any(attrs.items() <= there.items() for there in have):
                     self._study.add_trial(optuna.trial.create_trial(state=TrialState.WAITING, user_attrs=attrs))
+            self._study.set_user_attr(TOTAL, len(self._ours()))
+
+    def again(self, keys: Sequence[str]) -> None:
+        """A new ticket with the same attributes `keys` for each that failed, unless there is one already."""
+        with self.lock:
+            ours = [({key: trial.user_attrs[key] for key in keys}, trial.state) for trial in self._ours()]
+            have = [facts for facts, state in ours if state != TrialState.FAIL]
+            for facts in (facts for facts, state in ours if state == TrialState.FAIL):
+                if facts not in have:
+                    have.append(facts)
+                    self._study.add_trial(optuna.trial.create_trial(state=TrialState.WAITING, user_attrs=facts))
             self._study.set_user_attr(TOTAL, len(self._ours()))
 
     def top_up(self, n_trials: int) -> None:
@@ -125,8 +138,9 @@ class Tickets:
 
     def _num_waiting(self, ours: list[FrozenTrial]) -> int:
         if self._budget is not None:
-            left = self._budget.amount - self._taken(ours, self._budget)
-            return max(0, int(left)) if self._budget.step else NO_END * (left > 0)
+            left = self._left(ours, self._budget)
+            # One that was interrupted after its last epoch has still to end, which takes nothing.
+            return max(len(_begun(ours)), int(left) if self._budget.step else NO_END * (left > 0))
         taken = sum(trial.state != TrialState.WAITING for trial in ours)
         return min(len(ours), self._total()) - taken
 
@@ -139,6 +153,8 @@ class Tickets:
             if self.stopped is not None or self._num_waiting(ours) <= 0:
                 return None
             waiting = [trial for trial in ours if trial.state == TrialState.WAITING]
+            if self._budget is not None and self._left(ours, self._budget) <= 0:
+                waiting = _begun(ours)
             if not waiting and self._budget is not None:
                 self._study.add_trial(optuna.trial.create_trial(state=TrialState.WAITING))
                 waiting = self._ours(TrialState.WAITING)
@@ -170,6 +186,9 @@ class Tickets:
                 self._storage.set_trial_user_attr(trial._trial_id, LAST, True)
             return goes_on
 
+    def _left(self, ours: list[FrozenTrial], budget: Budget) -> float:
+        return budget.amount - self._taken(ours, budget)
+
     def _taken(self, trials: list[FrozenTrial], budget: Budget) -> float:
         granted = sum(trial.state == TrialState.RUNNING and not trial.user_attrs.get(LAST) for trial in trials)
         return sum(float(trial.user_attrs.get(SPENT, 0)) for trial in trials) + budget.step * granted
@@ -198,9 +217,9 @@ class Tickets:
     # under the lock
 
     def _ours(self, *states: TrialState) -> list[FrozenTrial]:
-        """Without the runs that a warm start brought in, which nobody had to make."""
+        """Without the runs that a warm start brought in, which nobody had to make, and what is wanted no more."""
         trials = self._storage.get_all_trials(self._study_id, deepcopy=False, states=states or None)
-        return [trial for trial in trials if WARM not in trial.user_attrs]
+        return self._wanted([trial for trial in trials if WARM not in trial.user_attrs])
 
     def _total(self) -> int:
         return int(self._storage.get_study_user_attrs(self._study_id).get(TOTAL, 0))
@@ -232,3 +251,8 @@ class Tickets:
         last = [trial for _, _, trial in ended[-self._max_failures - 1 :]]
         if len(last) > self._max_failures and all(trial.state == TrialState.FAIL for trial in last):
             self._study.set_user_attr(STOPPED, last[-1].number)
+
+
+def _begun(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
+    """Those that wait in their middle, as they were interrupted."""
+    return [trial for trial in trials if trial.state == TrialState.WAITING and trial.user_attrs.get(SPENT)]

@@ -86,7 +86,7 @@ class Worker:
         with current_trial.working_on(handle):
             result = compose.run(job, self.task, self.context)
         outcome = _outcome(result, len(desk.plan.settings.objectives))
-        # A run that was trained before is complete, however little of it the budget was enough for.
+        # A run that was trained before is complete, however little of it the budget or the pruner left.
         return Outcome(TrialState.PRUNED) if handle.is_cut and outcome.state == TrialState.COMPLETE else outcome
 
 
@@ -97,7 +97,7 @@ class _Handle:
         self._trial, self._plan, self._tickets = trial, desk.plan, desk.tickets
         self.objectives = desk.plan.settings.objectives
         self.is_cut = False
-        """Whether the study's budget ended before the trial."""
+        """Whether the study's budget, or with a budget its pruner, ended the trial: nothing more counts of it."""
         now = trial.study.get_trials(deepcopy=False)[trial.number]
         self._last = max(now.intermediate_values, default=0)
         self._lost = False
@@ -123,9 +123,9 @@ class _Handle:
 
     def _report(self, step: int, measured: float | Mapping[str, Any]) -> bool:
         pruned = self._pruned(step, measured)
-        ends = pruned or step >= self._plan.settings.max_epochs
-        goes_on = self._tickets.spend(self._trial, self._spent(step, measured), ends)
-        self.is_cut = not goes_on and not ends
+        is_last = step >= self._plan.settings.max_epochs
+        goes_on = self._tickets.spend(self._trial, self._spent(step, measured), pruned or is_last)
+        self.is_cut = not is_last and not goes_on
         return pruned or self.is_cut
 
     def _spent(self, step: int, measured: float | Mapping[str, Any]) -> float:
