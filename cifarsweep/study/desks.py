@@ -11,7 +11,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +114,7 @@ class Desk:
             self.finals = Desk(plan.final(), store, lock, self)
         self._are_finals_open = False
 
-    @cached_property
+    @property
     def chosen(self) -> list[FrozenTrial]:
         """The finalists of this search, which must be over."""
         return finalists(self.plan, self.trials)
@@ -195,10 +194,11 @@ class Desk:
         """Makes the tickets of the final runs, once the search is over."""
         if self.finals is None or self._are_finals_open or not self.tickets.is_over:
             return
+        chosen = self.chosen
         self.finals.tickets.add(
             {FINALIST: trial.number, SEED: seed, VALUES: self.plan.space.values(trial.params)}
             for seed in self.plan.seeds
-            for trial in self.chosen
+            for trial in chosen
         )
         self._are_finals_open = True
 
