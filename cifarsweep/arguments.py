@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -16,8 +17,13 @@ class Parser(argparse.ArgumentParser):
 
 
 def exit_code(main: Callable[[], int]) -> int:
-    """Of a command that Ctrl-C may end, which needs no traceback."""
+    """Of a command that Ctrl-C or the reader of a pipe may end, which needs no traceback."""
     try:
-        return main()
+        code = main()
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # as `| head` leaves it; Python would complain again at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cifarsweep import runs, text
-from cifarsweep.arguments import Parser
+from cifarsweep.arguments import Parser, exit_code
 
 SECONDS = 1.0
 HEADER = ("run", "status", "epoch", "val_accuracy", "test_accuracy", "reason")
@@ -78,8 +78,8 @@ def main(arguments: list[str] | None = None) -> int:
             print(lines)
         else:
             _watch(sweep)
-    except KeyboardInterrupt:
-        return 130
+    except BrokenPipeError:
+        raise
     except (OSError, ValueError) as error:
         print(text.one_line(error), file=sys.stderr)
         return 1
@@ -135,4 +135,4 @@ def _watch(sweep: Sweep) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

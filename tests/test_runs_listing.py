@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import REPOSITORY
 
 from cifarsweep import runs
+from cifarsweep.arguments import exit_code
 from cifarsweep.runs import listing
 
 List = Callable[..., list[str]]
@@ -121,6 +126,21 @@ def test_sweeps_have_a_line_each(outputs: Path, capsys: pytest.CaptureFixture[st
     lock.release()
     assert listing.main(["--sweeps", "--columns", "status"]) == 0
     assert capsys.readouterr().out.splitlines()[1] == "ended"
+
+
+def test_a_reader_that_has_enough_and_ctrl_c_leave_no_traceback(outputs: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)  # as `| head` has done by then
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-m", "cifarsweep.runs", str(outputs)]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, env=environment, timeout=60)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+    def interrupted() -> int:
+        raise KeyboardInterrupt
+
+    assert exit_code(interrupted) == 130
 
 
 def test_a_damaged_sweep_is_left_out_of_the_list(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:

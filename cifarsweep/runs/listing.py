@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
-import os
 import re
 import sys
 from collections import Counter
@@ -43,10 +42,9 @@ OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
 def main(arguments: list[str] | None = None) -> int:
     try:
         return _list(_parse(arguments))
+    except BrokenPipeError:
+        raise
     except (OSError, ValueError) as error:
-        if isinstance(error, BrokenPipeError):  # as `| head` leaves it; Python would complain again at its end
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
         print(text.one_line(error), file=sys.stderr)
         return 1
 
