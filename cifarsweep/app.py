@@ -11,12 +11,14 @@ import logging
 import math
 import os
 import platform
+import random
 import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import numpy as np
 import torch
 import yaml
 from hydra.utils import instantiate
@@ -133,7 +135,10 @@ def _recorded(run_dir: Path, stops: Stops) -> dict[str, Any] | None:
         stopped = stops(int(row["epoch"] or 0), {**what_for, **row, "train_seconds": seconds})
         if stopped and result["status"] == "pruned":
             return result
-    return result if result["status"] in FINAL else None
+    if result["status"] not in FINAL:
+        return None
+    (run_dir / CHECKPOINT).unlink(missing_ok=True)  # of a process that was killed at the very end
+    return result
 
 
 def _intact(read: Callable[[Path], T], run_dir: Path) -> T | None:
@@ -149,6 +154,21 @@ def _set_aside(error: runs.Corrupt) -> None:
     progress.line(f"{error}; kept as {runs.set_aside(error.path).name}, the work is done again")
 
 
+def _seed(seed: int) -> None:
+    """Of every generator that a model may draw from."""
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+
+
+def _called(group: str, function: Callable[..., T], *arguments: Any) -> T:
+    """ValueError where `function`, made from this group of the configuration, has an argument that it does not know."""
+    try:
+        return function(*arguments)
+    except TypeError as error:
+        raise ValueError(f"{group}: {error}") from error
+
+
 class Session:
     """The objects of one run, from construction to results."""
 
@@ -157,7 +177,7 @@ class Session:
         trainer = config["trainer"]
         self.device = choose_device(trainer["device"])
         self.autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=trainer["precision"] == "bf16")
-        torch.manual_seed(config["seed"])
+        _seed(config["seed"])
         takes = {"image_size": dataset.image_size, "num_classes": len(dataset.class_names)}
         model: nn.Module = instantiate(cfg.model, **takes)
         if config["model"].get("match") is not None:  # the run is the one that its width, given as such, would be
@@ -165,8 +185,9 @@ class Session:
         self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.layers = layers.trace(self.model, dataset.train_images.shape[1:])
         self.model_arguments = {**{k: v for k, v in self.config["model"].items() if k != "_target_"}, **takes}
-        self.optimizer: torch.optim.Optimizer = instantiate(cfg.optimizer)(parameter_groups(self.model))
-        self.schedule = instantiate(cfg.schedule)
+        make_optimizer, self.schedule = instantiate(cfg.optimizer), instantiate(cfg.schedule)
+        self.optimizer: torch.optim.Optimizer = _called("optimizer", make_optimizer, parameter_groups(self.model))
+        _called("schedule", self.schedule, 0, 1)
         self.loss_fn: nn.Module = instantiate(cfg.loss)
 
     @property
@@ -436,6 +457,8 @@ def _write_metrics(run_dir: Path, epochs: list[Epoch]) -> None:
 def _start_directory(run_dir: Path, config: dict[str, Any], about: dict[str, Any]) -> None:
     run_dir.mkdir(parents=True, exist_ok=True)
     (run_dir / "result.json").unlink(missing_ok=True)
+    for left_by_a_killed_process in run_dir.glob(".*.part"):
+        left_by_a_killed_process.unlink()
     with runs.atomic(run_dir / "config.yaml") as file:
         yaml.safe_dump({**config, "run": about}, file, sort_keys=False, allow_unicode=True)
 

@@ -5,6 +5,7 @@ The classes that a results folder names are built only where they are this proje
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import tempfile
@@ -53,9 +54,13 @@ def _rerun(run_dir: Path, outputs: Path, data_root: str | None, trust: bool) -> 
         config["trainer"]["threads"] = recorded["threads"]
         if data_root is not None:
             config["data"]["root"] = data_root
+        if "cache" in config["data"]:  # where this machine has it
+            config["data"]["cache"] = os.environ.get("CIFARSWEEP_CACHE", "~/.cache/cifarsweep")
         runs.identity(config, "")
     except (KeyError, TypeError, AttributeError) as error:
         raise runs.Corrupt(run_dir / "config.yaml", "not the configuration of a run") from error
+    if list((outputs / "runs").glob(f"*-{recorded['run_id']}")):
+        raise ValueError(f"--outputs {outputs}: expected a folder without this run, which would be read, not trained")
     config |= {"outputs": str(outputs.absolute()), "force": False}
     domains.check(config)
     from omegaconf import OmegaConf

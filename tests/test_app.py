@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -332,3 +333,11 @@ def test_a_budget_that_no_width_meets_is_one_line(cifarsweep: Command, small: li
     done = cifarsweep(*small, "model.match=params:100")
     assert done.returncode == 1
     assert done.stderr == ("model.match=params:100: expected a number within 10% of a width's, as 17,853 (width 1)\n")
+
+
+def test_every_generator_is_seeded() -> None:
+    draws = []
+    for _ in range(2):
+        app._seed(7)
+        draws.append((random.random(), float(np.random.rand()), float(torch.rand(()))))
+    assert draws[0] == draws[1]

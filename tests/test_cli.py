@@ -22,6 +22,8 @@ MISTAKES = [
     (["model.foo=3"], "model.foo: no such key; model accepts depth, width, norm, dropout"),
     (["model=speednet", "model.depth=3"], "model.depth: no such key; model accepts width, norm, dropout"),
     (["+model.foo=3"], "model: LayersNet.__init__() got an unexpected keyword argument 'foo'"),
+    (["+optimizer.foo=3"], "optimizer: "),
+    (["+schedule.foo=3"], "schedule: "),
     (["--bogus"], "unrecognized arguments: --bogus"),
     (["optimizer.lr=["], "no viable alternative at input '['"),
     (["model=layers2,layers3"], "--multirun"),

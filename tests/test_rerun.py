@@ -64,6 +64,14 @@ def test_outputs_keeps_the_new_run(cifarsweep: Command, alone: Path, tmp_path: P
     assert (run / "model.pt").read_bytes() == (alone / "model.pt").read_bytes()
 
 
+def test_a_folder_that_has_the_run_is_refused(cifarsweep: Command, alone: Path) -> None:
+    words = [str(alone), "--outputs", "again"]
+    assert cifarsweep(*words, module="cifarsweep.rerun").returncode == 0
+    done = cifarsweep(*words, module="cifarsweep.rerun")
+    assert done.returncode == 1
+    assert done.stderr.startswith("--outputs again: expected a folder without this run")
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [

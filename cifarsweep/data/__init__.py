@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import shutil
+import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -155,10 +158,20 @@ def _torchvision_set(name: str) -> Any:
 
 
 def _download(name: str, root: Path, raw: Path) -> None:
+    """By one process at a time, and beside its place first: an interrupted download leaves nothing that looks whole."""
     kind = _torchvision_set(name)
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            kind(root, download=True)
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / f".{name}.lock"):
+            if raw.is_dir() and any(raw.iterdir()):
+                return  # another process was first
+            for left_by_a_killed_process in root.glob(f".{name}.part-*"):
+                shutil.rmtree(left_by_a_killed_process, ignore_errors=True)
+            with tempfile.TemporaryDirectory(dir=root, prefix=f".{name}.part-") as part:
+                with contextlib.redirect_stdout(io.StringIO()):
+                    kind(part, download=True)
+                raw.parent.mkdir(parents=True, exist_ok=True)
+                (Path(part) / raw.relative_to(root)).rename(raw)
     except Exception as error:  # urllib, HTTP, socket, checksum and file errors all mean the same to the user
         raise ValueError(
             f"root={root}: {raw.name} is not there and its download failed ({_first_line(error)}); expected the "

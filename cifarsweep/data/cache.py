@@ -119,6 +119,8 @@ class Writer:
         """Images (N, side, side, 3) and labels (N,) of the split, mapped files to be written to in place."""
         images = open_memmap(self.folder / f"{name}_images.npy", "w+", np.uint8, (num_images, side, side, 3))
         labels = open_memmap(self.folder / f"{name}_labels.npy", "w+", np.int64, (num_images,))
+        for what in ("images", "labels"):
+            _allocate(self.folder / f"{name}_{what}.npy")
         return images, labels
 
     def finish(self) -> None:
@@ -130,8 +132,19 @@ class Writer:
             json.dumps({**meta, "sha256": _digest(meta)}, indent=1), encoding="utf-8"
         )
         for file in self.folder.iterdir():
-            with file.open("rb") as opened:
+            with file.open("r+b") as opened:  # Windows syncs no file that is only read
                 os.fsync(opened.fileno())
+
+
+def _allocate(path: Path) -> None:
+    """Takes the file's room on the disk: where a mapped file finds none later, SIGBUS ends the process."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    with path.open("r+b") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _channel_statistics(images: NDArray[np.uint8]) -> tuple[list[float], list[float]]:

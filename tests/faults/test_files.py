@@ -245,6 +245,32 @@ def test_a_full_disk_is_named_and_with_more_room_the_run_goes_on(
     assert not list((outputs / "runs" / expected.name).glob(".*.part"))
 
 
+def test_a_disk_too_small_for_the_data_cache_is_named(
+    cifarsweep: Command, small: list[str], small_disk: Callable[[str], Path]
+) -> None:
+    cache = small_disk("size=1m") / "cache"
+    full = cifarsweep(*small, f"data.cache={cache}")
+    assert full.returncode == 1
+    (line,) = full.stderr.splitlines()
+    assert "No space left on device" in line
+    assert str(cache) in line
+    assert not list(cache.rglob("*.npy"))
+
+
+def test_what_a_killed_process_left_in_a_runs_folder_is_removed(
+    cifarsweep: Command, small: list[str], tmp_path: Path
+) -> None:
+    assert cifarsweep(*small).returncode == 0
+    (run,) = (tmp_path / "outputs" / "runs").glob("layers*")
+    (run / "checkpoint.pt").touch()
+    assert cifarsweep(*small).returncode == 0
+    assert not (run / "checkpoint.pt").exists()
+    (run / ".model.pt.x.part").touch()
+    (run / "result.json").unlink()
+    assert cifarsweep(*small).returncode == 0
+    assert not list(run.glob(".*.part"))
+
+
 def test_a_full_disk_of_a_sweep_costs_nothing_that_is_done(
     cifarsweep: Command, small: list[str], small_disk: Callable[[str], Path]
 ) -> None:
