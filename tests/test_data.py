@@ -371,9 +371,9 @@ def test_an_interrupted_download_is_done_again_and_nobody_sees_half_of_it(
     with pytest.raises(ValueError, match="its download failed \\(gone\\)"):
         data._download("cifar10", tmp_path, raw)
     assert not raw.exists()
-    (tmp_path / ".cifar10.part-killed").mkdir()
+    (tmp_path / ".cifar10.part.killed").mkdir()
     (tmp_path / "online").touch()
     data._download("cifar10", tmp_path, raw)
     assert sorted(path.name for path in raw.iterdir()) == ["one", "two"]
-    assert not list(tmp_path.glob(".cifar10.part-*"))
+    assert not list(tmp_path.glob(".cifar10.part*"))
     data._download("cifar10", tmp_path, raw)  # as the second of two processes

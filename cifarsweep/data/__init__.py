@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cifarsweep.data.augment import Augmentation, Batcher
-from cifarsweep.data.cache import Arrays, Writer, cached, file_key
+from cifarsweep.data.cache import Arrays, Writer, cached, file_key, temporary_folder
 
 __all__ = ["Augmentation", "Batcher", "DataSet", "load_image_folder", "load_shapes", "load_torchvision", "read_image"]
 
@@ -165,13 +163,10 @@ def _download(name: str, root: Path, raw: Path) -> None:
         with FileLock(root / f".{name}.lock"):
             if raw.is_dir() and any(raw.iterdir()):
                 return  # another process was first
-            for left_by_a_killed_process in root.glob(f".{name}.part-*"):
-                shutil.rmtree(left_by_a_killed_process, ignore_errors=True)
-            with tempfile.TemporaryDirectory(dir=root, prefix=f".{name}.part-") as part:
-                with contextlib.redirect_stdout(io.StringIO()):
-                    kind(part, download=True)
+            with temporary_folder(root, f"{name}.part") as part, contextlib.redirect_stdout(io.StringIO()):
+                kind(str(part), download=True)
                 raw.parent.mkdir(parents=True, exist_ok=True)
-                (Path(part) / raw.relative_to(root)).rename(raw)
+                (part / raw.relative_to(root)).rename(raw)
     except Exception as error:  # urllib, HTTP, socket, checksum and file errors all mean the same to the user
         raise ValueError(
             f"root={root}: {raw.name} is not there and its download failed ({_first_line(error)}); expected the "

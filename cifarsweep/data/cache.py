@@ -8,7 +8,8 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,18 +68,24 @@ def _set_aside(folder: Path) -> Path:
 
 
 def _make(folder: Path, decode: Callable[[Writer], None]) -> None:
-    for left_by_a_killed_process in folder.parent.glob(f".{folder.name}.*"):
-        shutil.rmtree(left_by_a_killed_process, ignore_errors=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
+    with temporary_folder(folder.parent, folder.name) as temporary:
         writer = Writer(temporary)
         decode(writer)
         writer.finish()
         temporary.chmod(0o755)
         os.rename(temporary, folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+
+
+@contextmanager
+def temporary_folder(parent: Path, name: str) -> Iterator[Path]:
+    """One that is gone at the end, unless it was renamed, as are those of this name that killed processes left."""
+    for left_by_a_killed_process in parent.glob(f".{name}.*/"):
+        shutil.rmtree(left_by_a_killed_process, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(dir=parent, prefix=f".{name}."))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _open(folder: Path) -> Arrays | None:

@@ -25,7 +25,7 @@ from cifarsweep.study import settings, storage
 from cifarsweep.study.lock import Lock
 from cifarsweep.study.pruning import dominates
 from cifarsweep.study.settings import FINAL_ON, Settings
-from cifarsweep.study.tickets import SPENT, WARM, Tickets
+from cifarsweep.study.tickets import SPENT, Tickets
 
 WAIT_SECONDS = 0.5
 FINALIST, SEED, VALUES = "finalist", "seed", "values"
@@ -155,7 +155,7 @@ class Desk:
     @property
     def ours(self) -> list[FrozenTrial]:
         """Without the runs that a warm start brought in, and final runs that are wanted no more."""
-        return self._wanted([trial for trial in self.trials if WARM not in trial.user_attrs])
+        return self.tickets.ours
 
     @property
     def latest(self) -> list[FrozenTrial]:

@@ -121,6 +121,11 @@ class Tickets:
         return self._num_waiting(self._ours())
 
     @property
+    def ours(self) -> list[FrozenTrial]:
+        """The trials that count."""
+        return self._ours()
+
+    @property
     def load(self) -> tuple[int, int]:
         """How many trials run, and how many have been started."""
         ours = self._ours()
