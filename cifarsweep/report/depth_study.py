@@ -22,6 +22,8 @@ from cifarsweep.report.statistics import Comparison, compare, error_of_highest, 
 
 FORMAT = 1
 NUM_BEST = 5
+LEAST_TRIALS = 4
+"""From which on it can be told how far the best of them may be chance."""
 MATCH = "model.match"
 WHATS = {"params": "parameters", "multiply_adds": "multiply-adds"}
 
@@ -95,7 +97,9 @@ class Searched:
         found = [trial.values[0] for trial in self.trials if trial.state == "complete"]
         complete = [value for value in found if value is not None]
         num_pruned = sum(trial.state == "pruned" for trial in self.trials)
-        return error_of_highest([*complete, *([min(complete)] * num_pruned)] if complete else [])
+        if not complete or len(complete) + num_pruned < LEAST_TRIALS:
+            return math.nan
+        return error_of_highest([*complete, *([min(complete)] * num_pruned)])
 
     def gaps(self) -> list[float]:
         """Of each final run: what the search promised of its configuration, less the test accuracy."""

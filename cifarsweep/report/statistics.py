@@ -17,8 +17,6 @@ ALPHA = 0.05
 SEARCH_DEGREES = 4
 """Degrees of freedom, at most, where the error of a search counts: the bootstrap of a maximum is a little too small,
 which Student's t with more degrees would not make up for (tests/test_depth_science.py)."""
-LEAST_TRIALS = 4
-"""Values that a bootstrap of their highest needs to be of any worth."""
 ROUNDING = 1e-12
 """Accuracies are quotients of whole numbers: differences that are equal are so up to the last bits of a double."""
 
@@ -118,10 +116,10 @@ def error_of_highest(values: Sequence[float]) -> float:
     """The standard deviation of the highest of `values` if as many were drawn from them again (bootstrap), exactly.
 
     Large where the best value stands alone, small where several are as good: how much a search's luck may bring.
-    NaN where n < LEAST_TRIALS.
+    NaN where n < 2.
     """
     n = len(values)
-    if n < LEAST_TRIALS:
+    if n < 2:
         return math.nan
     highest = np.sort(np.asarray(values, dtype=float))
     chances = np.diff((np.arange(n + 1) / n) ** n)  # that a draw of n has its highest at each place

@@ -98,6 +98,8 @@ def jobs_without_run(path: Path) -> list[str]:
 
 def _read_run(run_dir: Path) -> tuple[dict[str, Any], list[dict[str, Any]], str]:
     curve = runs.read_metrics(run_dir)
+    if any(not (row["epoch"] or 0.0).is_integer() for row in curve):
+        raise ValueError(f"{run_dir / 'metrics.csv'}: expected whole numbers as epochs")
     found = {"epochs_trained": len(curve), **runs.read_run(run_dir), "directory": run_dir.name}
     if found.get("format", runs.FORMAT) != runs.FORMAT:
         raise ValueError(f"format={found['format']!r}: expected {runs.FORMAT}")

@@ -267,10 +267,7 @@ def read_metrics(run_dir: Path) -> list[dict[str, float | None]]:
     if not path.exists():
         return []
     try:
-        rows = [{key: float(row[key]) if row[key] else None for key in METRICS} for row in _read_csv(path, METRICS)]
-        if any(not (row["epoch"] or 0.0).is_integer() for row in rows):
-            raise ValueError("a part of an epoch")
-        return rows
+        return [{key: float(row[key]) if row[key] else None for key in METRICS} for row in _read_csv(path, METRICS)]
     except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise Corrupt(path, "not the metrics of a run") from error
 
