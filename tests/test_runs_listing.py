@@ -131,7 +131,7 @@ def test_sweeps_have_a_line_each(outputs: Path, capsys: pytest.CaptureFixture[st
 def test_a_reader_that_has_enough_and_ctrl_c_leave_no_traceback(outputs: Path) -> None:
     reading, writing = os.pipe()
     os.close(reading)  # as `| head` has done by then
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": ""}  # what is printed waits
     command = [sys.executable, "-m", "cifarsweep.runs", str(outputs)]
     done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, env=environment, timeout=60)
     os.close(writing)
