@@ -20,7 +20,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from cifarsweep import domains, errors, groups, local, progress, runs, trial
+from cifarsweep import domains, errors, groups, jobs, local, progress, runs, trial
 from cifarsweep.arguments import Parser
 
 TERMINATED = 128 + signal.SIGTERM
@@ -216,9 +216,9 @@ def _train(cfg: DictConfig, job: Any, announce: Callable[[str], None]) -> dict[s
 
 def plain(cfg: DictConfig, resolve: bool = True) -> dict[str, Any]:
     """The configuration as plain values, without Hydra's own."""
-    values = OmegaConf.to_container(cfg, resolve=resolve)
+    values = OmegaConf.to_container(jobs.own(cfg), resolve=resolve)  # to resolve Hydra's part takes 10 ms
     assert isinstance(values, dict)
-    return {str(key): value for key, value in values.items() if key != "hydra"}
+    return {str(key): value for key, value in values.items()}
 
 
 def compose(conf: Path, overrides: list[str]) -> tuple[DictConfig, dict[str, str]]:

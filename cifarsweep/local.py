@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import pickle
 import platform
 import shutil
 import signal
@@ -19,11 +20,11 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from hydra import version
-from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
+from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
-from cifarsweep import errors, progress
+from cifarsweep import errors, jobs, progress
 
 MAX_STARTS = 2
 """A job whose process dies is started once more; a second death is the job's own fault, unless it said `began`."""
@@ -33,7 +34,8 @@ MAX_STARTS = 2
 class Job:
     number: int
     overrides: Sequence[str]
-    config: DictConfig
+    pickled: bytes
+    """Its configuration, which takes a hundredth of the memory so."""
     starts: int = 0
     title: str = ""
     """What sets it apart from the others: the overrides that not all of them have."""
@@ -41,6 +43,11 @@ class Job:
     """Whether work was seen; a run that was trained before costs nothing."""
     oom_kills: int | None = None
     """Of the whole machine, when the job was started."""
+
+    @property
+    def config(self) -> DictConfig:
+        config: DictConfig = pickle.loads(self.pickled)
+        return config
 
     def __str__(self) -> str:
         return f"job {self.number} ({' '.join(self.overrides)})"
@@ -82,28 +89,22 @@ def launch(
     if n_workers is not None and (type(n_workers) is not int or n_workers < 1):
         raise ValueError(f"hydra.launcher.n_workers={n_workers}: expected a whole number, 1 or more, or null")
     setup_globals()
-    jobs = []
+    compose, folder = jobs.Composer(hydra_context.config_loader, config), Path(config.hydra.sweep.dir).absolute()
+    ready, on_cpu = [], True
     for number, overrides in enumerate(job_overrides, start=initial_job_idx):
-        jobs.append(Job(number, overrides, _compose(hydra_context, config, overrides, number)))
-        check(jobs[-1].config)
-    on_cpu = all(OmegaConf.select(job.config, "trainer.device") == "cpu" for job in jobs)
-    slots = plan_slots(n_workers, len(jobs), cores(), [] if on_cpu else _gpus())
-    with Pool(slots, hydra_context, task_function, lost) as pool:
-        results = pool.run(jobs)
+        job_config = compose(overrides)
+        check(job_config)
+        on_cpu = on_cpu and OmegaConf.select(job_config, "trainer.device") == "cpu"
+        jobs.number(job_config, number)
+        job_config.hydra.sweep.dir = str(folder)  # absolute: ${now:} in it would give another name in each process
+        ready.append(Job(number, overrides, pickle.dumps(job_config)))
+    slots = plan_slots(n_workers, len(ready), cores(), [] if on_cpu else _gpus())
+    with Pool(slots, hydra_context, task_function, lost, name=folder.name) as pool:
+        results = pool.run(ready)
     failed = sum(result.status == JobStatus.FAILED for result in results)
     if failed:
-        raise ValueError(f"{failed} of {len(jobs)} jobs failed; the same command tries them again")
+        raise ValueError(f"{failed} of {len(ready)} jobs failed; the same command tries them again")
     return results
-
-
-def _compose(hydra_context: HydraContext, config: DictConfig, overrides: Sequence[str], number: int) -> DictConfig:
-    job_config: DictConfig = hydra_context.config_loader.load_sweep_config(config, list(overrides))
-    with open_dict(job_config):
-        job_config.hydra.job.id = str(number)
-        job_config.hydra.job.num = number
-        # Absolute: ${now:} in it would give another name in each process.
-        job_config.hydra.sweep.dir = str(Path(config.hydra.sweep.dir).absolute())
-    return job_config
 
 
 # what the machine has
@@ -148,8 +149,10 @@ class Pool:
         hydra_context: HydraContext,
         task_function: TaskFunction,
         lost: Callable[[DictConfig, str], None],
+        name: str = "",
     ) -> None:
-        self._lost = lost
+        """`name` of the sweep, as it is shown."""
+        self._lost, self._name = lost, name
         self._task = hydra_context, task_function, str(version.getbase())
         self._display, self._shown = progress.display, False
         # spawn, not fork: threads and GPU contexts of this process do not survive a fork.
@@ -197,9 +200,8 @@ class Pool:
             return
         failed = sum(result.status == JobStatus.FAILED for result in results.values())
         worked = sum(job.trained for job in jobs if job.number in results)
-        name = Path(jobs[0].config.hydra.sweep.dir).name
         self._shown = True
-        text = f"{name}: {len(results)}/{len(jobs)} done" + (f", {failed} failed" if failed else "")
+        text = f"{self._name}: {len(results)}/{len(jobs)} done" + (f", {failed} failed" if failed else "")
         self._display.whole(progress.Whole(text, len(results), worked, len(jobs)))
 
     def _start(self, number: int, slot: Slot) -> Worker:
@@ -219,7 +221,7 @@ class Pool:
         job.oom_kills = _oom_kills()
         worker.job = job
         with contextlib.suppress(OSError):  # where it has just died, its connection tells
-            worker.connection.send(job.config)
+            worker.connection.send_bytes(job.pickled)
 
     def _listen(self, worker: Worker) -> JobReturn | None:
         """Shows what a worker says; its job's result, once that has come, and the worker is free."""
@@ -235,6 +237,7 @@ class Pool:
         assert isinstance(value, JobReturn)
         if value.status == JobStatus.FAILED:
             self._display.line(f"{worker.job} failed: {value._return_value}", error=True)
+        value.overrides = worker.job.overrides if worker.job else None
         worker.job = None
         return value
 
@@ -285,7 +288,7 @@ def _oom_kills() -> int | None:
 
 
 def _failed(job: Job, reason: str) -> JobReturn:
-    result = JobReturn(overrides=job.overrides, cfg=job.config, status=JobStatus.FAILED)
+    result = JobReturn(overrides=job.overrides, status=JobStatus.FAILED)
     result.return_value = RuntimeError(reason)
     return result
 
@@ -313,13 +316,7 @@ def _work(
             config = connection.recv()
         except EOFError:  # the parent is gone
             return
-        result = run_job(
-            hydra_context=hydra_context,
-            task_function=task_function,
-            config=config,
-            job_dir_key="hydra.sweep.dir",
-            job_subdir_key="hydra.sweep.subdir",
-        )
+        result = jobs.run(jobs.own(config), config, task_function, hydra_context, logging=True)
         if result.status == JobStatus.FAILED:
             # The exception itself may not survive pickling; its traceback is in the run's log.
             result.return_value = RuntimeError(errors.one_line(result._return_value))

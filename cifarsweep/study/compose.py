@@ -1,7 +1,6 @@
-"""Configurations of trials, fast, and the jobs that run them. Knows Hydra's jobs, not studies.
+"""Configurations of trials, of a search space's values. Knows Hydra's jobs, not studies.
 
-Hydra composes a job in about 70 ms, and copies its own settings five times to run it, 20 ms more. Here the groups are
-composed once per combination of options, values are applied to a copy, and Hydra's settings are shared by the trials.
+As in `jobs`, groups are composed once per combination of options; Hydra's settings are shared by the trials, too.
 """
 
 from __future__ import annotations
@@ -14,13 +13,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.hydra_config import HydraConfig
-from hydra.core.utils import JobReturn, JobStatus, run_job
-from hydra.experimental.callback import Callback
-from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+from cifarsweep import jobs
 from cifarsweep.search_space import Parameter, Space
 
 
@@ -72,7 +68,8 @@ class Composer:
                 raise ValueError(f"{key}={value}: {' '.join(str(error).split())}") from error
         overrides = [word for word in self._space.overrides(values) if word.partition("=")[0] not in instead]
         overrides += [f"{key}={value}" for key, value in instead.items()]
-        self._name(template.hydra, overrides, number)
+        jobs.name(template.hydra, overrides)
+        jobs.number(template.hydra, number)
         return Composed(task, template.hydra)
 
     def composed(self, overrides: Sequence[str]) -> Composed:
@@ -111,57 +108,3 @@ class Composer:
             self._is_group[key] = bool(self._loader.get_group_options(key.partition("@")[0].lstrip("+~")))
         is_path = not self._is_group[key] and key.replace(".", "").replace("_", "").isalnum()
         return is_path and (not parameter.texts or not isinstance(value, str))
-
-    def _name(self, config: DictConfig, overrides: Sequence[str], number: int) -> None:
-        with read_write(config.hydra), open_dict(config):
-            config.hydra.job.num = number
-            config.hydra.job.id = str(number)
-            config.hydra.job.override_dirname = ",".join(sorted(overrides))
-            _assign(config.hydra.overrides.task, overrides)
-
-
-def _assign(texts: ListConfig, new: Sequence[str]) -> None:
-    """Only what is new is set: to make a list of nodes takes a millisecond."""
-    if len(texts) != len(new):
-        texts[:] = list(new)
-    for i, (before, now) in enumerate(zip(texts, new, strict=True)):
-        if before != now:
-            texts[i] = now
-
-
-def run(composed: Composed, task: TaskFunction, context: HydraContext) -> JobReturn:
-    """The task's result, or the exception it raised: Hydra's run_job, which is called where more is asked of a job
-    than its task."""
-    if _needs_hydra(composed.hydra, context):
-        config = OmegaConf.merge(composed.hydra, composed.task)
-        assert isinstance(config, DictConfig)
-        return run_job(
-            task_function=task,
-            config=config,
-            job_dir_key="hydra.sweep.dir",
-            job_subdir_key="hydra.sweep.subdir",
-            hydra_context=context,
-            configure_logging=False,
-        )
-    singleton, result = HydraConfig.instance(), JobReturn()
-    before = singleton.cfg
-    singleton.cfg = composed.hydra  # type: ignore[assignment]  # as Hydra's own set_config does
-    try:
-        result.return_value = task(composed.task)
-        result.status = JobStatus.COMPLETED
-    except Exception as error:
-        result.return_value = error
-        result.status = JobStatus.FAILED
-    finally:
-        singleton.cfg = before
-    return result
-
-
-def _needs_hydra(config: DictConfig, context: HydraContext) -> bool:
-    job = config.hydra.job
-    callbacks = [type(callback) for callback in context.callbacks.callbacks]
-    listening = any(
-        callback.on_job_start is not Callback.on_job_start or callback.on_job_end is not Callback.on_job_end
-        for callback in callbacks
-    )
-    return bool(job.chdir or job.env_set or config.hydra.output_subdir is not None or listening)

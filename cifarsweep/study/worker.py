@@ -19,7 +19,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 from optuna.trial import TrialState
 
-from cifarsweep import errors, local, progress
+from cifarsweep import errors, jobs, local, progress
 from cifarsweep import trial as current_trial
 from cifarsweep.study import compose, pruning, storage
 from cifarsweep.study.desks import Desk, Desks, Plan
@@ -84,7 +84,7 @@ class Worker:
         handle = _Handle(trial, desk)
         job = self.composer.of(desk.plan.space)(desk.values(trial), trial.number, desk.instead(trial))
         with current_trial.working_on(handle):
-            result = compose.run(job, self.task, self.context)
+            result = jobs.run(job.task, job.hydra, self.task, self.context)
         outcome = _outcome(result, len(desk.plan.settings.objectives))
         # A run that was trained before is complete, however little of it the budget or the pruner left.
         return Outcome(TrialState.PRUNED) if handle.is_cut and outcome.state == TrialState.COMPLETE else outcome
