@@ -115,6 +115,7 @@ def _resuming() -> str:
 
 def _report(sweep: Path) -> int:
     """Writes and shows the report of a sweep that had jobs; an exit code, as a missing graph is a failure."""
+    runs.close_sweep(sweep)
     if not runs.read_sweep(sweep)["jobs"]:
         return 0
     from cifarsweep import report
@@ -154,7 +155,9 @@ def lost(cfg: DictConfig, reason: str) -> None:
     """Records that the process of a sweep's job died, once no further start is due."""
     job = cfg.hydra.job
     overrides = list(cfg.hydra.overrides.task)
-    run = runs.register_job(Path(cfg.hydra.sweep.dir), job.num, overrides, error=reason).get("run")
+    sweep = Path(cfg.hydra.sweep.dir)
+    runs.register_job(sweep, job.num, overrides, error=reason)
+    run = runs.job_of_sweep(sweep, job.num, overrides).get("run")
     if run:
         runs.mark_failed(Path(cfg.outputs) / "runs" / run, reason)
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -172,11 +173,38 @@ def test_a_sweep_keeps_every_command_and_the_last_word_on_each_job(tmp_path: Pat
         runs.open_sweep(tmp_path, [command], {"seed": 0})
     runs.register_job(tmp_path, 0, ["seed=1"], run="a-1")
     runs.register_job(tmp_path, 0, ["seed=1"], error="it failed")
-    sweep = json.loads((tmp_path / "sweep.json").read_text())
+    sweep = runs.read_sweep(tmp_path)
     assert [command["command_line"] for command in sweep["commands"]] == [["one"], ["two"]]
     assert sweep["jobs"] == {"seed=1": {"job": 0, "overrides": ["seed=1"], "run": "a-1", "error": "it failed"}}
+    assert runs.job_of_sweep(tmp_path, 0, ["seed=1"])["run"] == "a-1"
     runs.register_job(tmp_path, 0, ["seed=1"], run="a-1")
-    assert "error" not in json.loads((tmp_path / "sweep.json").read_text())["jobs"]["seed=1"]
+    assert "error" not in runs.read_sweep(tmp_path)["jobs"]["seed=1"]
+
+
+@pytest.mark.parametrize("move", [runs.close_sweep, lambda sweep: runs.expect_jobs(sweep, 2)])
+def test_what_jobs_told_is_moved_to_sweep_json(tmp_path: Path, move: Callable[[Path], None]) -> None:
+    runs.open_sweep(tmp_path, ["x"], {})
+    runs.register_job(tmp_path, 0, ["seed=1"], error="an earlier one")
+    move(tmp_path)
+    runs.register_job(tmp_path, 0, ["seed=1"], run="a-1")
+    runs.register_job(tmp_path, 0, ["seed=1"], error="it failed")
+    journal, told = (tmp_path / "jobs.jsonl").read_bytes(), runs.read_sweep(tmp_path)["jobs"]
+    assert told == {"seed=1": {"job": 0, "overrides": ["seed=1"], "run": "a-1", "error": "it failed"}}
+    move(tmp_path)
+    assert not (tmp_path / "jobs.jsonl").exists()
+    assert json.loads((tmp_path / "sweep.json").read_text())["jobs"] == told
+    (tmp_path / "jobs.jsonl").write_bytes(journal)  # as if killed before it was removed
+    assert runs.read_sweep(tmp_path)["jobs"] == told
+
+
+def test_a_line_that_was_cut_short_costs_no_other(tmp_path: Path) -> None:
+    runs.open_sweep(tmp_path, ["x"], {})
+    runs.register_job(tmp_path, 0, ["seed=1"], run="a-1")
+    with (tmp_path / "jobs.jsonl").open("a") as file:
+        file.write('{"job": 1, "overr')
+    assert [*runs.read_sweep(tmp_path)["jobs"]] == ["seed=1"]
+    runs.register_job(tmp_path, 2, ["seed=3"], run="a-3")
+    assert [*runs.read_sweep(tmp_path)["jobs"]] == ["seed=1", "seed=3"]
 
 
 def test_many_processes_register_their_jobs_in_one_sweep(tmp_path: Path) -> None:
@@ -189,7 +217,7 @@ def test_many_processes_register_their_jobs_in_one_sweep(tmp_path: Path) -> None
         subprocess.Popen([sys.executable, "-c", code, str(tmp_path), name], cwd=REPOSITORY) for name in ("a", "b", "c")
     ]
     assert [process.wait() for process in started] == [0, 0, 0]
-    assert len(json.loads((tmp_path / "sweep.json").read_text())["jobs"]) == 60
+    assert len(runs.read_sweep(tmp_path)["jobs"]) == 60
 
 
 def test_a_run_has_one_owner_and_the_other_waits(tmp_path: Path) -> None:

@@ -59,6 +59,9 @@ DOES_NOT_DETERMINE = {
     "trainer": {"device", "threads", "compile", "deterministic"},
 }
 
+_JOURNAL = "jobs.jsonl"
+"""Beside sweep.json while a command runs: what its jobs have told."""
+
 _MEANS_NOTHING = [("match", None)]
 """A model of a width of its own; so that runs from before there was the key are found."""
 
@@ -348,9 +351,13 @@ def find_sweeps(path: Path) -> list[Path]:
 
 
 def read_sweep(sweep_dir: Path) -> dict[str, Any]:
-    """What sweep.json holds: `commands`, one or more, and `jobs`, a mapping. ValueError where it is something else."""
+    """What sweep.json holds, with what the jobs of a command that still runs have told since: `commands`, one or more,
+    and `jobs`, a mapping. ValueError where it is something else."""
+    told = _read_journal(sweep_dir)  # first, as what is moved from there to sweep.json meanwhile may be read twice
     path = sweep_dir / "sweep.json"
     sweep = read_json(path)
+    if isinstance(sweep, dict) and isinstance(sweep.get("jobs"), dict):
+        _add(sweep["jobs"], told)
     found = sweep if isinstance(sweep, dict) else {}
     jobs, commands = found.get("jobs"), found.get("commands")
     is_sweep = (
@@ -383,16 +390,66 @@ def open_sweep(sweep_dir: Path, command_line: list[str], plan: Mapping[str, Any]
         sweep["commands"].append(command)
 
 
-def register_job(sweep_dir: Path, job: int, overrides: list[str], **found: str) -> dict[str, Any]:
-    """Adds to what sweep.json knows of a job: `run`, the name of its directory; `error`, the reason why it failed.
+def register_job(sweep_dir: Path, job: int, overrides: list[str], **found: str) -> None:
+    """Adds to what is known of a job: `run`, the name of its directory; `error`, the reason why it failed.
 
-    Returns all that is known.
+    A line of jobs.jsonl, as to write all jobs again for each would take a sweep of thousands longer than to train them.
     """
-    with _sweep(sweep_dir) as sweep:
-        key = " ".join(overrides) or str(job)
-        known = {} if "run" in found else sweep["jobs"].get(key, {})
-        sweep["jobs"][key] = {**known, "job": job, "overrides": overrides, **found}
-        return dict(sweep["jobs"][key])
+    line = json.dumps({"job": job, "overrides": overrides, **found}, ensure_ascii=False) + "\n"
+    sweep_dir.mkdir(parents=True, exist_ok=True)
+    path = sweep_dir / _JOURNAL
+    with FileLock(sweep_dir / ".lock"):
+        try:
+            with path.open("ab+") as file:
+                file.seek(0)
+                file.truncate(file.read().rfind(b"\n") + 1)  # less the line that a full disk has cut short
+                file.write(line.encode())
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def job_of_sweep(sweep_dir: Path, job: int, overrides: list[str]) -> dict[str, Any]:
+    """All that is known of a job; nothing where it never began."""
+    known: dict[str, Any] = read_sweep(sweep_dir)["jobs"].get(_key(job, overrides), {})
+    return known
+
+
+def close_sweep(sweep_dir: Path) -> None:
+    """At the end of a command, moves all that its jobs have told to sweep.json."""
+    with _sweep(sweep_dir):
+        pass
+
+
+def _read_journal(sweep_dir: Path) -> list[dict[str, Any]]:
+    """What jobs have told since sweep.json was written, in that order."""
+    path = sweep_dir / _JOURNAL
+    try:
+        lines = path.read_bytes().split(b"\n")[:-1]  # what follows the last end of a line was cut short
+    except FileNotFoundError:
+        return []
+    try:
+        told = [json.loads(line) for line in lines]
+    except (ValueError, RecursionError) as error:
+        raise Corrupt(path, f"not lines of JSON ({error})") from error
+    for job in told:
+        overrides = job.get("overrides") if isinstance(job, dict) and "job" in job else None
+        if not isinstance(overrides, list) or not all(isinstance(word, str) for word in overrides):
+            raise Corrupt(path, "expected the record of jobs")
+    return told
+
+
+def _add(jobs: dict[str, Any], told: Iterable[dict[str, Any]]) -> None:
+    """A job that begins is told of anew; it changes nothing to add the same twice."""
+    for job in told:
+        key = _key(job["job"], job["overrides"])
+        known = {} if "run" in job else jobs.get(key, {})
+        jobs[key] = {**known, **job}
+
+
+def _key(job: int, overrides: list[str]) -> str:
+    return " ".join(overrides) or str(job)
 
 
 def expect_jobs(sweep_dir: Path, num_jobs: int) -> None:
@@ -436,6 +493,7 @@ def _sweep(sweep_dir: Path) -> Iterator[dict[str, Any]]:
         sweep = read_sweep(sweep_dir) if path.exists() else {"format": FORMAT, "commands": [], "jobs": {}}
         yield sweep
         write_json(path, sweep)
+        (sweep_dir / _JOURNAL).unlink(missing_ok=True)
 
 
 # provenance

@@ -150,3 +150,15 @@ def test_any_bytes_are_read_or_named(tmp_path: Path, content: bytes) -> None:
             read(tmp_path)
         except ValueError as error:
             assert str(error).startswith(str(tmp_path / name))  # noqa: PT017
+
+
+@ANY_FOLDER
+@given(st.binary(max_size=300) | st.builds(lambda value: json.dumps(value).encode() + b"\n", JSON))
+def test_any_bytes_that_jobs_told_are_read_or_named(tmp_path: Path, content: bytes) -> None:
+    if not (tmp_path / "sweep.json").exists():
+        runs.open_sweep(tmp_path, ["x"], {})
+    (tmp_path / "jobs.jsonl").write_bytes(content)
+    try:
+        runs.read_sweep(tmp_path)
+    except ValueError as error:
+        assert str(error).startswith(str(tmp_path))  # noqa: PT017
