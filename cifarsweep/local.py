@@ -55,9 +55,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Slot:
-    """What one worker may use: these cores, and this GPU where there is one."""
+    """What one worker may use: these cores, so many threads, and this GPU where there is one."""
 
     cores: tuple[int, ...]
+    threads: int = 1
     gpu: str | None = None
 
 
@@ -90,15 +91,17 @@ def launch(
         raise ValueError(f"hydra.launcher.n_workers={n_workers}: expected a whole number, 1 or more, or null")
     setup_globals()
     compose, folder = jobs.Composer(hydra_context.config_loader, config), Path(config.hydra.sweep.dir).absolute()
-    ready, on_cpu = [], True
+    ready, devices = [], set()
     for number, overrides in enumerate(job_overrides, start=initial_job_idx):
         job_config = compose(overrides)
         check(job_config)
-        on_cpu = on_cpu and OmegaConf.select(job_config, "trainer.device") == "cpu"
+        devices.add(OmegaConf.select(job_config, "trainer.device"))
         jobs.number(job_config, number)
         job_config.hydra.sweep.dir = str(folder)  # absolute: ${now:} in it would give another name in each process
         ready.append(Job(number, overrides, pickle.dumps(job_config)))
-    slots = plan_slots(n_workers, len(ready), cores(), [] if on_cpu else _gpus())
+    # A job that names its GPU finds it only where all are to be seen.
+    any_gpu = devices <= {"auto", "cuda", "cpu"} and devices != {"cpu"}
+    slots = plan_slots(n_workers, len(ready), cores(), _gpus() if any_gpu else [])
     with Pool(slots, hydra_context, task_function, lost, name=folder.name) as pool:
         results = pool.run(ready)
     failed = sum(result.status == JobStatus.FAILED for result in results)
@@ -111,12 +114,16 @@ def launch(
 
 
 def plan_slots(n_workers: int | None, num_jobs: int, cores: Sequence[int], gpus: Sequence[str]) -> list[Slot]:
-    """A slot for each worker: a GPU each, or an equal share of the cores, which more workers than cores share."""
+    """A slot for each worker: a GPU each, or an equal share of the cores, which more workers than cores share.
+
+    All have the same number of threads, as it changes the last bits of a result.
+    """
     n = min(n_workers or len(gpus) or len(cores), num_jobs)
+    threads = max(1, len(cores) // n)
     slots = []
     for i in range(n):
         share = cores[i * len(cores) // n : (i + 1) * len(cores) // n]
-        slots.append(Slot(tuple(share) or (cores[i % len(cores)],), gpus[i % len(gpus)] if gpus else None))
+        slots.append(Slot(tuple(share) or (cores[i % len(cores)],), threads, gpus[i % len(gpus)] if gpus else None))
     return slots
 
 
@@ -133,8 +140,9 @@ def _gpus() -> list[str]:
         return []
     import torch
 
-    visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-    return visible or [str(i) for i in range(torch.cuda.device_count())]
+    there = [str(i) for i in range(torch.cuda.device_count())]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return visible.split(",")[: len(there)] if visible else there  # what follows a wrong name is not to be seen
 
 
 # the parent's side
@@ -352,6 +360,6 @@ def _pin(slot: Slot) -> None:
     """Before PyTorch is imported: the cores, the number of threads and the GPU it will find."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, slot.cores)
-    os.environ["OMP_NUM_THREADS"] = str(len(slot.cores))
+    os.environ["OMP_NUM_THREADS"] = str(slot.threads)
     if slot.gpu not in (None, "mps"):
         os.environ["CUDA_VISIBLE_DEVICES"] = str(slot.gpu)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY, Command
 
-from cifarsweep.local import Slot, _death, plan_slots
+from cifarsweep.local import Slot, _death, _gpus, plan_slots
 
 CRASHING = """
 import os, pathlib, signal, torch
@@ -40,17 +40,40 @@ def net(die, **arguments):
     ("n_workers", "num_jobs", "cores", "gpus", "slots"),
     [
         (None, 5, [0, 1], [], [Slot((0,)), Slot((1,))]),
-        (None, 1, [0, 1], [], [Slot((0, 1))]),
-        (2, 9, [0, 1, 2, 3, 4], [], [Slot((0, 1)), Slot((2, 3, 4))]),
+        (None, 1, [0, 1], [], [Slot((0, 1), 2)]),
+        (2, 9, [0, 1, 2, 3, 4], [], [Slot((0, 1), 2), Slot((2, 3, 4), 2)]),
         (3, 9, [0, 1], [], [Slot((0,)), Slot((0,)), Slot((1,))]),
-        (None, 9, [0, 1, 2, 3], ["0", "1"], [Slot((0, 1), "0"), Slot((2, 3), "1")]),
-        (3, 9, [0, 1, 2], ["0", "1"], [Slot((0,), "0"), Slot((1,), "1"), Slot((2,), "0")]),
+        (None, 9, [0, 1, 2, 3], ["0", "1"], [Slot((0, 1), 2, "0"), Slot((2, 3), 2, "1")]),
+        (3, 9, [0, 1, 2], ["0", "1"], [Slot((0,), 1, "0"), Slot((1,), 1, "1"), Slot((2,), 1, "0")]),
     ],
 )
 def test_workers_share_cores_and_gpus(
     n_workers: int | None, num_jobs: int, cores: list[int], gpus: list[str], slots: list[Slot]
 ) -> None:
     assert plan_slots(n_workers, num_jobs, cores, gpus) == slots
+
+
+@pytest.mark.parametrize(
+    ("visible", "count", "names"),
+    [
+        (None, 2, ["0", "1"]),
+        ("", 0, []),
+        ("-1", 0, []),
+        ("3,1", 2, ["3", "1"]),
+        ("0,9", 1, ["0"]),
+        ("GPU-ab,GPU-cd", 2, ["GPU-ab", "GPU-cd"]),
+    ],
+)
+def test_gpus_are_those_that_can_be_seen(
+    monkeypatch: pytest.MonkeyPatch, visible: str | None, count: int, names: list[str]
+) -> None:
+    monkeypatch.setattr("platform.system", lambda: "Linux")
+    monkeypatch.setattr("shutil.which", lambda name: "/bin/nvidia-smi")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: count)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert _gpus() == names
 
 
 @pytest.mark.parametrize(
