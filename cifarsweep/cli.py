@@ -26,6 +26,9 @@ from cifarsweep.arguments import Parser
 TERMINATED = 128 + signal.SIGTERM
 """Exit code after SIGTERM, as of a cluster that takes the machine away."""
 
+NO_OPTION = "Config group override must be"
+"""What Hydra says of an option that is no text, as model=3, without its name."""
+
 
 class SweepCallback(Callback):
     """Opens the sweep's folder at the start of a multirun, under any launcher."""
@@ -36,7 +39,7 @@ class SweepCallback(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         try:
-            domains.check({"name": config.name, "outputs": config.outputs})
+            domains.check_values({"name": config.name, "outputs": config.outputs})
             folder = Path(config.hydra.sweep.dir).absolute()
             if OmegaConf.select(config, "hydra.sweeper.dry_run"):  # which leaves nothing
                 return
@@ -67,11 +70,11 @@ def main() -> int:
         code = _run(conf, show_traceback)
         return code if not SweepCallback.opened else max(code, _report(SweepCallback.opened))
     except KeyboardInterrupt:
-        print(f"interrupted; this goes on: {_resuming()}", file=sys.stderr)
+        print(f"interrupted; {_resuming()}", file=sys.stderr)
         return 130
     except SystemExit as stop:
         if stop.code == TERMINATED:
-            print(f"terminated; this goes on: {_resuming()}", file=sys.stderr)
+            print(f"terminated; {_resuming()}", file=sys.stderr)
         raise
 
 
@@ -84,9 +87,21 @@ def _run(conf: Path, show_traceback: bool) -> int:
         assert error is not None
         if show_traceback or not errors.is_users(error):
             raise error from error.__cause__
-        print(errors.one_line(error, partial(known_keys, conf, sys.argv[1:])), file=sys.stderr)
+        line = _no_option(conf, sys.argv[1:]) if str(error).startswith(NO_OPTION) else None
+        print(line or errors.one_line(error, partial(known_keys, conf, sys.argv[1:])), file=sys.stderr)
         return 1
     return 0
+
+
+def _no_option(conf: Path, words: list[str]) -> str | None:
+    """Of the first word that chooses none of a group's options."""
+    known = groups.found([conf])
+    for word in words:
+        group, _, value = word.partition("=")
+        for option in value.split(",") if group in known else ():
+            if option not in known[group]:
+                return f"{group}={option}: no such option, expected one of {', '.join(known[group])}"
+    return None
 
 
 def _unwind_on_signals() -> None:
@@ -106,11 +121,14 @@ def _unwind_on_signals() -> None:
 
 
 def _resuming() -> str:
-    """The command that goes on where this one stopped."""
+    """The command that goes on where this one stopped; or starts again, where runs of it would be trained anew."""
     words, sweep = runs.command_line(), SweepCallback.opened
     if sweep and not any(word.startswith("name=") for word in words):
         words.append(f"name={sweep.name}")
-    return shlex.join(words)
+    if not sweep and "force=true" in words:  # the one run that it was about has a checkpoint, no longer a result
+        words.remove("force=true")
+    does = "starts again" if "force=true" in words else "goes on"
+    return f"this {does}: {shlex.join(words)}"
 
 
 def _report(sweep: Path) -> int:
@@ -243,7 +261,7 @@ def known_keys(conf: Path, words: list[str], parent: str) -> list[str]:
     known = groups.found([conf])
     chosen = [word for word in words if re.fullmatch(r"\w+=\w+", word) and word.split("=")[0] in known]
     with hydra.initialize_config_dir(str(conf), version_base="1.3"):
-        node = hydra.compose("config", chosen)
+        node = hydra.compose("config", chosen, return_hydra_config=parent.startswith("hydra"))
     for part in parent.split(".") if parent else ():
         node = node.get(part, {})
     return [str(key) for key in node if not str(key).startswith("_")]

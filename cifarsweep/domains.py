@@ -94,14 +94,29 @@ DOMAINS = {
 }
 """Keys that are not here, as those of a user's own model, are checked by whatever takes them."""
 
+_GROUPS = ("model", "optimizer", "schedule", "loss", "data", "trainer")
+_REQUIRED = {"batch_size", "seed", "name", "force", "outputs", "optimizer.lr"}
+"""With those of the trainer; what else a group's option needs, its constructor says."""
+
 
 def check(config: Mapping[str, Any]) -> None:
-    """ValueError names the first key whose value is not accepted, the value, and what would be."""
+    """ValueError names the first key that is missing or whose value is not accepted, the value, and what would be."""
+    for group in _GROUPS:
+        if not isinstance(config.get(group), Mapping):
+            raise ValueError(f"{group}: missing, expected {group}= and one of the group's options")
     values = dict(flat(config))
+    for key, domain in DOMAINS.items():
+        if key not in values and (key in _REQUIRED or key.startswith("trainer.")):
+            raise ValueError(f"{key}: missing, expected {domain.text}")
+    check_values(values)
+    _check_together(values)
+
+
+def check_values(values: Mapping[str, Any]) -> None:
+    """ValueError as `check`, for some keys, each under its full name."""
     for key, domain in DOMAINS.items():
         if key in values and not domain.accepts(values[key]):
             raise ValueError(f"{key}={as_typed(values[key])}: expected {domain.text}")
-    _check_together(values)
 
 
 def _check_together(values: Mapping[str, Any]) -> None:

@@ -16,8 +16,14 @@ USER_ERRORS = (ValueError, OSError, HydraException, OmegaConfBaseException)
 def is_users(error: BaseException) -> bool:
     """Whether the user can mend it. A constructor that knows no such key raises TypeError inside Hydra's error."""
     if isinstance(error, InstantiationException) and error.__cause__ is not None:
-        return isinstance(error.__cause__, (TypeError, *USER_ERRORS))
-    return isinstance(error, USER_ERRORS)
+        return isinstance(error.__cause__, TypeError) or is_users(error.__cause__)
+    return isinstance(error, USER_ERRORS) or _is_out_of_memory(error)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """PyTorch has an error of its own for GPUs only."""
+    name = type(error).__name__
+    return name in ("MemoryError", "OutOfMemoryError") or (name == "RuntimeError" and "allocate memory" in str(error))
 
 
 def one_line(error: BaseException, known_keys: Callable[[str], list[str]] = lambda parent: []) -> str:
@@ -26,6 +32,10 @@ def one_line(error: BaseException, known_keys: Callable[[str], list[str]] = lamb
         return _missing_option(error)
     if isinstance(error, InstantiationException) and error.__cause__ is not None:
         return _in_group(str(error).rsplit("full_key: ", 1)[-1].strip(), error.__cause__)
+    if _is_out_of_memory(error):
+        return (
+            f"out of memory, a smaller batch_size or model needs less: {text.one_line(error) or type(error).__name__}"
+        )
     cause = error.__cause__
     if isinstance(error, ConfigCompositionException) and isinstance(cause, OmegaConfBaseException):
         return _key_error(error, cause, known_keys)

@@ -18,6 +18,11 @@ from cifarsweep import runs
 MISTAKES = [
     # words, and what the line names
     (["model=layers9"], "model=layers9: no such option, expected one of layers1, layers2, layers3"),
+    (["model=3"], "model=3: no such option, expected one of layers1, layers2, layers3"),
+    (["model=layers2,3", "-m"], "model=3: no such option, expected one of layers1, layers2, layers3"),
+    (["optimizer=null"], "optimizer=null: no such option, expected one of adam"),
+    (["~seed"], "seed: missing, expected a whole number, 0 or more"),
+    (["hydra.sweeper.foo=1"], "hydra.sweeper.foo: no such key; hydra.sweeper accepts max_batch_size, params"),
     (["modle=layers2"], "modle: no such key; expected one of model, optimizer"),
     (["model.foo=3"], "model.foo: no such key; model accepts depth, width, norm, dropout"),
     (["model=speednet", "model.depth=3"], "model.depth: no such key; model accepts width, norm, dropout"),
@@ -43,6 +48,7 @@ MISTAKES = [
     (["data=image_folder", "data.root=one_class"], "1 class folder(s), expected two or more"),
     (["outputs=a_file/outputs"], "a_file"),
     (["data=cifar10", "data.root=empty"], "or data=shapes, which needs none"),
+    (["model.width=1000000"], "model: out of memory, a smaller batch_size or model needs less"),
     (["trainer.device=cuda:77"], "trainer.device=cuda:77: not on this machine, expected one of auto"),
 ]
 

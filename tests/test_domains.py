@@ -21,7 +21,15 @@ def config(**changed: Any) -> dict[str, Any]:
         "optimizer": {"lr": 0.1, "weight_decay": 5e-4},
         "schedule": {"warmup": 0.25},
         "data": {"name": "cifar10", "root": "/data", "val_size": 5000, "subset": None, "augment": {"crop": 2}},
-        "trainer": {"epochs": 8, "device": "auto", "precision": "fp32", "threads": None},
+        "loss": {"label_smoothing": 0.1},
+        "trainer": {
+            "epochs": 8,
+            "device": "auto",
+            "precision": "fp32",
+            "threads": None,
+            "compile": False,
+            "deterministic": True,
+        },
     }
     for key, value in changed.items():
         *groups, last = key.split("__")
@@ -96,3 +104,23 @@ def test_a_value_outside_its_domain_is_refused_by_name(changed: dict[str, Any], 
     with pytest.raises(ValueError, match=re.escape(message)) as error:
         domains.check(config(**changed))
     assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [
+        ("batch_size", "batch_size: missing, expected a whole number, 1 or more"),
+        ("trainer", "trainer: missing, expected trainer= and one of the group's options"),
+        ("trainer.epochs", "trainer.epochs: missing, expected a whole number, 1 or more"),
+        ("optimizer.lr", "optimizer.lr: missing, expected a number above 0"),
+    ],
+)
+def test_a_key_that_is_not_there_is_named(missing: str, message: str) -> None:
+    without = config()
+    *groups, last = missing.split(".")
+    node = without
+    for group in groups:
+        node = node[group]
+    del node[last]
+    with pytest.raises(ValueError, match=re.escape(message)):
+        domains.check(without)

@@ -128,7 +128,7 @@ def test_a_run_goes_on_after_its_last_epoch(start: Start, small: list[str], tmp_
 def test_an_interrupted_run_says_how_to_go_on(
     start: Start, small: list[str], tmp_path: Path, sent: signal.Signals, code: int, word: str
 ) -> None:
-    process = start(*small, "trainer.epochs=100000")
+    process = start(*small, "trainer.epochs=100000", "force=true")  # to begin anew is no longer wanted then
     wait_for_epochs(tmp_path / "outputs", 2, process)
     begun = time.monotonic()
     process.send_signal(sent)
