@@ -65,6 +65,8 @@ def main() -> int:
     show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them over several lines
     argparse.ArgumentParser.error = Parser.error  # type: ignore[assignment, method-assign]  # as Hydra makes its own
+    # It may stand between overrides, where argparse would take what follows for no argument of its own.
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
     _unwind_on_signals()
     try:
         code = _run(conf, show_traceback)

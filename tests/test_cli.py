@@ -19,7 +19,7 @@ MISTAKES = [
     # words, and what the line names
     (["model=layers9"], "model=layers9: no such option, expected one of layers1, layers2, layers3"),
     (["model=3"], "model=3: no such option, expected one of layers1, layers2, layers3"),
-    (["model=layers2,3", "-m"], "model=3: no such option, expected one of layers1, layers2, layers3"),
+    (["-m", "model=layers2,3"], "model=3: no such option, expected one of layers1, layers2, layers3"),
     (["optimizer=null"], "optimizer=null: no such option, expected one of adam"),
     (["~seed"], "seed: missing, expected a whole number, 0 or more"),
     (["hydra.sweeper.foo=1"], "hydra.sweeper.foo: no such key; hydra.sweeper accepts max_batch_size, params"),

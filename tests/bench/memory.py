@@ -1,4 +1,4 @@
-"""Peak memory of a layers4 run, of a sweep by number of workers, and of each further worker.
+"""Peak memory of PyTorch alone, of a layers4 run, of a sweep by number of workers, and of each further worker.
 
     python tests/bench/memory.py [--root FOLDER] [--data shapes] [--workers 1 2 4] [--json FILE] [--small]
 
@@ -20,18 +20,31 @@ from pathlib import Path
 
 import bench
 
+PYTORCH = """
+import time, torch
+weight = torch.nn.Parameter(torch.ones(2))
+optimizer = torch.optim.SGD([weight], lr=0.1)
+weight.sum().backward()
+optimizer.step()
+time.sleep(1)
+"""
+"""What no run can do without: its import, and one step of an optimizer, which loads its compiler."""
+
+
+def peak_of_run(words: list[str]) -> tuple[float, float]:
+    with tempfile.TemporaryDirectory() as folder:
+        return peak(["-m", "cifarsweep", *words, f"outputs={folder}", "trainer.device=cpu"])
+
 
 def peak(words: list[str]) -> tuple[float, float]:
     """MiB: the largest sum of PSS over the command's processes, and the largest RSS of one of them."""
     most, resident = 0.0, 0.0
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "cifarsweep", *words, f"outputs={folder}", "trainer.device=cpu"]
-        process = subprocess.Popen(command, env=bench.ENVIRONMENT, stdout=subprocess.DEVNULL)
-        while process.poll() is None:
-            now = [_memory(pid) for pid in _family(process.pid)]
-            most = max(most, sum(pss for pss, _ in now))
-            resident = max(resident, *(rss for _, rss in now), 0.0)
-            time.sleep(0.25)
+    process = subprocess.Popen([sys.executable, *words], env=bench.ENVIRONMENT, stdout=subprocess.DEVNULL)
+    while process.poll() is None:
+        now = [_memory(pid) for pid in _family(process.pid)]
+        most = max(most, sum(pss for pss, _ in now))
+        resident = max(resident, *(rss for _, rss in now), 0.0)
+        time.sleep(0.25)
     assert process.returncode == 0
     return most, resident
 
@@ -57,12 +70,12 @@ def _memory(pid: int) -> tuple[float, float]:
 def rows(arguments: argparse.Namespace) -> Iterator[bench.Row]:
     # The whole data set is read when it is opened; 2,000 images of training then reach the peak.
     common = ["model=layers4", "trainer.epochs=1", *bench.data_words(arguments), "data.subset=2000"]
-    run, resident = peak(common)
-    yield {"what": "a run", "workers": 0, "peak MiB": run, "resident": resident, "a further worker": 0.0}
+    for what, (most, resident) in (("PyTorch", peak(["-c", PYTORCH])), ("a run", peak_of_run(common))):
+        yield {"what": what, "workers": 0, "peak MiB": most, "resident": resident, "a further worker": 0.0}
     fewer = None
     for workers in arguments.workers:
         sweep = ["-m", *common, f"seed=range({workers})", f"hydra.launcher.n_workers={workers}", "name=bench"]
-        now, resident = peak(sweep)
+        now, resident = peak_of_run(sweep)
         further = (now - fewer[1]) / (workers - fewer[0]) if fewer else 0.0
         yield {
             "what": "a sweep",
