@@ -6,7 +6,8 @@ Contenders, measured in turn; the median of several counts:
 - cifarsweep: this project's batches (augmentation included), loop and model, as a run has them
 - limit: forward, backward and step of the same model and optimizer on batches that are ready
 - tutorial: torchvision transforms on PIL images, a DataLoader with two workers, the textbook's network, .item() a step;
-  with the start of the two workers, as each of its epochs has it, but once in 12,800 images instead of 50,000
+  with the start of the two workers, as each of its epochs has it, but once in 12,800 images instead of 50,000; in a
+  process without this project's settings of memory and determinism
 - evaluate: this project's evaluation, which is to be compared with cifarsweep's training
 
 With one core, each is one process of one thread on it. With all cores, cifarsweep, limit and evaluate are a process a
@@ -84,7 +85,7 @@ def work(arguments: argparse.Namespace) -> None:
     import torch
 
     torch.set_num_threads(len(share))
-    setup = Setup(bench.data_words(arguments))
+    setup = Setup(bench.data_words(arguments), arguments.plain)
     for line in sys.stdin:
         contender, *numbers = line.split()
         depth, batch_size, num_images = map(int, numbers)
@@ -100,14 +101,15 @@ def work(arguments: argparse.Namespace) -> None:
 class Setup:
     """The contenders. Each is a generator: it yields once all is ready, then the number of images it has seen."""
 
-    def __init__(self, words: list[str]) -> None:
+    def __init__(self, words: list[str], plain: bool) -> None:
         import hydra
         from hydra.utils import instantiate
 
         from cifarsweep import app
 
-        app._keep_freed_memory()
-        app._set_determinism(True)
+        if not plain:
+            app._keep_freed_memory()
+            app._set_determinism(True)
         self.words, self.compose = words, hydra.compose
         hydra.initialize_config_dir(str(bench.REPOSITORY / "conf"), version_base="1.3").__enter__()
         self.dataset = instantiate(hydra.compose("config", words).data)
@@ -245,7 +247,7 @@ def rows(arguments: argparse.Namespace, words: Sequence[str]) -> Iterator[bench.
         ("one core", [cores[:1]], [cores[:1]]),
         (f"all {len(cores)} cores", [[core] for core in cores], [cores]),
     ):
-        teams = {"cifarsweep": Team(ours, words), "tutorial": Team(theirs, words)}
+        teams = {"cifarsweep": Team(ours, words), "tutorial": Team(theirs, [*words, "--plain"])}
         for depth, batch_size in itertools.product(arguments.depths, arguments.batch_sizes):
 
             def measure(contender: str, depth: int = depth, batch_size: int = batch_size, teams: Any = teams) -> float:
@@ -271,6 +273,7 @@ def main() -> None:
     parser.add_argument("--depths", type=int, nargs="+", default=[2, 3, 4])
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[32, 128, 512])
     parser.add_argument("--worker", help=argparse.SUPPRESS)
+    parser.add_argument("--plain", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
         work(arguments)
