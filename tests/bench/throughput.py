@@ -1,6 +1,6 @@
 """Images a second in training, beside a tutorial's loop and beside the limit, in one run.
 
-    python tests/bench/throughput.py [--root FOLDER] [--data shapes] [--rounds 5] [--json FILE] [--small]
+    python tests/bench/throughput.py [--root FOLDER] [--data shapes] [--rounds 5] [--precision bf16] [--json FILE]
 
 Contenders, measured in turn; the median of several counts:
 - cifarsweep: this project's batches (augmentation included), loop and model, as a run has them
@@ -85,7 +85,7 @@ def work(arguments: argparse.Namespace) -> None:
     import torch
 
     torch.set_num_threads(len(share))
-    setup = Setup(bench.data_words(arguments), arguments.plain)
+    setup = Setup([*bench.data_words(arguments), f"trainer.precision={arguments.precision}"], arguments.plain)
     for line in sys.stdin:
         contender, *numbers = line.split()
         depth, batch_size, num_images = map(int, numbers)
@@ -156,7 +156,8 @@ class Setup:
 
         def train(steps: int) -> None:
             for images, labels in itertools.islice(itertools.cycle(ready), steps):
-                loss = session.loss_fn(session.model(images), labels)
+                with session.autocast:
+                    loss = session.loss_fn(session.model(images), labels)
                 session.optimizer.zero_grad()
                 loss.backward()
                 session.optimizer.step()
@@ -272,6 +273,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--depths", type=int, nargs="+", default=[2, 3, 4])
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[32, 128, 512])
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="of all but the tutorial")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--plain", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -280,7 +282,15 @@ def main() -> None:
         return
     if arguments.small:
         arguments.rounds, arguments.depths, arguments.batch_sizes = 1, [2], [128]
-    words = ["--data", arguments.data, "--root", arguments.root, *(["--small"] if arguments.small else [])]
+    words = [
+        "--data",
+        arguments.data,
+        "--root",
+        arguments.root,
+        "--precision",
+        arguments.precision,
+        *(["--small"] if arguments.small else []),
+    ]
     bench.table(rows(arguments, words), arguments)
 
 
