@@ -618,3 +618,14 @@ def test_hostile_names_do_nothing_in_a_browser(tmp_path: Path) -> None:
     document, console = browse(sweep_dir / "report" / "index.html", tmp_path / "profile")
     assert console == []  # no error, and no script or request that the page's policy had to stop
     assert 'type="button"' in document  # its own script ran
+
+
+def test_a_learning_rate_of_many_runs_is_a_group_of_its_own(tmp_path: Path) -> None:
+    for number in range(6):
+        fake_run(tmp_path, lr=0.001 * (number + 1))
+    for seed in range(18):  # as the first trial of many searches, which all of them have
+        fake_run(tmp_path, lr=0.1, seed=seed)
+    for number in range(24):
+        fake_run(tmp_path, lr=0.2 + 0.01 * number)
+    (lr,) = effects.Effects(read(tmp_path)).effects
+    assert lr.levels == ["0.001–0.006", "0.1", "0.2–0.25", "0.26–0.31", "0.32–0.37", "0.38–0.43"]

@@ -97,13 +97,18 @@ def _levels(values: pd.Series[Any]) -> tuple[pd.Series[int], list[str], bool]:
     if is_number and known.nunique() > MOST_LEVELS:
         numbers = values.astype(float)
         num_groups = min(MOST_LEVELS, max(2, len(known) // RUNS_PER_GROUP))
-        codes = pd.qcut(numbers, num_groups, labels=False, duplicates="drop").fillna(-1).astype(int)
+        groups = pd.qcut(numbers, num_groups, labels=False, duplicates="drop")
+        codes = groups.rank(method="dense").fillna(0).astype(int) - 1  # a value that many have may leave a group empty
         ends = numbers[codes >= 0].groupby(codes).agg(["min", "max"])
-        return codes, [f"{low:.3g}–{high:.3g}" for low, high in ends.to_numpy()], True
+        return codes, [_range(f"{low:.3g}", f"{high:.3g}") for low, high in ends.to_numpy()], True
     texts = values if is_number else values.map(str)
     different = sorted(texts[values.notna()].unique())
     codes = texts.map({value: at for at, value in enumerate(different)}).where(values.notna(), -1).astype(int)
     return codes, [f"{value:.4g}" if isinstance(value, float) else str(value) for value in different], is_number
+
+
+def _range(low: str, high: str) -> str:
+    return low if low == high else f"{low}–{high}"
 
 
 def _is_finite_number(value: Any) -> bool:
