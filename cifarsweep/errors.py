@@ -12,6 +12,9 @@ from cifarsweep import text
 USER_ERRORS = (ValueError, OSError, HydraException, OmegaConfBaseException)
 """What a wrong value, file or folder raises. Anything else is a fault of ours and keeps its traceback."""
 
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")
+"""How a RuntimeError of PyTorch says it, on one system or another."""
+
 
 def is_users(error: BaseException) -> bool:
     """Whether the user can mend it. A constructor that knows no such key raises TypeError inside Hydra's error."""
@@ -22,8 +25,9 @@ def is_users(error: BaseException) -> bool:
 
 def _is_out_of_memory(error: BaseException) -> bool:
     """PyTorch has an error of its own for GPUs only."""
-    name = type(error).__name__
-    return name in ("MemoryError", "OutOfMemoryError") or (name == "RuntimeError" and "allocate memory" in str(error))
+    if isinstance(error, RuntimeError):
+        return any(words in str(error).lower() for words in OUT_OF_MEMORY)
+    return isinstance(error, MemoryError)
 
 
 def one_line(error: BaseException, known_keys: Callable[[str], list[str]] = lambda parent: []) -> str:
@@ -33,9 +37,8 @@ def one_line(error: BaseException, known_keys: Callable[[str], list[str]] = lamb
     if isinstance(error, InstantiationException) and error.__cause__ is not None:
         return _in_group(str(error).rsplit("full_key: ", 1)[-1].strip(), error.__cause__)
     if _is_out_of_memory(error):
-        return (
-            f"out of memory, a smaller batch_size or model needs less: {text.one_line(error) or type(error).__name__}"
-        )
+        said = text.one_line(error) or type(error).__name__
+        return f"out of memory: {said}; a smaller batch_size or model needs less"
     cause = error.__cause__
     if isinstance(error, ConfigCompositionException) and isinstance(cause, OmegaConfBaseException):
         return _key_error(error, cause, known_keys)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
@@ -185,13 +186,13 @@ def test_a_sweep_on_a_terminal_has_live_lines_and_ctrl_c_leaves_the_cursor(small
         start_new_session=True,
     )
     os.close(theirs)
-    seen = read_until(ours, [b"seed=0  epoch 3/100000  val ", b"long: 0/3 done"])
+    seen = read_until(ours, [b"/100000  val ", b"long: 0/3 done"])  # of whatever epoch is the first to be shown
     os.killpg(process.pid, signal.SIGINT)
     seen += read_until(ours, [b"interrupted"])
     process.wait(timeout=30)
     os.close(ours)
     shown = seen.decode(errors="replace")
-    assert "seed=0  epoch 3/100000  val " in shown
+    assert re.search(r"seed=0  epoch \d+/100000  val ", shown)
     assert "long: 0/3 done" in shown
     assert "images/s" not in shown  # no line an epoch, as the live line says it
     assert shown.rindex(SHOW_CURSOR) > shown.rindex(HIDE_CURSOR)

@@ -26,8 +26,6 @@ from cifarsweep.study.desks import Desk, Desks, Plan
 from cifarsweep.study.presence import Presence
 from cifarsweep.study.tickets import Outcome
 
-OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")
-
 
 @dataclass(frozen=True)
 class Worker:
@@ -159,10 +157,7 @@ def _outcome(result: JobReturn, num_values: int) -> Outcome:
     if isinstance(returned, current_trial.Pruned | optuna.TrialPruned):
         return Outcome(TrialState.PRUNED)
     details = "".join(traceback.format_exception(returned))
-    reason = errors.one_line(returned)
-    if isinstance(returned, MemoryError) or any(words in reason.lower() for words in OUT_OF_MEMORY):
-        reason = f"out of memory: {reason}"
-    return Outcome(TrialState.FAIL, reason=reason, details=details)
+    return Outcome(TrialState.FAIL, reason=errors.one_line(returned), details=details)
 
 
 @contextlib.contextmanager
