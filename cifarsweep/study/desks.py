@@ -155,7 +155,7 @@ class Desk:
     @property
     def ours(self) -> list[FrozenTrial]:
         """Without the runs that a warm start brought in, and final runs that are wanted no more."""
-        return self.tickets.ours
+        return self.tickets.ours()
 
     @property
     def latest(self) -> list[FrozenTrial]:

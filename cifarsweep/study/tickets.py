@@ -64,28 +64,28 @@ class Tickets:
     def add(self, facts: Iterable[dict[str, Any]]) -> None:
         """A ticket with these user attributes for each of `facts`, which no ticket has yet."""
         with self.lock:
-            have = [trial.user_attrs for trial in self._ours()]
+            have = [trial.user_attrs for trial in self.ours()]
             for attrs in facts:
                 if not any(attrs.items() <= there.items() for there in have):
                     self._study.add_trial(optuna.trial.create_trial(state=TrialState.WAITING, user_attrs=attrs))
-            self._study.set_user_attr(TOTAL, len(self._ours()))
+            self._study.set_user_attr(TOTAL, len(self.ours()))
 
     def again(self, keys: Sequence[str]) -> None:
         """A new ticket with the same attributes `keys` for each that failed, unless there is one already."""
         with self.lock:
-            ours = [({key: trial.user_attrs[key] for key in keys}, trial.state) for trial in self._ours()]
+            ours = [({key: trial.user_attrs[key] for key in keys}, trial.state) for trial in self.ours()]
             have = [facts for facts, state in ours if state != TrialState.FAIL]
             for facts in (facts for facts, state in ours if state == TrialState.FAIL):
                 if facts not in have:
                     have.append(facts)
                     self._study.add_trial(optuna.trial.create_trial(state=TrialState.WAITING, user_attrs=facts))
-            self._study.set_user_attr(TOTAL, len(self._ours()))
+            self._study.set_user_attr(TOTAL, len(self.ours()))
 
     def top_up(self, n_trials: int) -> None:
         """Makes tickets so that there are `n_trials` in all; more than that are left waiting, unused."""
         with self.lock:
             self._study.set_user_attr(TOTAL, n_trials)
-            for _ in range(n_trials - len(self._ours())):
+            for _ in range(n_trials - len(self.ours())):
                 # Not enqueue_trial: its mark of fixed parameters, even of none, switches GridSampler off.
                 self._study.add_trial(optuna.trial.create_trial(state=TrialState.WAITING))
 
@@ -96,7 +96,7 @@ class Tickets:
         """
         alive = 0
         with self.lock:
-            for trial in self._ours(TrialState.RUNNING):
+            for trial in self.ours(TrialState.RUNNING):
                 worker = trial.user_attrs.get(WORKER, "")
                 if worker and presence.is_alive(self.workers, worker, self._grace_period):
                     alive += 1
@@ -118,17 +118,17 @@ class Tickets:
     @property
     def num_waiting(self) -> int:
         """Tickets that may still be claimed; with a budget, of which nobody knows for how many it is, no less."""
-        return self._num_waiting(self._ours())
+        return self._num_waiting(self.ours())
 
-    @property
-    def ours(self) -> list[FrozenTrial]:
-        """The trials that count."""
-        return self._ours()
+    def ours(self, *states: TrialState) -> list[FrozenTrial]:
+        """Without the runs that a warm start brought in, which nobody had to make, and what is wanted no more."""
+        trials = self._storage.get_all_trials(self._study_id, deepcopy=False, states=states or None)
+        return self._wanted([trial for trial in trials if WARM not in trial.user_attrs])
 
     @property
     def load(self) -> tuple[int, int]:
         """How many trials run, and how many have been started."""
-        ours = self._ours()
+        ours = self.ours()
         return (
             sum(trial.state == TrialState.RUNNING for trial in ours),
             sum(trial.state != TrialState.WAITING for trial in ours),
@@ -137,7 +137,7 @@ class Tickets:
     @property
     def is_over(self) -> bool:
         """Whether every trial that was to be is finished."""
-        ours = self._ours()
+        ours = self.ours()
         running = any(trial.state == TrialState.RUNNING for trial in ours)
         return self.stopped is None and not running and self._num_waiting(ours) <= 0
 
@@ -154,7 +154,7 @@ class Tickets:
     def claim(self, worker: str) -> optuna.Trial | None:
         """A trial that is this worker's now, or None where none is left to start."""
         with self.lock:
-            ours = self._ours()
+            ours = self.ours()
             if self.stopped is not None or self._num_waiting(ours) <= 0:
                 return None
             waiting = [trial for trial in ours if trial.state == TrialState.WAITING]
@@ -162,7 +162,7 @@ class Tickets:
                 waiting = _begun(ours)
             if not waiting and self._budget is not None:
                 self._study.add_trial(optuna.trial.create_trial(state=TrialState.WAITING))
-                waiting = self._ours(TrialState.WAITING)
+                waiting = self.ours(TrialState.WAITING)
             for trial in sorted(waiting, key=lambda trial: "fixed_params" not in trial.system_attrs):  # the user's own
                 if self._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING):
                     self._storage.set_trial_user_attr(trial._trial_id, WORKER, worker)
@@ -184,7 +184,7 @@ class Tickets:
             if spent < now.user_attrs.get(SPENT, 0):  # told of before an interruption
                 return True
             self._storage.set_trial_user_attr(trial._trial_id, SPENT, spent)
-            others = self._taken([other for other in self._ours() if other.number != trial.number], self._budget)
+            others = self._taken([other for other in self.ours() if other.number != trial.number], self._budget)
             left = self._budget.amount - others - spent
             goes_on = not ends and (left >= self._budget.step if self._budget.step else left > 0)
             if not goes_on:
@@ -221,11 +221,6 @@ class Tickets:
 
     # under the lock
 
-    def _ours(self, *states: TrialState) -> list[FrozenTrial]:
-        """Without the runs that a warm start brought in, which nobody had to make, and what is wanted no more."""
-        trials = self._storage.get_all_trials(self._study_id, deepcopy=False, states=states or None)
-        return self._wanted([trial for trial in trials if WARM not in trial.user_attrs])
-
     def _total(self) -> int:
         return int(self._storage.get_study_user_attrs(self._study_id).get(TOTAL, 0))
 
@@ -250,7 +245,7 @@ class Tickets:
         resumed = self._storage.get_study_user_attrs(self._study_id).get(RESUMED, 0)
         ended = sorted(
             (trial.datetime_complete.timestamp(), trial.number, trial)
-            for trial in self._ours(*FINISHED)
+            for trial in self.ours(*FINISHED)
             if trial.datetime_complete and trial.datetime_complete.timestamp() >= resumed
         )
         last = [trial for _, _, trial in ended[-self._max_failures - 1 :]]
