@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import cache
 from multiprocessing.connection import Connection, wait
@@ -99,9 +99,7 @@ def launch(
         jobs.number(job_config, number)
         job_config.hydra.sweep.dir = str(folder)  # absolute: ${now:} in it would give another name in each process
         ready.append(Job(number, overrides, pickle.dumps(job_config)))
-    # A job that names its GPU finds it only where all are to be seen.
-    any_gpu = devices <= {"auto", "cuda", "cpu"} and devices != {"cpu"}
-    slots = plan_slots(n_workers, len(ready), cores(), _gpus() if any_gpu else [])
+    slots = plan_slots(n_workers, len(ready), cores(), _gpus() if take_any_gpu(devices) else [])
     with Pool(slots, hydra_context, task_function, lost, name=folder.name) as pool:
         results = pool.run(ready)
     failed = sum(result.status == JobStatus.FAILED for result in results)
@@ -125,6 +123,11 @@ def plan_slots(n_workers: int | None, num_jobs: int, cores: Sequence[int], gpus:
         share = cores[i * len(cores) // n : (i + 1) * len(cores) // n]
         slots.append(Slot(tuple(share) or (cores[i % len(cores)],), threads, gpus[i % len(gpus)] if gpus else None))
     return slots
+
+
+def take_any_gpu(devices: Set[str]) -> bool:
+    """Whether jobs on these devices may be given a GPU each: one that names its own finds it only where it sees all."""
+    return devices <= {"auto", "cuda", "cpu"} and devices != {"cpu"}
 
 
 def cores() -> list[int]:

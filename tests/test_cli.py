@@ -48,7 +48,7 @@ MISTAKES = [
     (["data=image_folder", "data.root=one_class"], "1 class folder(s), expected two or more"),
     (["outputs=a_file/outputs"], "a_file"),
     (["data=cifar10", "data.root=empty"], "or data=shapes, which needs none"),
-    (["model.width=1000000"], "a smaller batch_size or model needs less"),
+    (["model.width=1000000"], "model: out of memory: "),
     (["trainer.device=cuda:77"], "trainer.device=cuda:77: not on this machine, expected one of auto"),
 ]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY, Command
 
-from cifarsweep.local import Slot, _death, _gpus, plan_slots
+from cifarsweep.local import Slot, _death, _gpus, plan_slots, take_any_gpu
 
 CRASHING = """
 import os, pathlib, signal, torch
@@ -51,6 +51,14 @@ def test_workers_share_cores_and_gpus(
     n_workers: int | None, num_jobs: int, cores: list[int], gpus: list[str], slots: list[Slot]
 ) -> None:
     assert plan_slots(n_workers, num_jobs, cores, gpus) == slots
+
+
+@pytest.mark.parametrize(
+    ("devices", "any_gpu"),
+    [({"auto"}, True), ({"auto", "cpu"}, True), ({"cpu"}, False), ({"cuda:1"}, False), ({"auto", "cuda:1"}, False)],
+)
+def test_a_job_that_names_its_gpu_sees_all(devices: set[str], any_gpu: bool) -> None:
+    assert take_any_gpu(devices) == any_gpu
 
 
 @pytest.mark.parametrize(
