@@ -3,16 +3,16 @@
 import sys
 from pathlib import Path
 
-from cifarsweep import groups
+from cifarsweep.training import groups
 
 
 def main() -> None:
     # Hydra looks for plugin classes in packages named hydra_plugins only.
-    sys.path.append(str(Path(__file__).resolve().parent / "plugins"))
+    sys.path.append(str(Path(__file__).resolve().parent / "sweeper"))
     if groups.asks_for_help(sys.argv[1:]):
         groups.show_help(sys.argv[1:])
         return
-    from cifarsweep import cli
+    from cifarsweep.training import cli
 
     sys.exit(cli.main())
 

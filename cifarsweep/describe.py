@@ -12,14 +12,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cifarsweep import cli, domains, errors, groups, text
-from cifarsweep.arguments import Parser, exit_code
+from cifarsweep.terminal import errors, formatting
+from cifarsweep.terminal.arguments import Parser, exit_code
+from cifarsweep.training import cli, groups, schema
 
 if TYPE_CHECKING:  # PyTorch, 1.8 s, which a wrong value need not wait for
     from matplotlib.figure import Figure
 
-    from cifarsweep.app import Session
     from cifarsweep.data import DataSet
+    from cifarsweep.training.trainer import Session
 
 HEADER = ["layer", "output", "parameters", "multiply-adds"]
 
@@ -46,13 +47,13 @@ def main(arguments: list[str] | None = None) -> int:
 def _describe(conf: Path, overrides: list[str], output: Path | None) -> None:
     cfg, choices = cli.compose(conf, overrides)
     config = cli.plain(cfg)
-    domains.check(config)
+    schema.check(config)
     from hydra.utils import instantiate
 
-    from cifarsweep import app
+    from cifarsweep.training import trainer
 
     dataset = instantiate(cfg.data)
-    session = app.Session(cfg, config, dataset)
+    session = trainer.Session(cfg, config, dataset)
     model = session.describe(choices)["model"]
     print(_about(dataset))
     _print_layers(session)
@@ -71,14 +72,14 @@ def _about(dataset: DataSet) -> str:
     numbers = f"{len(dataset.train_indices):,} training, {len(dataset.val_indices):,} validation and "
     size = f"{dataset.image_size}×{dataset.image_size}"
     images = f"{len(dataset.test_labels):,} test images of {size} pixels, {len(dataset.class_names)} classes"
-    return f"{text.printable(dataset.name)}: {numbers}{images}"
+    return f"{formatting.printable(dataset.name)}: {numbers}{images}"
 
 
 def _print_layers(session: Session) -> None:
     layers = session.layers
     rows = [[one.kind, _by(one.shape), _number(one.params), _number(one.multiply_adds)] for one in layers]
     totals = (sum(one.params for one in layers), sum(one.multiply_adds for one in layers))
-    text.show(HEADER, [*rows, ["total", "", *map(_number, totals)]], left=["layer"])
+    formatting.show(HEADER, [*rows, ["total", "", *map(_number, totals)]], left=["layer"])
 
 
 def _figures(session: Session, model: str) -> Iterator[tuple[str, Figure]]:

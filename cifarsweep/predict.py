@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from cifarsweep import models
-from cifarsweep.arguments import Parser, exit_code
 from cifarsweep.data import read_image
-from cifarsweep.text import printable
+from cifarsweep.terminal.arguments import Parser, exit_code
+from cifarsweep.terminal.formatting import printable
 
 
 def main() -> int:

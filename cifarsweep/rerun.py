@@ -13,8 +13,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from cifarsweep import domains, runs, text
-from cifarsweep.arguments import Parser, exit_code
+from cifarsweep.results import files, identity, records
+from cifarsweep.terminal import formatting
+from cifarsweep.terminal.arguments import Parser, exit_code
+from cifarsweep.training import schema
 
 OURS = re.compile(r"(cifarsweep\.(data|models|optim)|torch\.(nn|optim))\.\w+")
 FIGURES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "test_loss", "test_accuracy")
@@ -35,18 +37,18 @@ def main(arguments: list[str] | None = None) -> int:
         with tempfile.TemporaryDirectory() as temporary:
             return _rerun(args.run, args.outputs or Path(temporary), args.data_root, args.trust)
     except (OSError, ValueError) as error:
-        print(text.one_line(error), file=sys.stderr)
+        print(formatting.one_line(error), file=sys.stderr)
         return 1
 
 
 def _rerun(run_dir: Path, outputs: Path, data_root: str | None, trust: bool) -> int:
-    recorded = runs.read_result(run_dir)
+    recorded = records.read_result(run_dir)
     if recorded is None or recorded["status"] not in ("complete", "pruned", "diverged"):
         status = "unfinished" if recorded is None else recorded["status"]
         raise ValueError(f"{run_dir}: {status}, expected a run that is complete, pruned or diverged")
-    if recorded["format"] != runs.FORMAT:
-        raise ValueError(f"{run_dir}: format {recorded['format']}, expected {runs.FORMAT}")
-    config = runs.read_config(run_dir)
+    if recorded["format"] != identity.FORMAT:
+        raise ValueError(f"{run_dir}: format {recorded['format']}, expected {identity.FORMAT}")
+    config = records.read_config(run_dir)
     if not trust:
         _check_targets(run_dir, config)
     try:
@@ -56,21 +58,21 @@ def _rerun(run_dir: Path, outputs: Path, data_root: str | None, trust: bool) -> 
             config["data"]["root"] = data_root
         if "cache" in config["data"]:  # where this machine has it
             config["data"]["cache"] = os.environ.get("CIFARSWEEP_CACHE", "~/.cache/cifarsweep")
-        runs.identity(config, "")
+        identity.identity(config, "")
     except (KeyError, TypeError, AttributeError) as error:
-        raise runs.Corrupt(run_dir / "config.yaml", "not the configuration of a run") from error
+        raise files.Corrupt(run_dir / "config.yaml", "not the configuration of a run") from error
     if list((outputs / "runs").glob(f"*-{recorded['run_id']}")):
         raise ValueError(f"--outputs {outputs}: expected a folder without this run, which would be read, not trained")
     config |= {"outputs": str(outputs.absolute()), "force": False}
-    domains.check(config)
+    schema.check(config)
     from omegaconf import OmegaConf
 
-    from cifarsweep import app
+    from cifarsweep.training import trainer
 
     def stops(epoch: int, measured: Mapping[str, Any]) -> bool:
         return bool(recorded["status"] == "pruned" and epoch >= recorded["epochs_trained"])
 
-    new = app.run(OmegaConf.create(config), config, choices, lambda run: None, stops)
+    new = trainer.run(OmegaConf.create(config), config, choices, lambda run: None, stops)
     (new_dir,) = (outputs / "runs").glob(f"*-{new['run_id']}")
     differences = list(_differences(run_dir, recorded, new_dir, new))
     for line in differences:
@@ -124,7 +126,7 @@ def _content(path: Path) -> object:
     if not path.exists():
         return None
     if path.name == "metrics.csv":
-        return [{**row, "seconds": None} for row in runs.read_metrics(path.parent)]
+        return [{**row, "seconds": None} for row in records.read_metrics(path.parent)]
     return path.read_bytes()
 
 

@@ -9,8 +9,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from cifarsweep import runs, text
-from cifarsweep.arguments import Parser, exit_code
+from cifarsweep.results import files, records, sweeps
+from cifarsweep.terminal import formatting
+from cifarsweep.terminal.arguments import Parser, exit_code
 
 SECONDS = 1.0
 HEADER = ("run", "status", "epoch", "val_accuracy", "test_accuracy", "reason")
@@ -28,17 +29,17 @@ class Sweep:
 
     def rows(self, running: bool) -> list[dict[str, Any]]:
         """A row a job that has begun, those that run and those that failed first. ValueError where it is no sweep."""
-        jobs = runs.read_sweep(self.folder)["jobs"].values()
+        jobs = sweeps.read_sweep(self.folder)["jobs"].values()
         found = [self._row(job, running) for job in sorted(jobs, key=lambda job: -int(job.get("job", 0)))]
         return sorted(found, key=lambda row: ORDER.get(row["status"], len(ORDER)))
 
     def total(self) -> int | None:
         """Jobs or trials that the sweep is to have; None where nobody knows, as with a budget or final runs."""
-        number = runs.read_sweep(self.folder)["commands"][-1].get("num_jobs")
+        number = sweeps.read_sweep(self.folder)["commands"][-1].get("num_jobs")
         if (self.folder / "studies.json").exists():
             return None
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # where it is no search
-            number = runs.read_json(self.folder / "study.json")["n_trials"]
+            number = files.read_json(self.folder / "study.json")["n_trials"]
         return number if isinstance(number, int) else None
 
     def _row(self, job: dict[str, Any], running: bool) -> dict[str, Any]:
@@ -48,7 +49,7 @@ class Sweep:
             return {**row, "status": "failed" if job.get("error") else "running" if running else "unfinished"}
         run_dir = self.folder.parent.parent / "runs" / name
         try:
-            result = self._results.get(name) or runs.read_result(run_dir)
+            result = self._results.get(name) or records.read_result(run_dir)
             if result:
                 self._results[name] = result
                 return {
@@ -57,7 +58,7 @@ class Sweep:
                     "epoch": result.get("epochs_trained"),
                     "reason": result["error"] or row["reason"],
                 }
-            epochs = runs.read_metrics(run_dir)
+            epochs = records.read_metrics(run_dir)
         except (OSError, ValueError, KeyError) as error:
             return {**row, "status": "unreadable", "reason": str(error)}
         last = epochs[-1] if epochs else {}
@@ -73,15 +74,15 @@ def main(arguments: list[str] | None = None) -> int:
     sweep = Sweep(args.sweep.absolute())
     try:
         if args.once or not sys.stdout.isatty():
-            lines, rows = _now(sweep, runs.is_running(sweep.folder))
-            text.show(HEADER, rows, LEFT)
+            lines, rows = _now(sweep, sweeps.is_running(sweep.folder))
+            formatting.show(HEADER, rows, LEFT)
             print(lines)
         else:
             _watch(sweep)
     except BrokenPipeError:
         raise
     except (OSError, ValueError) as error:
-        print(text.one_line(error), file=sys.stderr)
+        print(formatting.one_line(error), file=sys.stderr)
         return 1
     return 0
 
@@ -109,7 +110,7 @@ def _cell(row: dict[str, Any], name: str) -> str:
         return ""
     if name == "epoch" and row.get("epochs"):
         return f"{value}/{row['epochs']}"
-    return f"{value:.4f}" if isinstance(value, float) else text.shortened(str(value), 60)
+    return f"{value:.4f}" if isinstance(value, float) else formatting.shortened(str(value), 60)
 
 
 def _watch(sweep: Sweep) -> None:
@@ -125,10 +126,12 @@ def _watch(sweep: Sweep) -> None:
         most = max(console.height - 5, 1)
         more = [Text(f"and {len(rows) - most} more")] if len(rows) > most else []
         # The sweep's line first: what does not fit below the window's end is not shown.
-        return Group(Text(text.shortened(line, 4 * console.width)), text.rich_table(HEADER, rows[:most], LEFT), *more)
+        return Group(
+            Text(formatting.shortened(line, 4 * console.width)), formatting.rich_table(HEADER, rows[:most], LEFT), *more
+        )
 
-    with Live(drawn(runs.is_running(sweep.folder)), console=console, auto_refresh=False) as live:
-        while running := runs.is_running(sweep.folder):
+    with Live(drawn(sweeps.is_running(sweep.folder)), console=console, auto_refresh=False) as live:
+        while running := sweeps.is_running(sweep.folder):
             live.update(drawn(running), refresh=True)
             time.sleep(SECONDS)
         live.update(drawn(False), refresh=True)

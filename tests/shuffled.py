@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path += [str(ROOT), str(ROOT / "cifarsweep" / "plugins")]
+sys.path += [str(ROOT), str(ROOT / "cifarsweep" / "sweeper")]
 
-from cifarsweep import cli, data  # noqa: E402
+from cifarsweep import data  # noqa: E402
+from cifarsweep.training import cli  # noqa: E402
 
 load_shapes = data.load_shapes
 

@@ -13,7 +13,8 @@ from conftest import REPOSITORY
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from cifarsweep import domains, models, optim
+from cifarsweep import models, optim
+from cifarsweep.training import schema
 
 CONF = REPOSITORY / "conf"
 OPTIONS = sorted(
@@ -49,7 +50,7 @@ def test_every_option_of_the_design_is_there() -> None:
 def test_an_option_composes_and_its_values_are_in_their_domains(group: str, option: str) -> None:
     config = OmegaConf.to_container(compose(f"{group}={option}"), resolve=True)
     assert isinstance(config, dict)
-    domains.check({str(key): value for key, value in config.items()})
+    schema.check({str(key): value for key, value in config.items()})
 
 
 @pytest.mark.parametrize("option", sorted(TABLE["model"]))
@@ -103,7 +104,7 @@ def test_a_data_option_names_arguments_that_its_loader_takes(option: str) -> Non
 def test_every_value_that_has_a_domain_stands_in_some_file() -> None:
     text = "\n".join(path.read_text() for path in CONF.rglob("*.yaml"))
     constructor_defaults = {"model.hidden"}
-    for key in domains.DOMAINS.keys() - constructor_defaults:
+    for key in schema.DOMAINS.keys() - constructor_defaults:
         assert f"{key.rsplit('.', 1)[-1]}:" in text, key
 
 

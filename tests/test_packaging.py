@@ -34,8 +34,8 @@ def test_the_wheel_holds_the_configuration_and_nothing_else_at_its_top(wheel: Pa
     names = zipfile.ZipFile(wheel).namelist()
     inside = {name.removeprefix("cifarsweep/conf/") for name in names if name.startswith("cifarsweep/conf/")}
     assert inside == {str(path.relative_to(REPOSITORY / "conf")) for path in (REPOSITORY / "conf").rglob("*.yaml")}
-    assert {name.split("/")[0].split("-")[0] for name in names} == {"cifarsweep"}
-    assert "cifarsweep/plugins/hydra_plugins/cifarsweep_local.py" in names
+    assert {name.split("/")[0].split("-")[0] for name in names} == {"cifarsweep", "hydra_plugins"}
+    assert "hydra_plugins/cifarsweep_local.py" in names
     assert not any(name.endswith("hydra_plugins/__init__.py") for name in names)
 
 

@@ -1,4 +1,4 @@
-"""The on-disk format: identity, names, atomic files, sweeps, two processes at one run."""
+"""`python -m cifarsweep.runs`: which runs and sweeps are listed, in which order, and what is refused."""
 
 from __future__ import annotations
 
@@ -6,245 +6,161 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import REPOSITORY
-from hypothesis import given
-from hypothesis import strategies as st
 
 from cifarsweep import runs
+from cifarsweep.results import records, sweeps
+from cifarsweep.terminal.arguments import exit_code
+
+List = Callable[..., list[str]]
 
 
-def config(**changed: Any) -> dict[str, Any]:
-    plain = {
-        "data": {"_target_": "d", "name": "cifar10", "root": "/a", "cache": "/b", "val_size": 5000},
-        "model": {"_target_": "m", "depth": 3},
-        "optimizer": {"_target_": "o", "_partial_": True, "lr": 0.1},
-        "schedule": {"_target_": "s", "warmup": 0.25},
-        "loss": {"_target_": "l"},
-        "trainer": {"epochs": 8, "device": "cpu", "threads": None, "compile": False, "deterministic": True},
-        "batch_size": 128,
-        "seed": 0,
-        "name": "first",
-        "force": False,
-        "outputs": "outputs",
-    }
-    for key, value in changed.items():
-        group, _, inner = key.partition("__")
-        plain[group] = {**plain[group], inner: value} if inner else value  # type: ignore[dict-item]
-    return plain
+@pytest.fixture
+def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for seed, (model, lr, accuracy) in enumerate([("layers2", 0.1, 0.7), ("layers3", 0.3, 0.9), ("layers3", 0.1, 0.8)]):
+        fake_run(tmp_path / "outputs", model=model, lr=lr, seed=seed, val_accuracy=accuracy)
+    fake_run(tmp_path / "outputs", model="layers4", lr=1.0, seed=3, status="failed", error="no luck")
+    return tmp_path / "outputs"
 
 
-def run_id(fingerprint: str = "f", **changed: Any) -> str:
-    return runs.run_id(runs.identity(config(**changed), fingerprint))
-
-
-# identity
-
-
-@pytest.mark.parametrize(
-    "changed",
-    [
-        {"data__root": "/elsewhere"},
-        {"data__cache": "/elsewhere"},
-        {"data__name": "my photos"},
-        {"trainer__device": "cuda"},
-        {"trainer__threads": 4},
-        {"trainer__compile": True},
-        {"name": "second"},
-        {"outputs": "/results"},
-        {"force": True},
-        {"optimizer__lr": 1e-1},
-        {"trainer__epochs": 8.0},
-    ],
-)
-def test_what_does_not_change_the_result_does_not_change_the_run_id(changed: dict[str, Any]) -> None:
-    assert run_id(**changed) == run_id()
-
-
-@pytest.mark.parametrize(
-    "changed",
-    [
-        {"seed": 1},
-        {"batch_size": 64},
-        {"model__depth": 4},
-        {"model__width": 16},
-        {"model___target_": "other"},
-        {"optimizer__lr": 0.11},
-        {"schedule__warmup": 0.2},
-        {"loss__label_smoothing": 0.1},
-        {"data__val_size": 0},
-        {"trainer__epochs": 9},
-        {"fingerprint": "other images"},
-    ],
-)
-def test_what_changes_the_result_changes_the_run_id(changed: dict[str, Any]) -> None:
-    assert run_id(**changed) != run_id()
-
-
-def test_runs_that_differ_in_their_seed_share_a_config_id() -> None:
-    first, second = (runs.identity(config(seed=seed), "f") for seed in (0, 1))
-    assert runs.config_id(first) == runs.config_id(second)
-    assert runs.config_id(first) != runs.config_id(runs.identity(config(batch_size=64), "f"))
-
-
-@given(st.text(), st.text(), st.floats(1e-9, 1e9), st.integers(1, 10**6), st.integers(0, 2**63))
-def test_a_slug_is_one_safe_folder_name(model: str, optimizer: str, lr: float, batch_size: int, seed: int) -> None:
-    slug = runs.slug(model, optimizer, lr, batch_size, seed)
-    assert slug
-    assert len(slug) <= 100
-    assert Path(slug).name == slug
-    assert slug.isascii()
-    assert not slug.startswith(".")
-
-
-def test_the_slug_is_the_one_of_the_design() -> None:
-    assert runs.slug("layers3", "sgd", 0.1, 128, 0) == "layers3-sgd-lr0.1-bs128-s0"
-
-
-# files
-
-
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
-    path = tmp_path / "result.json"
-    runs.write_json(path, {"status": "complete"})
-    with pytest.raises(TypeError):
-        runs.write_json(path, {"status": object()})
-    assert runs.read_json(path) == {"status": "complete"}
-    assert os.listdir(tmp_path) == ["result.json"]
-
-
-def test_metrics_survive_the_csv_file_to_the_last_bit(tmp_path: Path) -> None:
-    row = [1, 0.1 + 0.2, 1 / 3, 2**-40, None, None, 12.5]
-    runs.write_csv(tmp_path / "metrics.csv", runs.METRICS, [row])
-    (read,) = runs.read_metrics(tmp_path)
-    assert list(read.values()) == row
-
-
-def test_a_file_that_is_no_json_is_named(tmp_path: Path) -> None:
-    (tmp_path / "result.json").write_text('{"status": "comp')
-    with pytest.raises(ValueError, match=r"result\.json: not a JSON file"):
-        runs.read_result(tmp_path)
-
-
-def test_files_get_the_permissions_of_the_umask(tmp_path: Path) -> None:
-    runs.write_json(tmp_path / "a.json", 1)
-    (tmp_path / "b").write_text("")
-    assert (tmp_path / "a.json").stat().st_mode == (tmp_path / "b").stat().st_mode
-
-
-# runs and sweeps
-
-
-def make_run(folder: Path, name: str, result: dict[str, Any] | None = None) -> Path:
-    run = folder / "runs" / name
+def fake_run(outputs: Path, **known: Any) -> Path:
+    known = {"run_id": f"{known['seed']:012x}", "status": "complete", "batch_size": 128, **known}
+    run = outputs / "runs" / f"{known['model']}-{known['run_id']}"
     run.mkdir(parents=True)
-    (run / "config.yaml").write_text("run: {run_id: abc, model: layers3}\n")
-    if result is not None:
-        runs.write_json(run / "result.json", result)
+    (run / "config.yaml").write_text(json.dumps({"run": known}))
+    started = f"2026-01-0{1 + known['seed']}T00:00:00+00:00"
+    result = {**dict.fromkeys(records.COLUMNS), "started": started, **known}
+    (run / "result.json").write_text(json.dumps(result))
     return run
 
 
-def test_a_run_without_a_result_is_unfinished(tmp_path: Path) -> None:
-    run = make_run(tmp_path, "a-abc")
-    assert runs.read_run(run) == {"run_id": "abc", "model": "layers3", "status": "unfinished", "dir": run}
-    runs.write_json(run / "result.json", {**dict.fromkeys(runs.COLUMNS), "status": "complete"})
-    assert runs.read_run(run)["status"] == "complete"
+@pytest.fixture
+def listed(outputs: Path, capsys: pytest.CaptureFixture[str]) -> List:
+    """The second column, or that of `--columns`, of each line that is printed."""
+
+    def run(*words: str) -> list[str]:
+        assert runs.main(["--columns", "seed", *words]) == 0
+        header, *lines = capsys.readouterr().out.splitlines()
+        assert header.strip() == "seed"
+        return [line.strip() for line in lines]
+
+    return run
 
 
-def test_runs_are_found_in_a_run_a_sweep_and_an_outputs_folder(tmp_path: Path) -> None:
-    first, second = make_run(tmp_path, "a-1"), make_run(tmp_path, "b-2")
-    sweep = tmp_path / "sweeps" / "s"
-    runs.open_sweep(sweep, ["python", "-m", "cifarsweep"], {})
-    runs.register_job(sweep, 0, ["model=layers2"], run="b-2")
-    runs.register_job(sweep, 1, ["model=layers9"], error="no")
-    assert runs.find(first) == [first]
-    assert runs.find(sweep) == [second]
-    assert runs.find(tmp_path) == runs.find(tmp_path / "runs") == [first, second]
-    with pytest.raises(ValueError, match="expected a run, a sweep or an outputs folder"):
-        runs.find(tmp_path / "nothing")
+@pytest.mark.parametrize(
+    ("words", "seeds"),
+    [
+        ([], "3210"),
+        (["--sort", "val_accuracy"], "0213"),
+        (["--sort", "val_accuracy", "--reverse"], "1203"),
+        (["--sort", "seed", "--limit", "2"], "01"),
+        (["status=complete"], "210"),
+        (["status!=complete"], "3"),
+        (["model=layers3"], "21"),
+        (["model=layers[23]", "lr=0.1"], "20"),
+        (["lr=0.3,1"], "31"),
+        (["val_accuracy>0.75"], "21"),
+        (["val_accuracy>=0.8", "val_accuracy<0.9"], "2"),
+        (["val_accuracy="], "3"),
+        (["error=no*"], "3"),
+        (["outputs/runs"], "3210"),
+    ],
+)
+def test_conditions_and_order(listed: List, words: list[str], seeds: str) -> None:
+    assert listed(*words) == list(seeds)
 
 
-def test_a_sweep_keeps_every_command_and_the_last_word_on_each_job(tmp_path: Path) -> None:
-    for command in ("one", "two"):
-        runs.open_sweep(tmp_path, [command], {"seed": 0})
-    runs.register_job(tmp_path, 0, ["seed=1"], run="a-1")
-    runs.register_job(tmp_path, 0, ["seed=1"], error="it failed")
-    sweep = runs.read_sweep(tmp_path)
-    assert [command["command_line"] for command in sweep["commands"]] == [["one"], ["two"]]
-    assert sweep["jobs"] == {"seed=1": {"job": 0, "overrides": ["seed=1"], "run": "a-1", "error": "it failed"}}
-    assert runs.job_of_sweep(tmp_path, 0, ["seed=1"])["run"] == "a-1"
-    runs.register_job(tmp_path, 0, ["seed=1"], run="a-1")
-    assert "error" not in runs.read_sweep(tmp_path)["jobs"]["seed=1"]
+def test_a_line_has_what_tells_runs_apart(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert runs.main(["seed=1"]) == 0
+    header, line = (text.split() for text in capsys.readouterr().out.splitlines())
+    assert header[:4] == ["run_id", "status", "model", "lr"]
+    assert line[:4] == ["000000000001", "complete", "layers3", "0.3"]
 
 
-@pytest.mark.parametrize("move", [runs.close_sweep, lambda sweep: runs.expect_jobs(sweep, 2)])
-def test_what_jobs_told_is_moved_to_sweep_json(tmp_path: Path, move: Callable[[Path], None]) -> None:
-    runs.open_sweep(tmp_path, ["x"], {})
-    runs.register_job(tmp_path, 0, ["seed=1"], error="an earlier one")
-    move(tmp_path)
-    runs.register_job(tmp_path, 0, ["seed=1"], run="a-1")
-    runs.register_job(tmp_path, 0, ["seed=1"], error="it failed")
-    journal, told = (tmp_path / "jobs.jsonl").read_bytes(), runs.read_sweep(tmp_path)["jobs"]
-    assert told == {"seed=1": {"job": 0, "overrides": ["seed=1"], "run": "a-1", "error": "it failed"}}
-    move(tmp_path)
-    assert not (tmp_path / "jobs.jsonl").exists()
-    assert json.loads((tmp_path / "sweep.json").read_text())["jobs"] == told
-    (tmp_path / "jobs.jsonl").write_bytes(journal)  # as if killed before it was removed
-    assert runs.read_sweep(tmp_path)["jobs"] == told
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nosuch=1"], "nosuch: no such column, expected one of run_id, status,"),
+        (["--sort", "nosuch"], "nosuch: no such column"),
+        (["lr>fast"], "lr>fast: expected a number"),
+        (["elsewhere"], "elsewhere: no such folder"),
+        (["--sweeps"], "no sweeps here, expected a sweep or an outputs folder"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    outputs: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    assert runs.main(words) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
 
 
-def test_a_line_that_was_cut_short_costs_no_other(tmp_path: Path) -> None:
-    runs.open_sweep(tmp_path, ["x"], {})
-    runs.register_job(tmp_path, 0, ["seed=1"], run="a-1")
-    with (tmp_path / "jobs.jsonl").open("a") as file:
-        file.write('{"job": 1, "overr')
-    assert [*runs.read_sweep(tmp_path)["jobs"]] == ["seed=1"]
-    runs.register_job(tmp_path, 2, ["seed=3"], run="a-3")
-    assert [*runs.read_sweep(tmp_path)["jobs"]] == ["seed=1", "seed=3"]
+def test_a_run_that_cannot_be_read_is_named_and_the_others_are_listed(
+    outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = fake_run(outputs, model="layers5", seed=4)
+    (run / "result.json").write_text("{")
+    assert runs.main([]) == 0
+    done = capsys.readouterr()
+    assert len(done.out.splitlines()) == 5
+    assert "result.json: not a JSON file" in done.err
 
 
-def test_many_processes_register_their_jobs_in_one_sweep(tmp_path: Path) -> None:
-    runs.open_sweep(tmp_path, ["x"], {})
-    code = (
-        "import sys; from pathlib import Path; from cifarsweep import runs\n"
-        "[runs.register_job(Path(sys.argv[1]), j, [f'{sys.argv[2]}={j}'], run='r') for j in range(20)]"
-    )
-    started = [
-        subprocess.Popen([sys.executable, "-c", code, str(tmp_path), name], cwd=REPOSITORY) for name in ("a", "b", "c")
-    ]
-    assert [process.wait() for process in started] == [0, 0, 0]
-    assert len(runs.read_sweep(tmp_path)["jobs"]) == 60
+def test_sweeps_have_a_line_each(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep = outputs / "sweeps" / "depth"
+    sweeps.open_sweep(sweep, ["python", "-m", "cifarsweep"], {})
+    sweeps.expect_jobs(sweep, 3)
+    sweeps.register_job(sweep, 0, ["seed=1"], run="layers3-000000000001")
+    sweeps.register_job(sweep, 1, ["seed=9"], error="no memory")
+    lock = sweeps.own_sweep(sweep)
+    assert lock is not None
+    assert runs.main(["--sweeps", "--columns", "sweep,status,jobs,ended,complete,failed,val_accuracy"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split() == ["depth", "running", "3", "2", "1", "1", "0.9000"]
+    lock.release()
+    assert runs.main(["--sweeps", "--columns", "status"]) == 0
+    assert capsys.readouterr().out.splitlines()[1] == "ended"
 
 
-def test_a_run_has_one_owner_and_the_other_waits(tmp_path: Path) -> None:
-    code = (
-        "import sys, time; from pathlib import Path; from cifarsweep import runs\n"
-        "with runs.owned(Path(sys.argv[1]), 'a', '1', lambda: print('waits', flush=True)) as run:\n"
-        "    run.mkdir(exist_ok=True)\n"
-        "    print('owns', len(list(run.iterdir())), flush=True)\n"
-        "    time.sleep(1)\n"
-        "    (run / 'done').write_text('')\n"
-    )
-    command = [sys.executable, "-c", code, str(tmp_path)]
-    first = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY)
-    assert first.stdout is not None
-    assert first.stdout.readline() == "owns 0\n"
-    second = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, check=True)
-    assert second.stdout == "waits\nowns 1\n"
-    assert first.wait() == 0
+def test_a_reader_that_has_enough_and_ctrl_c_leave_no_traceback(outputs: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)  # as `| head` has done by then
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": ""}  # what is printed waits
+    command = [sys.executable, "-m", "cifarsweep.runs", str(outputs)]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, env=environment, timeout=60)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+    def interrupted() -> int:
+        raise KeyboardInterrupt
+
+    assert exit_code(interrupted) == 130
 
 
-def test_a_run_keeps_the_directory_it_has_under_another_slug(tmp_path: Path) -> None:
-    (tmp_path / "layers3-sgd-77").mkdir()
-    with runs.owned(tmp_path, "layers3-momentum", "77") as run:
-        assert run.name == "layers3-sgd-77"
+def test_a_damaged_sweep_is_left_out_of_the_list(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("one", "two"):
+        sweeps.open_sweep(outputs / "sweeps" / name, ["cifarsweep", "-m"], {})
+    (outputs / "sweeps" / "one" / "sweep.json").write_text('{"jobs": {}}')
+    assert runs.main(["--sweeps", "--columns", "sweep"]) == 0
+    captured = capsys.readouterr()
+    assert [line.strip() for line in captured.out.splitlines()] == ["sweep", "two"]
+    assert captured.err.startswith("left out, cannot be read: ")
 
 
-def test_provenance_names_versions_and_the_commit() -> None:
-    found = runs.provenance()
-    assert found["versions"]["torch"]
-    assert set(found) >= {"git_commit", "git_dirty", "platform", "cpu", "cores"}
+def test_ten_thousand_runs_are_listed_in_seconds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed in range(2000):
+        result = {**dict.fromkeys(records.COLUMNS), "run_id": str(seed), "status": "complete", "seed": seed}
+        run = tmp_path / "runs" / f"layers2-{seed}"
+        run.mkdir(parents=True)
+        (run / "config.yaml").touch()
+        (run / "result.json").write_text(json.dumps(result))
+    start = time.process_time()
+    assert runs.main([str(tmp_path), "--sort", "seed"]) == 0
+    assert time.process_time() - start < 3  # a fifth of them; 0.3 s measured
+    assert len(capsys.readouterr().out.splitlines()) == 2001

@@ -9,22 +9,23 @@ from typing import Any
 
 import pytest
 
-from cifarsweep import runs, watch
+from cifarsweep import watch
+from cifarsweep.results import files, records, sweeps
 
 
 @pytest.fixture
 def sweep(tmp_path: Path) -> Iterator[Path]:
     """A sweep of five jobs that runs: one is complete, one trains, one failed, one died before it had a run."""
     folder = tmp_path / "outputs" / "sweeps" / "depth"
-    runs.open_sweep(folder, ["python", "-m", "cifarsweep"], {})
-    runs.expect_jobs(folder, 5)
+    sweeps.open_sweep(folder, ["python", "-m", "cifarsweep"], {})
+    sweeps.expect_jobs(folder, 5)
     add_run(
         folder, 0, "a-complete", {"status": "complete", "val_accuracy": 0.8125, "test_accuracy": 0.8, "epochs": 2}, 2
     )
     add_run(folder, 1, "b-training", None, 1)
     add_run(folder, 2, "c-failed", {"status": "failed", "error": "no luck", "epochs": 2}, 1)
-    runs.register_job(folder, 3, ["seed=3"], error="out of memory")
-    lock = runs.own_sweep(folder)
+    sweeps.register_job(folder, 3, ["seed=3"], error="out of memory")
+    lock = sweeps.own_sweep(folder)
     assert lock is not None
     yield folder
     lock.release()
@@ -34,11 +35,11 @@ def add_run(sweep: Path, job: int, name: str, result: dict[str, Any] | None, num
     run = sweep.parent.parent / "runs" / name
     run.mkdir(parents=True)
     rows = [[epoch, 0.1, 1.0, 0.5, 1.0, 0.5 + epoch / 100, 2.0] for epoch in range(1, num_epochs + 1)]
-    runs.write_csv(run / "metrics.csv", runs.METRICS, rows)
+    files.write_csv(run / "metrics.csv", records.METRICS, rows)
     if result:
-        known = {**dict.fromkeys(runs.COLUMNS), "error": None, "epochs_trained": num_epochs, **result}
+        known = {**dict.fromkeys(records.COLUMNS), "error": None, "epochs_trained": num_epochs, **result}
         (run / "result.json").write_text(json.dumps(known))
-    runs.register_job(sweep, job, [f"seed={job}"], run=name)
+    sweeps.register_job(sweep, job, [f"seed={job}"], run=name)
 
 
 def shown(sweep: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
@@ -65,14 +66,14 @@ def test_without_a_process_nothing_runs(sweep: Path, capsys: pytest.CaptureFixtu
 
 
 def test_a_search_has_as_many_as_it_is_to_have_trials(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    runs.write_json(sweep / "study.json", {"n_trials": 40})
+    files.write_json(sweep / "study.json", {"n_trials": 40})
     assert shown(sweep, capsys)[-1].startswith("depth: 3/40 done")
 
 
 def test_with_a_budget_or_final_runs_nobody_knows_how_many(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    runs.write_json(sweep / "study.json", {"n_trials": None})
+    files.write_json(sweep / "study.json", {"n_trials": None})
     assert shown(sweep, capsys)[-1].startswith("depth: 3 done")
-    runs.write_json(sweep / "study.json", {"n_trials": 20})
+    files.write_json(sweep / "study.json", {"n_trials": 20})
     (sweep / "studies.json").touch()
     assert shown(sweep, capsys)[-1].startswith("depth: 3 done")
 
@@ -81,11 +82,11 @@ def test_a_sweep_that_may_only_be_read_is_known_to_run(sweep: Path, monkeypatch:
     def refuse(*args: Any, **kwargs: Any) -> None:
         raise PermissionError(13, "Permission denied", str(sweep / ".owner.lock"))
 
-    monkeypatch.setattr("cifarsweep.runs.FileLock.acquire", refuse)
-    assert runs.is_running(sweep)
+    monkeypatch.setattr("cifarsweep.results.sweeps.FileLock.acquire", refuse)
+    assert sweeps.is_running(sweep)
     (sweep / ".owner.lock").unlink()
     (sweep / ".owner.lock").touch()
-    assert not runs.is_running(sweep)
+    assert not sweeps.is_running(sweep)
 
 
 def test_a_file_that_cannot_be_read_is_one_row(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -94,7 +95,7 @@ def test_a_file_that_cannot_be_read_is_one_row(sweep: Path, capsys: pytest.Captu
 
 
 def test_hostile_names_move_no_cursor_and_leave_no_folder(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    runs.register_job(sweep, 4, ["seed=4"], run="../../../\x1b[2Jelsewhere")
+    sweeps.register_job(sweep, 4, ["seed=4"], run="../../../\x1b[2Jelsewhere")
     assert watch.main([str(sweep)]) == 0
     assert "\x1b" not in capsys.readouterr().out
 
@@ -115,7 +116,7 @@ def test_results_are_read_once(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> 
     watched = watch.Sweep(sweep)
     watched.rows(running=True)
     read: list[Path] = []
-    real = runs.read_result
-    monkeypatch.setattr(runs, "read_result", lambda run_dir: (read.append(run_dir), real(run_dir))[1])
+    real = records.read_result
+    monkeypatch.setattr(records, "read_result", lambda run_dir: (read.append(run_dir), real(run_dir))[1])
     watched.rows(running=True)
     assert [path.name for path in read] == ["b-training"]

@@ -18,16 +18,17 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path += [str(ROOT), str(ROOT / "cifarsweep" / "plugins")]
+sys.path += [str(ROOT), str(ROOT / "cifarsweep" / "sweeper")]
 
-from cifarsweep import runs, trial  # noqa: E402
+from cifarsweep import trial  # noqa: E402
+from cifarsweep.results import sweeps  # noqa: E402
 
 
 def task(cfg):
     job = HydraConfig.get()
     number = job.job.num
     if "TOY_REGISTER" in os.environ:
-        runs.register_job(Path(job.sweep.dir), number, list(job.overrides.task), run=f"toy-{number}")
+        sweeps.register_job(Path(job.sweep.dir), number, list(job.overrides.task), run=f"toy-{number}")
     _log("start", number)
     lr, depth = cfg.optimizer.lr, cfg.model.get("depth", 3)
     for epoch in range(1, cfg.trainer.epochs + 1):
@@ -60,7 +61,7 @@ def _log(what, number):
 
 
 if __name__ == "__main__":
-    from cifarsweep import cli
+    from cifarsweep.training import cli
 
     cli._report = lambda sweep: 0  # no run, so no report
     about = {"width": 16, "params": 100, "multiply_adds": 10, "images_per_second": 100, "num_train": 90, "num_val": 30}

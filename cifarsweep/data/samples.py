@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cifarsweep.data import DataSet
-from cifarsweep.mosaic import Mosaic
+from cifarsweep.results.mosaic import Mosaic
 
 NUM_COLUMNS = 10
 MOST_ORIGINALS = 10

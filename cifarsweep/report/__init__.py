@@ -8,8 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cifarsweep import runs
-from cifarsweep.arguments import Parser
+from cifarsweep.results import folders, records
+from cifarsweep.terminal.arguments import Parser
 
 if TYPE_CHECKING:  # pandas and matplotlib cost 0.9 s, which `--help` and a wrong PATH need not pay
     from cifarsweep.report.confusion import Confusion
@@ -166,13 +166,13 @@ def _pictures_of(bests: list[Best], read: Tables) -> tuple[Pictures | None, list
     return pictures.read(run, read.directories[run["run_id"]])
 
 
-def _networks_of(read: Tables, labels: list[str]) -> tuple[dict[str, list[runs.Layer]], list[str]]:
+def _networks_of(read: Tables, labels: list[str]) -> tuple[dict[str, list[records.Layer]], list[str]]:
     """The layers of each of these models, from its first run; a note for each file that is damaged."""
     found, notes = {}, []
     first = read.runs.drop_duplicates("label").set_index("label")["run_id"]
     for label in labels:
         try:
-            found[label] = runs.read_layers(read.directories[first[label]])
+            found[label] = records.read_layers(read.directories[first[label]])
         except (OSError, ValueError) as error:
             notes.append(f"Left out, cannot be read: {' '.join(str(error).split())}")
     return found, notes
@@ -180,7 +180,7 @@ def _networks_of(read: Tables, labels: list[str]) -> tuple[dict[str, list[runs.L
 
 def _runs_of(path: Path) -> list[Path]:
     """Of a sweep there may be none: it has just begun, or no job came so far."""
-    found = runs.find(path)
+    found = folders.find(path)
     if not found and not (path / "sweep.json").exists() and not (path / "study.json").exists():
         raise ValueError(f"{path}: no runs here: expected a run, a sweep or an outputs folder")
     return found

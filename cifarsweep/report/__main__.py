@@ -2,8 +2,8 @@
 
 import sys
 
-from cifarsweep.arguments import exit_code
 from cifarsweep.report import main
+from cifarsweep.terminal.arguments import exit_code
 
 if __name__ == "__main__":
     sys.exit(exit_code(main))

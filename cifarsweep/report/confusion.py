@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cifarsweep.report.statistics import wilson
 from cifarsweep.report.style import OKABE_ITO, page
-from cifarsweep.text import shortened
+from cifarsweep.terminal.formatting import shortened
 
 MOST_NUMBERS = 20
 """Classes up to which each cell has its number."""

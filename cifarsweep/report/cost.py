@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from cifarsweep.report.curves import PALE, best_models, best_of
 from cifarsweep.report.style import count, in_order, page, thousands
 from cifarsweep.report.tables import Tables
-from cifarsweep.text import shortened
+from cifarsweep.terminal.formatting import shortened
 
 COSTS = {"params": "number of parameters", "train_seconds_mean": "training time (s)"}
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from cifarsweep.report.style import GREY, count, page, palette
 from cifarsweep.report.tables import Tables
-from cifarsweep.text import shortened
+from cifarsweep.terminal.formatting import shortened
 
 SOURCES = {"train": "training", "val": "validation"}
 MOST_MODELS = 12

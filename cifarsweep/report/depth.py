@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from cifarsweep.report.style import OUTLINE, count, in_order, page, span, thousands
 from cifarsweep.report.tables import Tables
-from cifarsweep.text import shortened
+from cifarsweep.terminal.formatting import shortened
 
 
 @dataclass(frozen=True)

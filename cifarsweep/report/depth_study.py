@@ -16,9 +16,9 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from cifarsweep import runs
 from cifarsweep.report.search import Trial, as_text, finite, read_trial
 from cifarsweep.report.statistics import Comparison, compare, error_of_highest, half_interval
+from cifarsweep.results import files, records
 
 FORMAT = 1
 NUM_BEST = 5
@@ -168,7 +168,7 @@ def read(sweep_dir: Path) -> DepthStudy | None:
     path = sweep_dir / "studies.json"
     if not path.exists():
         return None
-    found = runs.read_json(path)
+    found = files.read_json(path)
     try:
         return _study(found, sweep_dir.absolute().parent.parent / "runs")
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
@@ -198,7 +198,7 @@ def _results(found: dict[str, Any], runs_dir: Path) -> tuple[dict[str, dict[str,
     results, unreadable = {}, []
     for name in dict.fromkeys(Path(str(name)).name for name in named):
         try:
-            result = runs.read_result(runs_dir / name)
+            result = records.read_result(runs_dir / name)
         except (OSError, ValueError) as error:
             unreadable.append(" ".join(str(error).split()))
             continue
@@ -252,7 +252,7 @@ def write(study: DepthStudy, folder: Path) -> None:
         ("depth_study_trials", [_trial_row(study, one, trial) for one in study.studies for trial in one.trials]),
     ):
         columns = list(rows[0]) if rows else []
-        runs.write_csv(folder / f"{name}.csv", columns, (row.values() for row in rows))
+        files.write_csv(folder / f"{name}.csv", columns, (row.values() for row in rows))
 
 
 FILES = ("depth_study.csv", "depth_study_runs.csv", "depth_study_pairs.csv", "depth_study_trials.csv")

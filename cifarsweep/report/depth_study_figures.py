@@ -18,7 +18,7 @@ from cifarsweep.report.depth_study import NUM_BEST, DepthStudy, Searched, interv
 from cifarsweep.report.search import finite
 from cifarsweep.report.statistics import degrees, t_quantile
 from cifarsweep.report.style import GREY, OKABE_ITO, OUTLINE, page, span_of, thousands
-from cifarsweep.text import shortened
+from cifarsweep.terminal.formatting import shortened
 
 STEM = "depth_study"
 OFFSET = 0.13

@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator
 from cifarsweep.report.statistics import Comparison, compare, half_interval
 from cifarsweep.report.style import GREY, OKABE_ITO, count, in_order, page
 from cifarsweep.report.tables import Tables
-from cifarsweep.text import shortened
+from cifarsweep.terminal.formatting import shortened
 
 COLUMNS = ["optimizer", "lr", "batch_size", "schedule", "loss", "epochs"]
 GROUPS = ["optimizer", "schedule", "loss", "label"]

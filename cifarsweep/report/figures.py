@@ -14,7 +14,6 @@ from matplotlib.collections import Collection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from cifarsweep import runs
 from cifarsweep.report import confusion, depth_study_figures, effects, network, pictures, search_figures
 from cifarsweep.report.confusion import Confusion
 from cifarsweep.report.cost import accuracy_against
@@ -27,7 +26,8 @@ from cifarsweep.report.pictures import Pictures
 from cifarsweep.report.search import Study
 from cifarsweep.report.style import drawing, file_names, in_order, palette
 from cifarsweep.report.tables import Tables
-from cifarsweep.runs import Layer
+from cifarsweep.results import files
+from cifarsweep.results.records import Layer
 
 MOST_POINTS = 2000
 """Of one artist; from there on it is a picture inside the SVG, which would grow by 50 bytes a point."""
@@ -117,9 +117,9 @@ def save(figure: Figure, path: Path) -> None:
     for axes in figure.axes:
         for artist in [*axes.collections, *axes.lines]:
             artist.set_rasterized(_num_points(artist) > MOST_POINTS)
-    with runs.atomic(path, "wb") as file:
+    with files.atomic(path, "wb") as file:
         figure.savefig(file, format="png", pil_kwargs={"compress_level": 3})  # twice as fast as 6, a tenth larger
-    with runs.atomic(path.with_suffix(".svg"), "wb") as file:
+    with files.atomic(path.with_suffix(".svg"), "wb") as file:
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))  # so that the same figure is the same file
         figure.savefig(file, format="svg", metadata=nothing)
 

@@ -23,8 +23,8 @@ from cifarsweep.report.search import Study, as_text
 from cifarsweep.report.statistics import Comparison, compare
 from cifarsweep.report.style import count, in_order, span, thousands
 from cifarsweep.report.tables import Tables
-from cifarsweep.runs import Layer
-from cifarsweep.text import shortened
+from cifarsweep.results.records import Layer
+from cifarsweep.terminal.formatting import shortened
 
 NOT_ENOUGH = "not enough runs to say"
 NOT_ENOUGH_BEGINNING = "Not enough runs to say"

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from cifarsweep.report.style import GREY, count, page, thousands
-from cifarsweep.runs import Layer
-from cifarsweep.text import shortened
+from cifarsweep.results.records import Layer
+from cifarsweep.terminal.formatting import shortened
 
 MOST_ROWS = 36
 """Layers from which on those that change neither shape nor work are drawn in one row with the layer before."""

@@ -21,14 +21,14 @@ from urllib.parse import quote
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from cifarsweep import runs
 from cifarsweep.report import depth_study, depth_study_findings, effects, findings
 from cifarsweep.report.depth_study import DepthStudy
 from cifarsweep.report.figures import Material, of_models
 from cifarsweep.report.findings import Best
 from cifarsweep.report.style import count, span
 from cifarsweep.report.tables import Tables
-from cifarsweep.text import shortened
+from cifarsweep.results import files, records, sweeps
+from cifarsweep.terminal.formatting import shortened
 
 TEMPLATES = Path(__file__).parent / "templates"
 MOST_ROWS = 10_000
@@ -92,7 +92,7 @@ def write(material: Material, figures: list[Path], sources: tuple[Path, ...], fo
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
     path = folder / "index.html"
-    with runs.atomic(path) as file:
+    with files.atomic(path) as file:
         file.write(content.encode("utf-8", "backslashreplace").decode())  # JSON can hold half a surrogate pair
     return path
 
@@ -206,7 +206,7 @@ def _command(run_dir: Path, sources: tuple[Path, ...]) -> str | None:
         if overrides is not None:
             return shlex.join(["python", "-m", "cifarsweep", *overrides])
     try:
-        words = (runs.read_result(run_dir) or {}).get("command_line")
+        words = (records.read_result(run_dir) or {}).get("command_line")
     except (OSError, ValueError):
         return None
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
@@ -220,7 +220,7 @@ def _command(run_dir: Path, sources: tuple[Path, ...]) -> str | None:
 def _overrides(sweep_dir: Path, run: str) -> list[str] | None:
     """Of the job that this run answers; without what makes it a part of its sweep."""
     try:
-        jobs = runs.read_sweep(sweep_dir)["jobs"].values()
+        jobs = sweeps.read_sweep(sweep_dir)["jobs"].values()
     except (OSError, ValueError):
         return None
     job = next((job for job in jobs if job.get("run") == run), None)

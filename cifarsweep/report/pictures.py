@@ -15,10 +15,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from cifarsweep import mosaic, runs
-from cifarsweep.mosaic import Mosaic
 from cifarsweep.report.style import page
-from cifarsweep.text import shortened
+from cifarsweep.results import folders, mosaic, records
+from cifarsweep.results.mosaic import Mosaic
+from cifarsweep.terminal.formatting import shortened
 
 GAP = 0.07
 """Between two images, as a part of an image's side."""
@@ -54,9 +54,9 @@ def _of_data_set(run_dir: Path, fingerprint: Any) -> tuple[Path | None, Path | N
     """Where its classes are, and its augmentation; by the name that the run itself has for its data."""
     classes = augmentation = None
     with contextlib.suppress(OSError, KeyError, TypeError, ValueError):  # of a run that is older, or damaged
-        config = runs.read_config(run_dir)
-        classes = runs.pictures(run_dir.parent.parent, config["run"]["data"], fingerprint) / "classes.png"
-        augmentation = classes.parent / runs.augmentation_picture(**(config["data"]["augment"] or {}))
+        config = records.read_config(run_dir)
+        classes = folders.pictures(run_dir.parent.parent, config["run"]["data"], fingerprint) / "classes.png"
+        augmentation = classes.parent / folders.augmentation_picture(**(config["data"]["augment"] or {}))
     return classes, augmentation
 
 

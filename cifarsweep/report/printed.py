@@ -7,10 +7,10 @@ from collections import Counter
 
 import pandas as pd
 
-from cifarsweep import text
 from cifarsweep.report.style import count, thousands
 from cifarsweep.report.tables import Tables
-from cifarsweep.text import shortened
+from cifarsweep.terminal import formatting
+from cifarsweep.terminal.formatting import shortened
 
 MOST_ROWS = 20
 MOST_REASONS = 5
@@ -26,7 +26,7 @@ def show(tables: Tables, notes: list[str]) -> None:
         print("No run is complete.")
     else:
         header, *cells = _cells(rows[:MOST_ROWS])
-        text.show(header, cells, TEXTS)
+        formatting.show(header, cells, TEXTS)
     if len(rows) > MOST_ROWS:
         print(f"and {len(rows) - MOST_ROWS} more in summary.csv")
     for line in [*_order(rows), *outcomes(tables), *notes]:

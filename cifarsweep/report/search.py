@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cifarsweep import runs
+from cifarsweep.results import files
 
 FORMAT = 1
 STATES = ("complete", "pruned", "failed", "running", "waiting")
@@ -56,7 +56,7 @@ def read(sweep_dir: Path) -> Study | None:
     path = sweep_dir / "study.json"
     if not path.exists():
         return None
-    found = runs.read_json(path)
+    found = files.read_json(path)
     try:
         return _study(found)
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
@@ -136,7 +136,7 @@ def write(study: Study, folder: Path) -> None:
     columns = ["number", "state", *study.objectives, *study.params]
     columns += ["epochs", "run", "reason", "started", "finished"]
     rows = ([_csv_text(cell) for cell in _row(trial, study.params)] for trial in study.trials)
-    runs.write_csv(folder / "trials.csv", map(_csv_text, columns), rows)
+    files.write_csv(folder / "trials.csv", map(_csv_text, columns), rows)
 
 
 def _row(trial: Trial, params: list[str]) -> list[Any]:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from cifarsweep.report.search import STATES, Study, Trial, as_text, finite
 from cifarsweep.report.style import GREY, LEFT, OKABE_ITO, OUTLINE, count, page, thousands
-from cifarsweep.text import shortened
+from cifarsweep.terminal.formatting import shortened
 
 BLUE, ORANGE = OKABE_ITO[0], OKABE_ITO[1]
 COSTS = ("params", "flops", "train_seconds")

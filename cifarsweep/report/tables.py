@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from cifarsweep import runs
 from cifarsweep.report.statistics import half_interval
+from cifarsweep.results import files, identity, records, sweeps
 
 STATUSES = ("complete", "diverged", "pruned", "failed", "unfinished")
 CONFIGURATION = ["data", "model", "depth", "params", "optimizer", "lr", "batch_size", "schedule", "loss", "epochs"]
@@ -29,22 +29,22 @@ _TEXT = {"run_id", "status", "data", "model", "optimizer", "schedule", "loss", "
 _TEXT_OR_NONE = {"error", "device", "started", "finished", "directory", "data_fingerprint"}
 _INTEGERS = {"depth", "params", "batch_size", "epochs", "seed", "epochs_trained", "diverged_epoch"}
 _INTEGERS |= {"num_train", "num_val", "num_test", "threads"}
-_NUMBERS = set(runs.COLUMNS) - _TEXT - _INTEGERS
+_NUMBERS = set(records.COLUMNS) - _TEXT - _INTEGERS
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where libyaml is there
 _GROUPS = ("data", "model", "optimizer", "schedule", "loss", "trainer")
 _SHOWN_BY_A_COLUMN = {"data.name", "model.depth", "optimizer.lr", "trainer.epochs"}
-_NO_INFLUENCE = {f"{group}.{key}" for group, keys in runs.DOES_NOT_DETERMINE.items() for key in keys}
+_NO_INFLUENCE = {f"{group}.{key}" for group, keys in identity.DOES_NOT_DETERMINE.items() for key in keys}
 
 
 @dataclass(frozen=True)
 class Tables:
     runs: pd.DataFrame
-    """A row a run: runs.COLUMNS, further columns, the settings that vary, and `label`, the model's name in figures."""
+    """A row a run: COLUMNS of records, further columns, the settings that vary, and `label`, the model in figures."""
     summary: pd.DataFrame
     """A row a configuration: its settings, `n` complete of `n_runs`, statistics; `chosen` to stand for its model."""
     curves: pd.DataFrame
-    """A row an epoch of a run: run_id and runs.METRICS, NaN where nothing finite was measured."""
+    """A row an epoch of a run: run_id and records.METRICS, NaN where nothing finite was measured."""
     unreadable: list[str]
     """A line a run whose files cannot be read: where, and why."""
     jobs_without_run: list[str]
@@ -82,7 +82,9 @@ def read(run_dirs: Iterable[Path], jobs_without_run: list[str]) -> Tables:
             rows[id], curves[id], directories[id], made_with[id] = row, curve, run_dir, provenance
     table = _runs_table(list(rows.values()))
     epochs = [{"run_id": id, **epoch} for id, curve in curves.items() for epoch in curve]
-    curve_table = pd.DataFrame(epochs, columns=["run_id", *runs.METRICS]).astype(dict.fromkeys(runs.METRICS, float))
+    curve_table = pd.DataFrame(epochs, columns=["run_id", *records.METRICS]).astype(
+        dict.fromkeys(records.METRICS, float)
+    )
     finite = curve_table.replace([np.inf, -np.inf], np.nan)
     machines = Counter(made_with.values())
     return Tables(table, summarize(table), finite, unreadable, jobs_without_run, directories, machines)
@@ -92,18 +94,18 @@ def jobs_without_run(path: Path) -> list[str]:
     """The error of each job of a sweep that has no run to show for it; nothing where `path` is no sweep."""
     if not (path / "sweep.json").exists():
         return []
-    jobs = runs.read_sweep(path)["jobs"].values()
+    jobs = sweeps.read_sweep(path)["jobs"].values()
     return [_one_line(job.get("error", "unknown reason")) for job in jobs if not job.get("run")]
 
 
 def _read_run(run_dir: Path) -> tuple[dict[str, Any], list[dict[str, Any]], str]:
-    curve = runs.read_metrics(run_dir)
+    curve = records.read_metrics(run_dir)
     if any(not (row["epoch"] or 0.0).is_integer() for row in curve):
         raise ValueError(f"{run_dir / 'metrics.csv'}: expected whole numbers as epochs")
-    found = {"epochs_trained": len(curve), **runs.read_run(run_dir), "directory": run_dir.name}
-    if found.get("format", runs.FORMAT) != runs.FORMAT:
-        raise ValueError(f"format={found['format']!r}: expected {runs.FORMAT}")
-    row = {key: _checked(key, found.get(key)) for key in dict.fromkeys([*runs.COLUMNS, *_FURTHER])}
+    found = {"epochs_trained": len(curve), **records.read_run(run_dir), "directory": run_dir.name}
+    if found.get("format", identity.FORMAT) != identity.FORMAT:
+        raise ValueError(f"format={found['format']!r}: expected {identity.FORMAT}")
+    row = {key: _checked(key, found.get(key)) for key in dict.fromkeys([*records.COLUMNS, *_FURTHER])}
     if row["status"] not in STATUSES:
         raise ValueError(f"status={row['status']}: expected one of {', '.join(STATUSES)}")
     accuracy = row["test_accuracy"]
@@ -143,7 +145,7 @@ def _one_line(error: object) -> str:
 
 
 def _runs_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    columns = list(dict.fromkeys([*runs.COLUMNS, *_FURTHER]))
+    columns = list(dict.fromkeys([*records.COLUMNS, *_FURTHER]))
     settings = sorted({key for row in rows for key in row} - set(columns))
     varying = [key for key in settings if len({repr(row.get(key)) for row in rows}) > 1]
     kinds: dict[str, Any] = {key: "Int64" if key in _INTEGERS else float for key in [*_INTEGERS, *_NUMBERS]}
@@ -235,12 +237,12 @@ def _in_order_of_runs(tables: Tables) -> pd.DataFrame:
 
 
 def _write_csv(table: pd.DataFrame, path: Path) -> None:
-    with runs.atomic(path) as file:
+    with files.atomic(path) as file:
         table.to_csv(file, index=False, lineterminator="\n")
 
 
 def _write_parquet(table: pd.DataFrame, path: Path) -> None:
     texts = [column for column in table if table[column].map(type).nunique() > 1 and table[column].dtype == object]
     settings = table[texts].map(lambda value: None if value is None or value != value else str(value))
-    with runs.atomic(path, "wb") as file:
+    with files.atomic(path, "wb") as file:
         table.assign(**settings).to_parquet(file, engine="pyarrow", index=False)

@@ -17,7 +17,8 @@ from typing import Any
 import hydra
 from omegaconf import OmegaConf
 
-from cifarsweep import app, checkpoint, progress
+from cifarsweep.terminal import progress
+from cifarsweep.training import checkpoint, trainer
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
@@ -43,7 +44,7 @@ def measure(model: str, optimizer: str, num_train: int, epochs: int) -> tuple[fl
                 cfg = hydra.compose("config", words)
             config: Any = OmegaConf.to_container(cfg, resolve=True)
             choices = {"model": model, "optimizer": optimizer, "schedule": "onecycle", "loss": "label_smoothing"}
-            result = app.run(cfg, config, choices, lambda run: None)
+            result = trainer.run(cfg, config, choices, lambda run: None)
     finally:
         checkpoint.save = save
     return result["train_seconds"] / epochs, statistics.median(seconds), sizes[-1]

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from cifarsweep import runs
-from cifarsweep.mosaic import Mosaic
+from cifarsweep.results import files, folders, identity, records
+from cifarsweep.results.mosaic import Mosaic
 
 MODELS = {"layers1": 0.69, "layers2": 0.78, "layers3": 0.81, "layers4": 0.82, "layers5": 0.825}
 PARAMS = {"layers1": 526_000, "layers2": 268_698, "layers3": 156_186, "layers4": 164_634, "layers5": 415_000}
@@ -48,7 +48,7 @@ def make(outputs: Path, num_runs: int, num_epochs: int = 20, name: str = "bench"
         jobs[" ".join(overrides)] = {"job": number, "overrides": overrides, "run": run}
     sweep_dir = outputs / "sweeps" / name
     sweep_dir.mkdir(parents=True)
-    runs.write_json(sweep_dir / "sweep.json", {"format": runs.FORMAT, "commands": [{}], "jobs": jobs})
+    files.write_json(sweep_dir / "sweep.json", {"format": identity.FORMAT, "commands": [{}], "jobs": jobs})
     _write_pictures(outputs)
     return sweep_dir
 
@@ -56,9 +56,9 @@ def make(outputs: Path, num_runs: int, num_epochs: int = 20, name: str = "bench"
 def _write_pictures(outputs: Path) -> None:
     """Of as much noise as makes a PNG file of them as large as one of CIFAR-10's images: 0.7 of their bytes."""
     noise = np.random.default_rng(0).integers(32, size=(len(CLASSES), 10, 32, 32, 3), dtype=np.uint8)
-    folder = runs.pictures(outputs, "cifar10", "made up")
+    folder = folders.pictures(outputs, "cifar10", "made up")
     folder.mkdir(parents=True)
-    names = ("classes.png", runs.augmentation_picture(crop=2, flip=True), "confused.png")
+    names = ("classes.png", folders.augmentation_picture(crop=2, flip=True), "confused.png")
     for name, rows in zip(names, (10, 10, 6), strict=True):
         with (folder / name).open("wb") as file:
             Mosaic(CLASSES[:rows], noise[:rows]).write(file)
@@ -70,13 +70,13 @@ def _make_run(
     folder: Path, number: int, model: str, optimizer: str, lr: float, batch_size: int, seed: int, num_epochs: int
 ) -> str:
     config = _config(model, optimizer, lr, batch_size, seed, num_epochs)
-    what = runs.identity(config, "made up")
+    what = identity.identity(config, "made up")
     run = {
-        "run_id": runs.run_id(what), "config_id": runs.config_id(what), "data": "cifar10", "model": model,
+        "run_id": identity.run_id(what), "config_id": identity.config_id(what), "data": "cifar10", "model": model,
         "depth": int(model[-1]), "params": PARAMS[model], "flops": 8_000_000, "optimizer": optimizer, "lr": lr,
         "batch_size": batch_size, "schedule": "onecycle", "loss": "label_smoothing", "epochs": num_epochs, "seed": seed,
     }  # fmt: skip
-    run_dir = folder / f"{runs.slug(model, optimizer, lr, batch_size, seed)}-{run['run_id']}"
+    run_dir = folder / f"{identity.slug(model, optimizer, lr, batch_size, seed)}-{run['run_id']}"
     run_dir.mkdir(parents=True)
     (run_dir / "config.yaml").write_text(yaml.dump({**config, "run": run}, Dumper=yaml.CSafeDumper, sort_keys=False))
     status = ENDS[number // 15 % len(ENDS)] if number % 15 == 14 else "complete"
@@ -85,10 +85,10 @@ def _make_run(
     final -= 0.004 * abs(math.log2(batch_size / 64))
     curve = _curve(final, num_epochs if status == "complete" else num_epochs // 4, num_epochs, lr, chance)
     with (run_dir / "metrics.csv").open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([runs.METRICS, *curve])
+        csv.writer(file, lineterminator="\n").writerows([records.METRICS, *curve])
     (run_dir / "train.log").write_text("made up\n")
     with (run_dir / "layers.csv").open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows([runs.LAYERS, *_layers(int(model[-1]))])
+        csv.writer(file, lineterminator="\n").writerows([records.LAYERS, *_layers(int(model[-1]))])
     if status == "complete":
         _write_confusion(run_dir, final, chance)
     if status != "unfinished":
@@ -139,7 +139,7 @@ def _result(run: dict[str, Any], status: str, final: float, curve: list[list[flo
     _, _, train_loss, train_accuracy, val_loss, val_accuracy, _ = curve[-1]
     complete, seconds = status == "complete", 12.5 * len(curve) * (1 + run["depth"] / 10)
     return {
-        **{column: run.get(column) for column in runs.COLUMNS}, **run, "status": status,
+        **{column: run.get(column) for column in records.COLUMNS}, **run, "status": status,
         "train_accuracy": train_accuracy, "val_accuracy": val_accuracy, "test_accuracy": final if complete else None,
         "train_loss": train_loss, "val_loss": val_loss, "test_loss": 0.9 if complete else None,
         "train_seconds": seconds, "images_per_second": 3600.0, "epochs_trained": len(curve),
@@ -147,7 +147,7 @@ def _result(run: dict[str, Any], status: str, final: float, curve: list[list[flo
         "error": "RuntimeError: out of memory" if status == "failed" else None,
         "num_train": 45_000, "num_val": 5_000, "num_test": 10_000, "data_fingerprint": "made up", "device": "cpu",
         "threads": 1, "started": "2026-01-01T10:00:00+00:00", "finished": "2026-01-01T10:05:00+00:00",
-        "command_line": ["python", "-m", "cifarsweep", "-m"], "provenance": PROVENANCE, "format": runs.FORMAT,
+        "command_line": ["python", "-m", "cifarsweep", "-m"], "provenance": PROVENANCE, "format": identity.FORMAT,
     }  # fmt: skip
 
 

@@ -105,25 +105,25 @@ class Setup:
         import hydra
         from hydra.utils import instantiate
 
-        from cifarsweep import app
+        from cifarsweep.training import trainer
 
         if not plain:
-            app._keep_freed_memory()
-            app._set_determinism(True)
+            trainer._keep_freed_memory()
+            trainer._set_determinism(True)
         self.words, self.compose = words, hydra.compose
         hydra.initialize_config_dir(str(bench.REPOSITORY / "conf"), version_base="1.3").__enter__()
         self.dataset = instantiate(hydra.compose("config", words).data)
-        self.batchers = self.dataset.batchers(app.choose_device("cpu"))
+        self.batchers = self.dataset.batchers(trainer.choose_device("cpu"))
 
     def _session(self, depth: int, batch_size: int) -> Any:
         from omegaconf import OmegaConf
 
-        from cifarsweep import app
+        from cifarsweep.training import trainer
 
         overrides = [*self.words, f"model=layers{depth}", f"batch_size={batch_size}", "trainer.device=cpu"]
         cfg = self.compose("config", overrides)
         config: Any = OmegaConf.to_container(cfg, resolve=True)
-        return app.Session(cfg, config, self.dataset)
+        return trainer.Session(cfg, config, self.dataset)
 
     def _batches(self, batch_size: int) -> Iterator[Any]:
         """Augmented ones, epoch after epoch."""
@@ -131,8 +131,8 @@ class Setup:
             yield from self.batchers[0].training(batch_size, self.dataset.augmentation, epoch)
 
     def cifarsweep(self, depth: int, batch_size: int, steps: int) -> Iterator[int]:
-        from cifarsweep import progress
-        from cifarsweep.train import train
+        from cifarsweep.terminal import progress
+        from cifarsweep.training.loop import train
 
         progress.send_to(lambda event: None)
         session = self._session(depth, batch_size)
@@ -169,10 +169,10 @@ class Setup:
         yield steps * batch_size
 
     def evaluate(self, depth: int, batch_size: int, steps: int) -> Iterator[int]:
-        from cifarsweep import app
-        from cifarsweep.train import evaluate
+        from cifarsweep.training import trainer
+        from cifarsweep.training.loop import evaluate
 
-        session, size = self._session(depth, batch_size), app.EVALUATION_BATCH
+        session, size = self._session(depth, batch_size), trainer.EVALUATION_BATCH
         num_batches = max(steps * batch_size // size, 2)
 
         def go(batches: int) -> int:

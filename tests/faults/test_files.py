@@ -18,7 +18,8 @@ import torch
 from conftest import Command
 from torch import nn
 
-from cifarsweep import checkpoint, runs
+from cifarsweep.results import files, records
+from cifarsweep.training import checkpoint
 
 # checkpoints
 
@@ -59,7 +60,7 @@ def test_a_checkpoint_torn_at_any_byte_is_refused_and_nothing_changes(saved: Pat
     before = model.weight.clone()  # type: ignore[operator]
     for length in range(len(whole)):
         saved.write_bytes(whole[:length])
-        with pytest.raises(runs.Corrupt, match=r"checkpoint\.pt: "):
+        with pytest.raises(files.Corrupt, match=r"checkpoint\.pt: "):
             checkpoint.restore(saved, "abc", model, optimizer)
     assert torch.equal(model.weight, before)  # type: ignore[arg-type]
 
@@ -70,19 +71,19 @@ def test_a_checkpoint_with_a_flipped_bit_is_refused(saved: Path) -> None:
     for _ in range(300):
         place, bit = dice.randrange(len(whole)), 1 << dice.randrange(8)
         saved.write_bytes(whole[:place] + bytes([whole[place] ^ bit]) + whole[place + 1 :])
-        with pytest.raises(runs.Corrupt, match="damaged or incomplete"):
+        with pytest.raises(files.Corrupt, match="damaged or incomplete"):
             checkpoint.restore(saved, "abc", *network())
 
 
 def test_a_checkpoint_of_another_run_network_or_format_is_refused(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, optimizer = network()
-    with pytest.raises(runs.Corrupt, match="of run abc, expected 1 of def"):
+    with pytest.raises(files.Corrupt, match="of run abc, expected 1 of def"):
         checkpoint.restore(saved, "def", model, optimizer)
     other = nn.Linear(3, 3)
-    with pytest.raises(runs.Corrupt, match="of another network"):
+    with pytest.raises(files.Corrupt, match="of another network"):
         checkpoint.restore(saved, "abc", other, torch.optim.SGD(other.parameters(), lr=1))
     monkeypatch.setattr(checkpoint, "FORMAT", 2)
-    with pytest.raises(runs.Corrupt, match="format 1 of run abc, expected 2"):
+    with pytest.raises(files.Corrupt, match="format 1 of run abc, expected 2"):
         checkpoint.restore(saved, "abc", model, optimizer)
 
 
@@ -96,29 +97,29 @@ def test_a_checkpoint_that_holds_code_runs_none(tmp_path: Path, monkeypatch: pyt
     buffer = io.BytesIO()
     torch.save({"format": 1, "run_id": "abc", "epochs": Evil()}, buffer)
     Path("checkpoint.pt").write_bytes(hashlib.sha256(buffer.getvalue()).digest() + buffer.getvalue())
-    with pytest.raises(runs.Corrupt):
+    with pytest.raises(files.Corrupt):
         checkpoint.restore(Path("checkpoint.pt"), "abc", *network())
     assert not Path("code-was-run").exists()
 
 
 # results
 
-METRICS = (",".join(runs.METRICS) + "\n").encode()
+METRICS = (",".join(records.METRICS) + "\n").encode()
 
 
 def test_a_result_torn_at_any_byte_is_told(tmp_path: Path) -> None:
-    runs.write_json(tmp_path / "result.json", dict.fromkeys(runs.COLUMNS))
+    files.write_json(tmp_path / "result.json", dict.fromkeys(records.COLUMNS))
     whole = (tmp_path / "result.json").read_bytes()
     for length in range(len(whole) - 1):  # the last byte is the newline
         (tmp_path / "result.json").write_bytes(whole[:length])
-        with pytest.raises(runs.Corrupt, match=r"result\.json: "):
-            runs.read_result(tmp_path)
+        with pytest.raises(files.Corrupt, match=r"result\.json: "):
+            records.read_result(tmp_path)
 
 
 def test_aside_keeps_what_was_set_aside_before(tmp_path: Path) -> None:
     for content in ("first", "second", "third"):
         (tmp_path / "result.json").write_text(content)
-        runs.set_aside(tmp_path / "result.json")
+        files.set_aside(tmp_path / "result.json")
     assert sorted(path.read_text() for path in tmp_path.glob("*.corrupt")) == ["first", "second", "third"]
 
 
@@ -135,7 +136,7 @@ def test_a_corrupt_file_of_a_run_is_kept_and_the_run_trained_again(
     assert (again.returncode, again.stderr) == (0, "")
     assert f"{name}.corrupt, the work is done again" in again.stdout
     assert (run / f"{name}.corrupt").read_bytes() == content
-    assert runs.read_result(run)
+    assert records.read_result(run)
     assert (run / "model.pt").read_bytes() == whole
 
 

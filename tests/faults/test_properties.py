@@ -16,8 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from cifarsweep import domains, runs
-from cifarsweep.search_space import parse
+from cifarsweep.results import files, identity, records, sweeps
+from cifarsweep.sweeper.space import parse
+from cifarsweep.terminal import domains
 
 ANY_FOLDER = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
@@ -36,7 +37,7 @@ def composed(*overrides: str) -> dict[str, Any]:
 
 
 def run_id(config: dict[str, Any]) -> str:
-    return runs.run_id(runs.identity(config, "f"))
+    return identity.run_id(identity.identity(config, "f"))
 
 
 # identity
@@ -78,7 +79,9 @@ def test_every_key_makes_another_run_but_those_that_do_not_matter(overrides: lis
         for part in key.split(".")[:-1]:
             node = node[part]
         node[key.rpartition(".")[2]] = other(value)
-        free = group in not_ours or inner in runs.DOES_NOT_DETERMINE.get(group, set()) or inner.endswith("_partial_")
+        free = (
+            group in not_ours or inner in identity.DOES_NOT_DETERMINE.get(group, set()) or inner.endswith("_partial_")
+        )
         assert (run_id(changed) == before) == free, key
 
 
@@ -122,15 +125,15 @@ def test_a_range_has_the_numbers_of_hydras(start: int, size: int, step: int) -> 
 @ANY_FOLDER
 @given(JSON)
 def test_json_comes_back(tmp_path: Path, value: Any) -> None:
-    runs.write_json(tmp_path / "any.json", value)
-    assert runs.read_json(tmp_path / "any.json") == json.loads(json.dumps(value))
+    files.write_json(tmp_path / "any.json", value)
+    assert files.read_json(tmp_path / "any.json") == json.loads(json.dumps(value))
 
 
 @ANY_FOLDER
-@given(st.lists(st.lists(st.none() | FINITE, min_size=len(runs.METRICS), max_size=len(runs.METRICS)), max_size=5))
+@given(st.lists(st.lists(st.none() | FINITE, min_size=len(records.METRICS), max_size=len(records.METRICS)), max_size=5))
 def test_metrics_come_back_to_the_last_bit(tmp_path: Path, rows: list[list[float | None]]) -> None:
-    runs.write_csv(tmp_path / "metrics.csv", runs.METRICS, rows)
-    back = [list(row.values()) for row in runs.read_metrics(tmp_path)]
+    files.write_csv(tmp_path / "metrics.csv", records.METRICS, rows)
+    back = [list(row.values()) for row in records.read_metrics(tmp_path)]
     assert back == rows
     signs = [math.copysign(1, x) for row in rows for x in row if x is not None]
     assert [math.copysign(1, x) for row in back for x in row if x is not None] == signs
@@ -140,10 +143,10 @@ def test_metrics_come_back_to_the_last_bit(tmp_path: Path, rows: list[list[float
 @given(st.binary(max_size=300))
 def test_any_bytes_are_read_or_named(tmp_path: Path, content: bytes) -> None:
     for name, read in (
-        ("result.json", runs.read_result),
-        ("metrics.csv", runs.read_metrics),
-        ("config.yaml", runs.read_config),
-        ("sweep.json", runs.read_sweep),
+        ("result.json", records.read_result),
+        ("metrics.csv", records.read_metrics),
+        ("config.yaml", records.read_config),
+        ("sweep.json", sweeps.read_sweep),
     ):
         (tmp_path / name).write_bytes(content)
         try:
@@ -156,9 +159,9 @@ def test_any_bytes_are_read_or_named(tmp_path: Path, content: bytes) -> None:
 @given(st.binary(max_size=300) | st.builds(lambda value: json.dumps(value).encode() + b"\n", JSON))
 def test_any_bytes_that_jobs_told_are_read_or_named(tmp_path: Path, content: bytes) -> None:
     if not (tmp_path / "sweep.json").exists():
-        runs.open_sweep(tmp_path, ["x"], {})
+        sweeps.open_sweep(tmp_path, ["x"], {})
     (tmp_path / "jobs.jsonl").write_bytes(content)
     try:
-        runs.read_sweep(tmp_path)
+        sweeps.read_sweep(tmp_path)
     except ValueError as error:
         assert str(error).startswith(str(tmp_path))  # noqa: PT017

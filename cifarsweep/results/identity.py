@@ -1,0 +1,66 @@
+"""What makes two runs the same: the hash of what determines a result. Knows no files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+FORMAT = 1
+"""Version of the on-disk format; part of every run_id, so runs of two formats never mix."""
+
+
+_DETERMINES = ("data", "model", "optimizer", "schedule", "loss", "trainer", "batch_size", "seed")
+
+
+DOES_NOT_DETERMINE = {
+    "data": {"_target_", "name", "root", "cache"},
+    "trainer": {"device", "threads", "compile", "deterministic"},
+}
+
+
+_MEANS_NOTHING = [("match", None)]
+"""A model of a width of its own; so that runs from before there was the key are found."""
+
+
+def identity(config: Mapping[str, Any], data_fingerprint: str) -> dict[str, Any]:
+    """The part of a resolved configuration that determines the result, with the data named by its content."""
+    what: dict[str, Any] = {}
+    for key in _DETERMINES:
+        value = config[key]
+        if isinstance(value, Mapping):
+            left_out = DOES_NOT_DETERMINE.get(key, set()) | {"_partial_"}
+            value = {k: v for k, v in value.items() if k not in left_out and (k, v) not in _MEANS_NOTHING}
+        what[key] = value
+    what["data"]["fingerprint"] = data_fingerprint
+    what["format"] = FORMAT
+    return what
+
+
+def run_id(what: Mapping[str, Any]) -> str:
+    """Twelve hexadecimal digits, equal for configurations that mean the same (0.1 and 1e-1, 1 and 1.0)."""
+    text = json.dumps(_canonical(what), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def config_id(what: Mapping[str, Any]) -> str:
+    """Like run_id, but shared by runs that differ in their seed only: the rows that a mean is taken over."""
+    return run_id({key: value for key, value in what.items() if key != "seed"})
+
+
+def _canonical(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _canonical(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_canonical(v) for v in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def slug(model: str, optimizer: str, lr: float, batch_size: int, seed: int) -> str:
+    """A readable name for a run: layers3-momentum-lr0.1-bs128-s0. Safe as a folder name on any system."""
+    text = f"{model}-{optimizer}-lr{lr:g}-bs{batch_size}-s{seed}"
+    return re.sub(r"[^A-Za-z0-9._+-]+", "_", text).lstrip(".")[:100]

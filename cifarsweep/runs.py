@@ -1,0 +1,232 @@
+"""Runs and sweeps as a table: `python -m cifarsweep.runs`. Reads result files only, and quickly."""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cifarsweep.results import folders, records, sweeps
+from cifarsweep.terminal import formatting
+from cifarsweep.terminal.arguments import Parser
+
+Row = Mapping[str, Any]
+
+_MEASURED = {"train_accuracy", "val_accuracy", "test_accuracy", "val_loss", "test_loss", "train_loss"}
+_COUNTS = {"depth", "params", "batch_size", "epochs", "seed", "epochs_trained", "diverged_epoch", "flops", "threads"}
+_COUNTS |= {"num_train", "num_val", "num_test", "jobs", "ended", "complete", "failed"}
+_NUMBERS = {*_MEASURED, *_COUNTS, "lr", "train_seconds", "images_per_second"}
+
+_FURTHER = ["run", "config_id", "flops", "train_loss", "epochs_trained", "diverged_epoch", "error", "num_train"]
+_FURTHER += ["num_val", "num_test", "device", "threads", "started", "finished"]
+RUN_COLUMNS = [*records.COLUMNS, *_FURTHER]
+SWEEP_COLUMNS = ["sweep", "status", "jobs", "ended", "complete", "failed", "val_accuracy", "started"]
+
+SHOWN = ["run_id", "status", "model", "lr", "batch_size", "seed", "val_accuracy", "test_accuracy", "train_seconds"]
+SHOWN_WHERE_THEY_DIFFER = {"data": 2, "optimizer": 3, "schedule": 3, "loss": 3, "epochs": 3}
+"""Columns, and the place before which each is put."""
+
+LIMIT_ON_A_TERMINAL = 40
+OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
+    "<": lambda a, b: a < b,
+    "<=": lambda a, b: a <= b,
+    ">": lambda a, b: a > b,
+    ">=": lambda a, b: a >= b,
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    try:
+        return _list(_parse(arguments))
+    except BrokenPipeError:
+        raise
+    except (OSError, ValueError) as error:
+        print(formatting.one_line(error), file=sys.stderr)
+        return 1
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = Parser(
+        prog="python -m cifarsweep.runs",
+        description="Lists runs, or with --sweeps sweeps, the newest first.",
+        epilog="A condition is COLUMN, one of = != < <= > >=, and a value: status=complete 'model=layers*' "
+        "'val_accuracy>0.8' lr=0.1,0.3. Those with < or > need quotes in a shell. Columns: "
+        + ", ".join(RUN_COLUMNS)
+        + ".",
+    )
+    parser.add_argument(
+        "words", nargs="*", metavar="PATH|CONDITION", help="outputs folder (default), sweep or run; conditions"
+    )
+    parser.add_argument("--sweeps", action="store_true", help="a line a sweep; it knows " + ", ".join(SWEEP_COLUMNS))
+    parser.add_argument("--sort", metavar="COLUMN", help="smallest first, runs without a value last")
+    parser.add_argument("--reverse", action="store_true", help="the other way round: --sort val_accuracy --reverse")
+    parser.add_argument(
+        "--limit", type=int, metavar="N", help=f"so many lines; 0: all (default: {LIMIT_ON_A_TERMINAL} on a terminal)"
+    )
+    parser.add_argument("--columns", metavar="A,B", help="which columns to show, in this order")
+    return parser.parse_args(arguments)
+
+
+def _list(args: argparse.Namespace) -> int:
+    known = SWEEP_COLUMNS if args.sweeps else RUN_COLUMNS
+    paths, conditions = _split(args.words, known)
+    sort, columns = args.sort, args.columns.split(",") if args.columns else None
+    for name in [*([sort] if sort else []), *(columns or [])]:
+        _check_column(name, known)
+    read = _sweeps if args.sweeps else _runs
+    rows = [row for row in read(paths) if all(condition(row) for condition in conditions)]
+    rows = _sorted(rows, sort or "started", args.reverse if sort else not args.reverse)
+    most = args.limit if args.limit is not None else LIMIT_ON_A_TERMINAL if sys.stdout.isatty() else 0
+    shown = rows[:most] if most > 0 else rows
+    names = columns or (SWEEP_COLUMNS if args.sweeps else _shown(shown))
+    cells = [[_cell(name, row.get(name)) for name in names] for row in shown]
+    formatting.show(names, cells, left=set(known) - _NUMBERS)
+    if sys.stdout.isatty():
+        print(_total(len(rows), len(shown), "sweep" if args.sweeps else "run"))
+    return 0
+
+
+def _total(num: int, num_shown: int, noun: str) -> str:
+    more = "" if num_shown == num else f", of which {num_shown} are shown; --limit 0 shows all"
+    return f"{num:,} {noun}{'' if num == 1 else 's'}{more}"
+
+
+# conditions
+
+
+def _split(words: Sequence[str], known: Sequence[str]) -> tuple[list[Path], list[Callable[[Row], bool]]]:
+    paths, conditions = [], []
+    for word in words:
+        parts = re.fullmatch(r"([\w.]+)(!=|<=|>=|=|<|>)(.*)", word)
+        if parts and not Path(word).exists():
+            _check_column(parts[1], known)
+            conditions.append(condition(*parts.groups()))
+        else:
+            paths.append(Path(word))
+    return paths or [Path("outputs")], conditions
+
+
+def _check_column(name: str, known: Sequence[str]) -> None:
+    if name not in known:
+        raise ValueError(f"{name}: no such column, expected one of {', '.join(known)}")
+
+
+def condition(column: str, operator: str, value: str) -> Callable[[Row], bool]:
+    """Whether a row fulfils it. `=` takes several values, and for texts patterns; nothing equals an empty cell only.
+
+    ValueError where the column is one of numbers and the value is none.
+    """
+    if operator == "!=":
+        equal = condition(column, "=", value)
+        return lambda row: not equal(row)
+    values = [_number(f"{column}{operator}{value}", x) if column in _NUMBERS and x else x for x in value.split(",")]
+    if operator == "=":
+        return lambda row: any(_equal(row.get(column), x) for x in values)
+    compare, wanted = OPERATORS[operator], values[0]
+    return lambda row: row.get(column) is not None and compare(row[column], wanted)
+
+
+def _number(word: str, value: str) -> float:
+    try:
+        return float(value)
+    except ValueError as error:
+        raise ValueError(f"{word}: expected a number") from error
+
+
+def _equal(found: Any, wanted: float | str) -> bool:
+    if found is None or wanted == "":
+        return found is None and wanted == ""
+    return fnmatch.fnmatchcase(found, wanted) if isinstance(wanted, str) else bool(found == wanted)
+
+
+def _sorted(rows: list[Row], column: str, reverse: bool) -> list[Row]:
+    known = [row for row in rows if row.get(column) is not None]
+    return sorted(known, key=lambda row: row[column], reverse=reverse) + [r for r in rows if r.get(column) is None]
+
+
+# reading
+
+
+def _runs(paths: Iterable[Path]) -> list[Row]:
+    found = dict.fromkeys(run_dir for path in paths for run_dir in folders.find(path))
+    return [row for run_dir in found if (row := _run(run_dir)) is not None]
+
+
+def _run(run_dir: Path) -> Row | None:
+    """What is known of a run, each value of its column's kind; None, and a line on stderr, where it cannot be read."""
+    try:
+        row = {**records.read_run(run_dir), "run": run_dir.name}
+        for column in RUN_COLUMNS:
+            if not isinstance(row.get(column), int | float | None if column in _NUMBERS else str | None):
+                raise ValueError(f"{run_dir}: {column}={row[column]!r}")
+    except (OSError, ValueError) as error:
+        _left_out(error)
+        return None
+    return row
+
+
+def _left_out(error: Exception) -> None:
+    print(f"left out, cannot be read: {formatting.shortened(str(error), 300)}", file=sys.stderr)
+
+
+def _sweeps(paths: Iterable[Path]) -> list[Row]:
+    found = dict.fromkeys(folder for path in paths for folder in folders.find_sweeps(path))
+    return [row for folder in found if (row := _sweep(folder)) is not None]
+
+
+def _sweep(folder: Path) -> Row | None:
+    """What is known of a sweep; None, and a line on stderr, where it cannot be read."""
+    try:
+        sweep = sweeps.read_sweep(folder)
+    except (OSError, ValueError) as error:
+        _left_out(error)
+        return None
+    jobs, command = sweep["jobs"].values(), sweep["commands"][-1]
+    names = {job["run"] for job in jobs if job.get("run")}
+    results = [result for name in names if (result := _result(folder.parent.parent / "runs" / Path(name).name))]
+    counts = Counter(result["status"] for result in results)
+    without_run = sum("error" in job and not job.get("run") for job in jobs)
+    accuracies = [result.get("val_accuracy") for result in results]
+    return {
+        "sweep": folder.name,
+        "status": "running" if sweeps.is_running(folder) else "ended",
+        "jobs": command.get("num_jobs", len(jobs)),
+        "ended": len(results) + without_run,
+        "complete": counts["complete"],
+        "failed": counts["failed"] + without_run,
+        "val_accuracy": max((x for x in accuracies if isinstance(x, float)), default=None),
+        "started": command.get("time"),
+    }
+
+
+def _result(run_dir: Path) -> dict[str, Any] | None:
+    try:
+        return records.read_result(run_dir)
+    except (OSError, ValueError):
+        return None
+
+
+# cells
+
+
+def _shown(rows: Sequence[Row]) -> list[str]:
+    names = list(SHOWN)
+    for column, place in reversed(SHOWN_WHERE_THEY_DIFFER.items()):
+        if len({row.get(column) for row in rows}) > 1:
+            names.insert(place, column)
+    return names
+
+
+def _cell(column: str, value: Any) -> str:
+    if value is None:
+        return ""
+    if column in _MEASURED:
+        return f"{value:.4f}"
+    if isinstance(value, float):
+        return f"{value:.6g}" if column == "lr" else f"{value:,.1f}"
+    return str(value)

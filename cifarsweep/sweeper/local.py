@@ -1,0 +1,369 @@
+"""The launcher `local`: one long-lived, pinned worker process a core or GPU. Knows Hydra's jobs, not what they do."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import pickle
+import platform
+import shutil
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence, Set
+from dataclasses import dataclass, field, replace
+from functools import cache
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from hydra import version
+from hydra.core.utils import JobReturn, JobStatus, setup_globals
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+from cifarsweep.sweeper import jobs
+from cifarsweep.terminal import errors, progress
+
+MAX_STARTS = 2
+"""A job whose process dies is started once more; a second death is the job's own fault, unless it said `began`."""
+
+
+@dataclass
+class Job:
+    number: int
+    overrides: Sequence[str]
+    pickled: bytes
+    """Its configuration, which takes a hundredth of the memory so."""
+    starts: int = 0
+    title: str = ""
+    """What sets it apart from the others: the overrides that not all of them have."""
+    trained: bool = False
+    """Whether work was seen; a run that was trained before costs nothing."""
+    oom_kills: int | None = None
+    """Of the whole machine, when the job was started."""
+
+    @property
+    def config(self) -> DictConfig:
+        config: DictConfig = pickle.loads(self.pickled)
+        return config
+
+    def __str__(self) -> str:
+        return f"job {self.number} ({' '.join(self.overrides)})"
+
+
+@dataclass(frozen=True)
+class Slot:
+    """What one worker may use: these cores, so many threads, and this GPU where there is one."""
+
+    cores: tuple[int, ...]
+    threads: int = 1
+    gpu: str | None = None
+
+
+@dataclass(eq=False)
+class Worker:
+    number: int
+    slot: Slot
+    process: BaseProcess
+    connection: Connection
+    job: Job | None = field(default=None)
+
+
+def launch(
+    job_overrides: Sequence[Sequence[str]],
+    initial_job_idx: int,
+    *,
+    n_workers: int | None,
+    check: Callable[[DictConfig], None],
+    lost: Callable[[DictConfig, str], None],
+    hydra_context: HydraContext,
+    task_function: TaskFunction,
+    config: DictConfig,
+) -> list[JobReturn]:
+    """Runs the jobs and returns their results in order. `check` sees every job's configuration before any starts.
+
+    `lost` is told the configuration and the reason of a job that is given up, as its process died again. A job that
+    fails is shown at once and the others go on; ValueError counts the failed ones at the end.
+    """
+    if n_workers is not None and (type(n_workers) is not int or n_workers < 1):
+        raise ValueError(f"hydra.launcher.n_workers={n_workers}: expected a whole number, 1 or more, or null")
+    setup_globals()
+    compose, folder = jobs.Composer(hydra_context.config_loader, config), Path(config.hydra.sweep.dir).absolute()
+    ready, devices = [], set()
+    for number, overrides in enumerate(job_overrides, start=initial_job_idx):
+        job_config = compose(overrides)
+        check(job_config)
+        devices.add(OmegaConf.select(job_config, "trainer.device"))
+        jobs.number(job_config, number)
+        job_config.hydra.sweep.dir = str(folder)  # absolute: ${now:} in it would give another name in each process
+        ready.append(Job(number, overrides, pickle.dumps(job_config)))
+    slots = plan_slots(n_workers, len(ready), cores(), _gpus() if take_any_gpu(devices) else [])
+    with Pool(slots, hydra_context, task_function, lost, name=folder.name) as pool:
+        results = pool.run(ready)
+    failed = sum(result.status == JobStatus.FAILED for result in results)
+    if failed:
+        raise ValueError(f"{failed} of {len(ready)} jobs failed; the same command tries them again")
+    return results
+
+
+# what the machine has
+
+
+def plan_slots(n_workers: int | None, num_jobs: int, cores: Sequence[int], gpus: Sequence[str]) -> list[Slot]:
+    """A slot for each worker: a GPU each, or an equal share of the cores, which more workers than cores share.
+
+    All have the same number of threads, as it changes the last bits of a result.
+    """
+    n = min(n_workers or len(gpus) or len(cores), num_jobs)
+    threads = max(1, len(cores) // n)
+    slots = []
+    for i in range(n):
+        share = cores[i * len(cores) // n : (i + 1) * len(cores) // n]
+        slots.append(Slot(tuple(share) or (cores[i % len(cores)],), threads, gpus[i % len(gpus)] if gpus else None))
+    return slots
+
+
+def take_any_gpu(devices: Set[str]) -> bool:
+    """Whether jobs on these devices may be given a GPU each: one that names its own finds it only where it sees all."""
+    return devices <= {"auto", "cuda", "cpu"} and devices != {"cpu"}
+
+
+def cores() -> list[int]:
+    """Those that this process may use."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+
+
+def _gpus() -> list[str]:
+    """Names for CUDA_VISIBLE_DEVICES. Asks PyTorch, an import of 1.8 s, only where a driver's tool is installed."""
+    if platform.system() == "Darwin":
+        return ["mps"] if platform.machine() == "arm64" else []
+    if not (shutil.which("nvidia-smi") or shutil.which("rocm-smi")):
+        return []
+    import torch
+
+    there = [str(i) for i in range(torch.cuda.device_count())]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return visible.split(",")[: len(there)] if visible else there  # what follows a wrong name is not to be seen
+
+
+# the parent's side
+
+
+class Pool:
+    """Worker processes, one job at a time each, replaced when they die."""
+
+    def __init__(
+        self,
+        slots: list[Slot],
+        hydra_context: HydraContext,
+        task_function: TaskFunction,
+        lost: Callable[[DictConfig, str], None],
+        name: str = "",
+    ) -> None:
+        """`name` of the sweep, as it is shown."""
+        self._lost, self._name = lost, name
+        self._task = hydra_context, task_function, str(version.getbase())
+        self._display, self._shown = progress.display, False
+        # spawn, not fork: threads and GPU contexts of this process do not survive a fork.
+        self._context = multiprocessing.get_context("spawn")
+        self._workers = [self._start(number, slot) for number, slot in enumerate(slots)]
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for worker in self._workers:
+            self._display.end(worker.number)
+        if self._shown:
+            self._display.close()
+        for worker in self._workers:
+            worker.process.terminate()
+        for worker in self._workers:
+            worker.process.join(timeout=5)
+            if worker.process.is_alive():
+                worker.process.kill()
+                worker.process.join()
+
+    def run(self, jobs: Sequence[Job]) -> list[JobReturn]:
+        waiting, results = deque(jobs), dict[int, JobReturn]()
+        _name(jobs)
+        while len(results) < len(jobs):
+            self._show(jobs, results)
+            for worker in self._workers:
+                if worker.job is None and waiting:
+                    self._give(worker, waiting.popleft())
+            ready = wait([worker.connection for worker in self._workers])
+            for worker in [worker for worker in self._workers if worker.connection in ready]:
+                try:
+                    job, result = worker.job, self._listen(worker)
+                except (EOFError, OSError):  # the process has ended, and its end of the connection with it
+                    self._replace(worker, waiting, results)
+                    continue
+                if job and result:
+                    results[job.number] = result
+        return [results[job.number] for job in jobs]
+
+    def _show(self, jobs: Sequence[Job], results: dict[int, JobReturn]) -> None:
+        """The sweep as a whole, where its jobs differ: the workers of a search have one of their own."""
+        if not jobs[0].title:
+            return
+        failed = sum(result.status == JobStatus.FAILED for result in results.values())
+        worked = sum(job.trained for job in jobs if job.number in results)
+        self._shown = True
+        text = f"{self._name}: {len(results)}/{len(jobs)} done" + (f", {failed} failed" if failed else "")
+        self._display.whole(progress.Whole(text, len(results), worked, len(jobs)))
+
+    def _start(self, number: int, slot: Slot) -> Worker:
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(
+            target=_work,
+            args=(theirs, slot, not self._display.is_live, *self._task),
+            name=f"cifarsweep-{number}",
+            daemon=True,
+        )
+        process.start()
+        theirs.close()  # so that the worker's death ends the connection
+        return Worker(number, slot, process, ours)
+
+    def _give(self, worker: Worker, job: Job) -> None:
+        job.starts += 1
+        job.oom_kills = _oom_kills()
+        worker.job = job
+        with contextlib.suppress(OSError):  # where it has just died, its connection tells
+            worker.connection.send_bytes(job.pickled)
+
+    def _listen(self, worker: Worker) -> JobReturn | None:
+        """Shows what a worker says; its job's result, once that has come, and the worker is free."""
+        kind, value = worker.connection.recv()
+        if kind == "began" and worker.job:
+            worker.job.starts = 1
+        if kind == "advance" and worker.job:
+            worker.job.trained = True
+            value = replace(value, title=worker.job.title or value.title)
+        if kind != "result":
+            self._display.handle(worker.number, (kind, value))
+            return None
+        assert isinstance(value, JobReturn)
+        if value.status == JobStatus.FAILED:
+            self._display.line(f"{worker.job} failed: {value._return_value}", error=True)
+        value.overrides = worker.job.overrides if worker.job else None
+        worker.job = None
+        return value
+
+    def _replace(self, worker: Worker, waiting: deque[Job], results: dict[int, JobReturn]) -> None:
+        worker.process.join()
+        worker.connection.close()
+        self._display.end(worker.number)
+        job = worker.job
+        if job is None:  # idle, as no job is left for it: nothing is lost
+            self._workers.remove(worker)
+            return
+        reason = _death(worker.process.exitcode, job.oom_kills, _oom_kills())
+        if job.starts < MAX_STARTS:
+            self._display.line(f"{job} lost its process: {reason}; trying once more", error=True)
+            waiting.appendleft(job)
+        else:
+            self._display.line(f"{job} failed: its process ended twice, {reason}", error=True)
+            results[job.number] = _failed(job, f"its process ended twice, {reason}")
+            self._lost(job.config, f"its process ended twice, {reason}")
+        self._workers[self._workers.index(worker)] = self._start(worker.number, worker.slot)
+
+
+def _name(jobs: Sequence[Job]) -> None:
+    """Titles, of the overrides that not all of the jobs have."""
+    common = set.intersection(*(set(job.overrides) for job in jobs)) if jobs else set()
+    for job in jobs:
+        job.title = " ".join(override for override in job.overrides if override not in common)
+
+
+def _death(exitcode: int | None, oom_kills_before: int | None, oom_kills: int | None) -> str:
+    if exitcode is None or exitcode >= 0:
+        return f"exit code {exitcode}"
+    name = signal.Signals(-exitcode).name
+    if name != "SIGKILL":
+        return name
+    if oom_kills_before is None or oom_kills is None:
+        return "SIGKILL, perhaps out of memory"
+    return "SIGKILL, as the machine is out of memory" if oom_kills > oom_kills_before else "SIGKILL"
+
+
+def _oom_kills() -> int | None:
+    """Processes that the system has killed for want of memory since it started; None where it does not say."""
+    try:
+        lines = Path("/proc/vmstat").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), None)
+
+
+def _failed(job: Job, reason: str) -> JobReturn:
+    result = JobReturn(overrides=job.overrides, status=JobStatus.FAILED)
+    result.return_value = RuntimeError(reason)
+    return result
+
+
+# the worker's side
+
+
+def _work(
+    connection: Connection,
+    slot: Slot,
+    details: bool,
+    hydra_context: HydraContext,
+    task_function: TaskFunction,
+    version_base: str,
+) -> None:
+    """Takes jobs from the connection until the parent ends this process, or itself. `details`: tells each epoch."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal group; the parent decides
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    _pin(slot)
+    progress.send_to(connection.send, details)
+    version.setbase(version_base)
+    setup_globals()
+    while True:
+        try:
+            config = connection.recv()
+        except EOFError:  # the parent is gone
+            return
+        result = jobs.run(jobs.own(config), config, task_function, hydra_context, logging=True)
+        if result.status == JobStatus.FAILED:
+            # The exception itself may not survive pickling; its traceback is in the run's log.
+            result.return_value = RuntimeError(errors.one_line(result._return_value))
+        connection.send(("result", result))
+
+
+@cache
+def end_with_launcher() -> None:
+    """Once a process: ends it with the process that started it, where another launcher's workers would outlive that.
+
+    Not under submitit, whose jobs are meant to.
+    """
+    if "SUBMITIT_EXECUTOR" in os.environ:
+        return
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _pin(slot: Slot) -> None:
+    """Before PyTorch is imported: the cores, the number of threads and the GPU it will find."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, slot.cores)
+    os.environ["OMP_NUM_THREADS"] = str(slot.threads)
+    if slot.gpu not in (None, "mps"):
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(slot.gpu)

@@ -1,0 +1,119 @@
+"""What a person sees while a study runs, under any launcher: a line a finished trial, and a live one for the whole.
+
+A thread of the sweeping process reads the study once a second; workers need not know of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+import time
+from collections import Counter
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+
+from cifarsweep.sweeper import storage, summary
+from cifarsweep.sweeper.queue import REASON
+from cifarsweep.sweeper.studies import FINALIST, SEED, Desk, Desks, Plan, best_trials
+from cifarsweep.terminal import progress
+from cifarsweep.terminal.domains import as_typed
+
+POLL_SECONDS = 1.0
+WRITE_SECONDS = 5.0
+"""At most so often study.json is written, which a report of a running study reads."""
+
+
+class Watch:
+    """Tells of the study from entering the block to leaving it; `seconds` is how long that has been."""
+
+    def __init__(self, whole: Plan, desks: Desks) -> None:
+        self._plan, self._desks = whole, desks
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._poll, daemon=True)
+        self._started = time.monotonic()
+        self._told = {(desk.plan.name, trial.number) for desk in desks.all for trial in _finished(desk)}
+        self._done_before, self._written = self._progress()[0], 0.0
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._started
+
+    def __enter__(self) -> Watch:
+        if self._told:
+            noun = "final runs and trials" if self._desks.finals else "trials"
+            progress.line(f"study {self._plan.name}: goes on after {len(self._told)} finished {noun}")
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._over.set()
+        self._thread.join()
+        with contextlib.suppress(storage.Lost), storage.reaching(self._plan.address):
+            self._tell(last=True)
+        progress.display.close()
+
+    def _poll(self) -> None:
+        while not self._over.wait(POLL_SECONDS):
+            # Where the storage is lost, the workers say so.
+            with contextlib.suppress(storage.Lost), storage.reaching(self._plan.address):
+                self._tell()
+
+    def _tell(self, last: bool = False) -> None:
+        fresh = [
+            (trial.datetime_complete, desk, trial)
+            for desk in self._desks.all
+            for trial in _finished(desk)
+            if (desk.plan.name, trial.number) not in self._told
+        ]
+        for _, desk, trial in sorted(fresh, key=lambda one: one[0] or 0):
+            self._told.add((desk.plan.name, trial.number))
+            progress.line(_line(desk, trial))
+        (done, total), deadline = self._progress(), self._plan.deadline
+        most_seconds = math.inf if deadline is None else max(deadline - time.time(), 0.0)
+        worked = done - self._done_before
+        progress.display.whole(progress.Whole(self._text(), done, worked, total, most_seconds))
+        if last or (fresh and time.monotonic() - self._written > WRITE_SECONDS):
+            summary.write(self._plan, self._desks)
+            self._written = time.monotonic()
+
+    def _progress(self) -> tuple[float, float]:
+        of_each = [desk.progress for desk in self._desks.all]
+        return sum(done for done, _ in of_each), sum(total for _, total in of_each)
+
+    def _text(self) -> str:
+        counts = Counter(trial.state for desk in self._desks.searches for trial in desk.ours)
+        parts = [f"{counts[state]} {name}" for state, name in summary.STATES.items() if counts[state]]
+        if self._desks.finals:
+            done = sum(len(_finished(desk)) for desk in self._desks.finals)
+            parts.append(f"{done} of {sum(desk.wanted for desk in self._desks.finals)} final runs")
+        desks = self._desks.searches
+        best = best_trials(desks[0].plan, desks[0].ours) if len(desks) == 1 else []
+        if len(best) == 1:
+            parts.append(f"best {summary.figures(self._plan, best[0].values)} by trial {best[0].number}")
+        return f"{self._plan.name}: {', '.join(parts)}"
+
+
+def _finished(desk: Desk) -> list[FrozenTrial]:
+    return [trial for trial in desk.ours if trial.state.is_finished()]
+
+
+def _line(desk: Desk, trial: FrozenTrial) -> str:
+    settings = " ".join(f"{key}={_short(value)}" for key, value in desk.values(trial).items())
+    what = f"run of trial {trial.user_attrs[FINALIST]}, seed {trial.user_attrs[SEED]}," if desk.plan.is_final else (
+        f"trial {trial.number}"
+    )  # fmt: skip
+    done = f"{desk.plan.title}{what} {summary.STATES[trial.state]}"
+    if trial.state == TrialState.FAIL:
+        return f"{done}: {trial.user_attrs.get(REASON)}  {settings}"
+    is_best = not desk.plan.is_final and [trial.number] == [t.number for t in best_trials(desk.plan, desk.ours)]
+    epochs = len(trial.intermediate_values) or len(trial.user_attrs.get("steps", {}))
+    after = f" after epoch {epochs}" if trial.state == TrialState.PRUNED and epochs else ""
+    star = "  best so far" if is_best else ""
+    return f"{done}{after}  {summary.figures(desk.plan, trial.values)}  {settings}{star}"
+
+
+def _short(value: Any) -> str:
+    """Four digits: the exact values are in trials.csv."""
+    return f"{value:.4g}" if isinstance(value, float) else as_typed(value)

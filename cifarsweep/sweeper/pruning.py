@@ -1,0 +1,51 @@
+"""Pruning with several objectives, which Optuna refuses. Knows trials and figures, not what trains.
+
+The rule: a trial stops after a step at which at least DOMINATED_BY other trials, at the same step, were no worse in
+every objective and better in one. So a small network is compared with networks of its size or smaller, however far
+behind the largest it is, and trials that may still enter the Pareto set are left alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import optuna
+
+from cifarsweep.sweeper.settings import Settings
+
+DOMINATED_BY = 4
+"""Trials that must be better before one is stopped: with fewer, noise of an early epoch would decide."""
+
+STEPS = "steps"
+"""The user attribute that holds {step: [figure of each objective]}."""
+
+
+def report(trial: optuna.Trial, step: int, figures: Mapping[str, Any], settings: Settings) -> bool:
+    """Stores the objectives as they stand after a step; whether the trial should stop.
+
+    An objective that is not known before the end, so not among `figures`, is left out of the comparison.
+    """
+    mine = [figures.get(name) for name in settings.objectives]
+    if any(value is not None and not math.isfinite(value) for value in mine):
+        return False
+    trial.set_user_attr(STEPS, {**trial.user_attrs.get(STEPS, {}), str(step): mine})
+    if settings.pruner["_target_"].endswith(".NopPruner"):
+        return False
+    others = [
+        other.user_attrs[STEPS][str(step)]
+        for other in trial.study.get_trials(deepcopy=False)
+        if other.number != trial.number and str(step) in other.user_attrs.get(STEPS, {})
+    ]
+    return sum(dominates(other, mine, settings.directions) for other in others) >= DOMINATED_BY
+
+
+def dominates(a: Sequence[float | None], b: Sequence[float | None], directions: Sequence[str]) -> bool:
+    """Whether `a` is no worse than `b` in any objective that both have, and better in one."""
+    gains = [
+        (x - y) * (1 if direction == "maximize" else -1)
+        for x, y, direction in zip(a, b, directions, strict=True)
+        if x is not None and y is not None
+    ]
+    return bool(gains) and min(gains) >= 0 and max(gains) > 0

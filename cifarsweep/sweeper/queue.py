@@ -1,0 +1,258 @@
+"""Who works on which trial, so that exactly n_trials are finished, none twice and none lost.
+
+A ticket is a WAITING trial of the Optuna study. A worker claims it (RUNNING), and ends it (COMPLETE, PRUNED or FAIL);
+the ticket of a worker that died waits again, with the parameters it had. Every step is taken under one lock.
+The calls that Optuna has no public form of, storage calls by trial id, stand here only.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from cifarsweep.results.locks import Lock
+from cifarsweep.sweeper import heartbeat
+from cifarsweep.sweeper.settings import Budget
+
+WARM, WORKER, DEATHS, REASON, DETAILS = "warm_start", "worker", "deaths", "reason", "details"
+STOPPED, RESUMED, TOTAL = "stopped", "resumed", "n_trials"
+SPENT, LAST = "spent", "last"
+"""Of a trial: what it has taken of the study's budget, and that the epoch it has told of was its last."""
+NO_END = 10**9
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a trial ended. `reason` says why it failed, `details` is a failure's traceback."""
+
+    state: TrialState
+    values: Sequence[float] | None = None
+    reason: str | None = None
+    details: str | None = None
+
+
+class Tickets:
+    def __init__(
+        self,
+        study: optuna.Study,
+        folder: Path,
+        lock: Lock,
+        *,
+        max_retries: int,
+        max_failures: int,
+        grace_period: float,
+        budget: Budget | None = None,
+        wanted: Callable[[list[FrozenTrial]], list[FrozenTrial]] = lambda trials: trials,
+    ) -> None:
+        """`wanted`: those of the study's trials that count; the others are as if they were not there."""
+        self.lock, self._budget, self._wanted = lock, budget, wanted
+        self.workers = folder / "workers"
+        self._study, self._storage, self._study_id = study, study._storage, study._study_id
+        self._max_retries, self._max_failures, self._grace_period = max_retries, max_failures, grace_period
+
+    # the sweeper's side
+
+    def add(self, facts: Iterable[dict[str, Any]]) -> None:
+        """A ticket with these user attributes for each of `facts`, which no ticket has yet."""
+        with self.lock:
+            have = [trial.user_attrs for trial in self.ours()]
+            for attrs in facts:
+                if not any(attrs.items() <= there.items() for there in have):
+                    self._study.add_trial(optuna.trial.create_trial(state=TrialState.WAITING, user_attrs=attrs))
+            self._study.set_user_attr(TOTAL, len(self.ours()))
+
+    def again(self, keys: Sequence[str]) -> None:
+        """A new ticket with the same attributes `keys` for each that failed, unless there is one already."""
+        with self.lock:
+            ours = [({key: trial.user_attrs[key] for key in keys}, trial.state) for trial in self.ours()]
+            have = [facts for facts, state in ours if state != TrialState.FAIL]
+            for facts in (facts for facts, state in ours if state == TrialState.FAIL):
+                if facts not in have:
+                    have.append(facts)
+                    self._study.add_trial(optuna.trial.create_trial(state=TrialState.WAITING, user_attrs=facts))
+            self._study.set_user_attr(TOTAL, len(self.ours()))
+
+    def top_up(self, n_trials: int) -> None:
+        """Makes tickets so that there are `n_trials` in all; more than that are left waiting, unused."""
+        with self.lock:
+            self._study.set_user_attr(TOTAL, n_trials)
+            for _ in range(n_trials - len(self.ours())):
+                # Not enqueue_trial: its mark of fixed parameters, even of none, switches GridSampler off.
+                self._study.add_trial(optuna.trial.create_trial(state=TrialState.WAITING))
+
+    def recover(self, *, counted: bool) -> int:
+        """Gives back the tickets of workers that are gone; how many trials still run elsewhere.
+
+        `counted`: each such death counts against its trial, which fails after more than max_retries of them.
+        """
+        alive = 0
+        with self.lock:
+            for trial in self.ours(TrialState.RUNNING):
+                worker = trial.user_attrs.get(WORKER, "")
+                if worker and heartbeat.is_alive(self.workers, worker, self._grace_period):
+                    alive += 1
+                else:
+                    self._lost(trial, counted)
+        return alive
+
+    def resume(self) -> None:
+        """Forgets that failures stopped the study; those until now count no more."""
+        self._study.set_user_attr(STOPPED, None)
+        self._study.set_user_attr(RESUMED, time.time())
+
+    @property
+    def stopped(self) -> FrozenTrial | None:
+        """The last of the failed trials after which no further one may start, or None."""
+        number = self._storage.get_study_user_attrs(self._study_id).get(STOPPED)
+        return None if number is None else self._study.get_trials(deepcopy=False)[number]
+
+    @property
+    def num_waiting(self) -> int:
+        """Tickets that may still be claimed; with a budget, of which nobody knows for how many it is, no less."""
+        return self._num_waiting(self.ours())
+
+    def ours(self, *states: TrialState) -> list[FrozenTrial]:
+        """Without the runs that a warm start brought in, which nobody had to make, and what is wanted no more."""
+        trials = self._storage.get_all_trials(self._study_id, deepcopy=False, states=states or None)
+        return self._wanted([trial for trial in trials if WARM not in trial.user_attrs])
+
+    @property
+    def load(self) -> tuple[int, int]:
+        """How many trials run, and how many have been started."""
+        ours = self.ours()
+        return (
+            sum(trial.state == TrialState.RUNNING for trial in ours),
+            sum(trial.state != TrialState.WAITING for trial in ours),
+        )
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every trial that was to be is finished."""
+        ours = self.ours()
+        running = any(trial.state == TrialState.RUNNING for trial in ours)
+        return self.stopped is None and not running and self._num_waiting(ours) <= 0
+
+    def _num_waiting(self, ours: list[FrozenTrial]) -> int:
+        if self._budget is not None:
+            left = self._left(ours, self._budget)
+            # One that was interrupted after its last epoch has still to end, which takes nothing.
+            return max(len(_begun(ours)), int(left) if self._budget.step else NO_END * (left > 0))
+        taken = sum(trial.state != TrialState.WAITING for trial in ours)
+        return min(len(ours), self._total()) - taken
+
+    # a worker's side
+
+    def claim(self, worker: str) -> optuna.Trial | None:
+        """A trial that is this worker's now, or None where none is left to start."""
+        with self.lock:
+            ours = self.ours()
+            if self.stopped is not None or self._num_waiting(ours) <= 0:
+                return None
+            waiting = [trial for trial in ours if trial.state == TrialState.WAITING]
+            if self._budget is not None and self._left(ours, self._budget) <= 0:
+                waiting = _begun(ours)
+            if not waiting and self._budget is not None:
+                self._study.add_trial(optuna.trial.create_trial(state=TrialState.WAITING))
+                waiting = self.ours(TrialState.WAITING)
+            for trial in sorted(waiting, key=lambda trial: "fixed_params" not in trial.system_attrs):  # the user's own
+                if self._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING):
+                    self._storage.set_trial_user_attr(trial._trial_id, WORKER, worker)
+                    if trial.user_attrs.get(LAST):
+                        self._storage.set_trial_user_attr(trial._trial_id, LAST, False)
+                    return optuna.Trial(self._study, trial._trial_id)
+        return None
+
+    def spend(self, trial: optuna.Trial, spent: float, ends: bool) -> bool:
+        """Records what the trial has taken of the budget so far; whether there is some for a further epoch of it.
+
+        An epoch that is granted counts as taken, so that workers side by side never take more than there is. `ends`:
+        the trial needs none.
+        """
+        if self._budget is None:
+            return True
+        with self.lock:
+            now = self._storage.get_trial(trial._trial_id)
+            if spent < now.user_attrs.get(SPENT, 0):  # told of before an interruption
+                return True
+            self._storage.set_trial_user_attr(trial._trial_id, SPENT, spent)
+            others = self._taken([other for other in self.ours() if other.number != trial.number], self._budget)
+            left = self._budget.amount - others - spent
+            goes_on = not ends and (left >= self._budget.step if self._budget.step else left > 0)
+            if not goes_on:
+                self._storage.set_trial_user_attr(trial._trial_id, LAST, True)
+            return goes_on
+
+    def _left(self, ours: list[FrozenTrial], budget: Budget) -> float:
+        return budget.amount - self._taken(ours, budget)
+
+    def _taken(self, trials: list[FrozenTrial], budget: Budget) -> float:
+        granted = sum(trial.state == TrialState.RUNNING and not trial.user_attrs.get(LAST) for trial in trials)
+        return sum(float(trial.user_attrs.get(SPENT, 0)) for trial in trials) + budget.step * granted
+
+    def give_back(self, trial: optuna.Trial, worker: str) -> None:
+        """Interrupted, through no fault of the trial: it waits again."""
+        with self.lock:
+            if self._is_mine(trial, worker):
+                self._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+
+    def finish(self, trial: optuna.Trial, worker: str, outcome: Outcome) -> bool:
+        """Ends the trial; False, and nothing changes, where it was taken from this worker, which seemed dead."""
+        with self.lock:
+            if not self._is_mine(trial, worker):
+                return False
+            if outcome.reason is not None:
+                trial.set_user_attr(REASON, outcome.reason)
+                trial.set_user_attr(DETAILS, outcome.details)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                self._study.tell(trial, outcome.values, outcome.state)
+            if outcome.state == TrialState.FAIL:
+                self._stop_after_failures()
+        return True
+
+    # under the lock
+
+    def _total(self) -> int:
+        return int(self._storage.get_study_user_attrs(self._study_id).get(TOTAL, 0))
+
+    def _is_mine(self, trial: optuna.Trial, worker: str) -> bool:
+        now = self._storage.get_trial(trial._trial_id)
+        return now.state == TrialState.RUNNING and now.user_attrs.get(WORKER) == worker
+
+    def _lost(self, trial: FrozenTrial, counted: bool) -> None:
+        set_attr = partial(self._storage.set_trial_user_attr, trial._trial_id)
+        deaths = trial.user_attrs.get(DEATHS, 0) + counted
+        if counted:
+            set_attr(DEATHS, deaths)
+        if deaths <= self._max_retries:
+            self._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+            return
+        times = "" if deaths == 1 else f" {deaths} times"
+        set_attr(REASON, f"its process died{times}, perhaps out of memory or killed")
+        self._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+        self._stop_after_failures()
+
+    def _stop_after_failures(self) -> None:
+        resumed = self._storage.get_study_user_attrs(self._study_id).get(RESUMED, 0)
+        ended = sorted(
+            (trial.datetime_complete.timestamp(), trial.number, trial)
+            for trial in self.ours(*FINISHED)
+            if trial.datetime_complete and trial.datetime_complete.timestamp() >= resumed
+        )
+        last = [trial for _, _, trial in ended[-self._max_failures - 1 :]]
+        if len(last) > self._max_failures and all(trial.state == TrialState.FAIL for trial in last):
+            self._study.set_user_attr(STOPPED, last[-1].number)
+
+
+def _begun(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
+    """Those that wait in their middle, as they were interrupted."""
+    return [trial for trial in trials if trial.state == TrialState.WAITING and trial.user_attrs.get(SPENT)]

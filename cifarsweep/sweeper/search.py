@@ -1,0 +1,341 @@
+"""The Optuna sweeper: one launch of workers that share studies. Knows Hydra's jobs and trials, not what a task does.
+
+`sweep` checks everything that can be checked, makes or resumes the studies, launches workers until no ticket is left,
+and says what was found. The work itself is in worker, which study is next in desks, the bookkeeping in tickets.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict
+from optuna.distributions import distribution_to_json, json_to_distribution
+from optuna.storages import BaseStorage
+from optuna.study import StudyDirection
+
+from cifarsweep.results import sweeps
+from cifarsweep.sweeper import estimate, local, settings, storage, summary, warm_start
+from cifarsweep.sweeper.composition import Composer
+from cifarsweep.sweeper.monitor import Watch
+from cifarsweep.sweeper.queue import DEATHS, SPENT
+from cifarsweep.sweeper.settings import Settings
+from cifarsweep.sweeper.space import Space, parse
+from cifarsweep.sweeper.studies import FINALIST, SEED, VALUES, Desks, Plan
+from cifarsweep.sweeper.worker import Worker
+from cifarsweep.terminal import domains, errors
+
+POLL_SECONDS = 0.5
+MOST_CHOICES_CHECKED = 20
+"""Composed and checked before the start, at 70 ms each; a mistake in a later choice fails its trial."""
+
+
+def sweep(
+    arguments: list[str],
+    *,
+    hydra_context: HydraContext,
+    task_function: TaskFunction,
+    config: DictConfig,
+    check: Callable[[DictConfig], None],
+    determines: Callable[[DictConfig], dict[str, Any]],
+    cost: estimate.Cost,
+) -> float | list[list[float]] | None:
+    """Runs the search, or goes on with it; the best value, or the Pareto set's values.
+
+    `check` raises where a configuration cannot be run; `determines` gives the part of one that its result depends on;
+    `cost` measures what an epoch of one costs with so many threads. ValueError says in one line what is wrong, before
+    any trial starts, or why a study stopped.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    loader = hydra_context.config_loader
+    space = parse(OmegaConf.to_container(config.hydra.sweeper.params), arguments, loader)  # type: ignore[arg-type]
+    folder = Path(config.hydra.sweep.dir).absolute()
+    if not space.parameters:
+        raise ValueError("nothing to search: search=default has a space, or give one as optimizer.lr=interval(0.01,1)")
+    compose = Composer(loader, config, space, folder)
+    base, hydra = compose.composed(space.fixed)
+    chosen = settings.read(hydra.hydra.sweeper)
+    _check_epochs(base, space, chosen)
+    whole = Plan(
+        name=folder.name,
+        address=_address(chosen.storage, folder),
+        folder=folder,
+        space=space,
+        settings=chosen,
+        fixed_of_a_run=_of_a_run(compose, base, space, determines),
+        deadline=None if chosen.timeout is None else time.time() + chosen.timeout,
+        seeds=_final_seeds(base, space, chosen),
+    )
+    _check_before_start(whole, compose, check)
+    plans = tuple(_divided(whole))
+    worker = Worker(whole, plans, task_function, hydra_context, config, compose)
+    if chosen.has_plan:
+        estimate.show(plans, compose, cost, _num_workers(chosen, config.hydra.launcher), len(local.cores()))
+    if chosen.dry_run:
+        return None
+    with _owned(whole) as owner, storage.reaching(whole.address):
+        _create(whole, plans, compose, base, determines)
+        desks = Desks(plans)
+        if owner:
+            _fill(desks, compose, determines)
+        with Watch(whole, desks) as watch:
+            _launch(desks, worker)
+        return summary.conclude(whole, desks, watch.seconds)
+
+
+def _check_epochs(base: DictConfig, space: Space, chosen: Settings) -> None:
+    """ValueError where a budget could not be kept to the epoch, as trials end elsewhere than it is told."""
+    epochs = OmegaConf.select(base, "trainer.epochs")
+    if chosen.max_epochs != epochs:
+        raise ValueError(f"hydra.sweeper.max_epochs={chosen.max_epochs}: expected trainer.epochs, which is {epochs}")
+    if chosen.budget and "trainer.epochs" in space.keys:
+        raise ValueError(f"hydra.sweeper.budget={chosen.budget}: expected trials:N where trainer.epochs is searched")
+
+
+def _divided(whole: Plan) -> Iterator[Plan]:
+    try:
+        plans = list(whole.divided())
+    except ValueError as error:
+        raise ValueError(f"hydra.sweeper.study_per: {error}") from error
+    for plan in plans:
+        if not plan.space.parameters:
+            keys = ", ".join(whole.settings.study_per)
+            raise ValueError(f"hydra.sweeper.study_per=[{keys}]: expected further keys that are searched, here none")
+        yield plan
+
+
+def _final_seeds(base: DictConfig, space: Space, chosen: Settings) -> tuple[int, ...]:
+    """Those that follow the highest one that the search can use."""
+    if not chosen.finalists:
+        return ()
+    searched = [value for p in space.parameters if p.key == "seed" for value in p.extremes]
+    after = max(int(seed) for seed in searched or [base.seed])
+    return tuple(range(after + 1, after + 1 + chosen.repeats))
+
+
+def _address(given: str | None, folder: Path) -> str:
+    if given is None:
+        return str(folder / "study.journal")
+    if given.startswith("sqlite:///") and not given.startswith("sqlite:////"):
+        return f"sqlite:///{Path(given.removeprefix('sqlite:///')).absolute()}"
+    return given if "://" in given else str(Path(given).absolute())
+
+
+def _of_a_run(
+    compose: Composer, base: DictConfig, space: Space, determines: Callable[[DictConfig], dict[str, Any]]
+) -> tuple[str, ...]:
+    kept = [override for override in space.fixed if not override.startswith("name=")]
+    without = [override for override in kept if not override.startswith("search=")]
+    same_sweeper = [*without, "hydra/sweeper=study"]  # which knows the keys of hydra.sweeper that were overridden
+    return tuple(without if determines(compose.composed(same_sweeper).task) == determines(base) else kept)
+
+
+# before the start
+
+
+def _check_before_start(plan: Plan, compose: Composer, check: Callable[[DictConfig], None]) -> None:
+    """ValueError where the sampler, the pruner, an option or a value of the space cannot be used."""
+    name = type(settings.make_sampler(plan.settings, plan.space, 0)).__name__
+    if plan.settings.enumerates and plan.space.size(1) is None:
+        free = next(p for p in plan.space.parameters if p.options is None)
+        raise ValueError(f"{free.key}={free.text}: {name} needs choice(…) or range(…)")
+    settings.try_out(plan.settings, plan.space)
+    if plan.settings.enumerates and (plan.settings.enqueue or plan.settings.warm_start):
+        raise ValueError(
+            f"hydra.sweeper.enqueue and hydra.sweeper.warm_start: not with {name}, which visits each point"
+        )
+    for trial in plan.settings.enqueue:
+        try:
+            plan.space.place(trial)
+        except ValueError as error:
+            raise ValueError(f"hydra.sweeper.enqueue: {error}; hydra.sweeper.enqueue=[] leaves it out") from error
+    for values in _corners(plan.space):
+        check(compose(values).task)
+
+
+def _corners(space: Space) -> Iterator[dict[str, Any]]:
+    """Values by key of a few trials, which hold each choice, and with it the lowest and the highest numbers."""
+    most = min(MOST_CHOICES_CHECKED, max(len(parameter.extremes) for parameter in space.parameters))
+    for i in range(2 * most):
+        values: dict[str, Any] = {}
+        for parameter in space.active(values):
+            extremes = parameter.extremes
+            values[parameter.key] = extremes[(i if parameter.texts else i // most) % len(extremes)]
+        yield values
+
+
+@contextlib.contextmanager
+def _owned(plan: Plan) -> Iterator[bool]:
+    """True where this command runs the study; False where it joins one that another command runs."""
+    lock = sweeps.own_sweep(plan.folder)
+    if lock is None:
+        if not plan.settings.join:
+            joins = "hydra.sweeper.join=true adds workers to it"
+            raise ValueError(f"name={plan.name}: another process runs this study; {joins}")
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+# the study
+
+
+def _create(
+    whole: Plan,
+    plans: Sequence[Plan],
+    compose: Composer,
+    base: DictConfig,
+    determines: Callable[[DictConfig], dict[str, Any]],
+) -> None:
+    """Makes the studies, or compares them with those of these names; ValueError names what differs."""
+    store = storage.open_storage(whole.address)
+    fixed = dict(domains.flat(compose.unsearched(determines(base))))
+    for plan in plans:
+        about = {
+            "objectives": list(plan.settings.objectives),
+            "directions": list(plan.settings.directions),
+            "fixed": fixed,
+            "budget": _unit(plan),
+        }
+        study = _study(plan, store)
+        before = study.user_attrs
+        if "space" in before:
+            _compare(plan, before, about)
+            _compare_budget(plan, before, study)
+        space = {parameter.name: distribution_to_json(parameter.distribution) for parameter in plan.space.parameters}
+        for key, value in {**about, "space": space}.items():
+            if before.get(key) != value:
+                study.set_user_attr(key, value)
+        if plan.settings.finalists:
+            _study(plan.final(), store)
+
+
+def _study(plan: Plan, store: BaseStorage) -> optuna.Study:
+    directions = [StudyDirection[direction.upper()] for direction in plan.settings.directions]
+    return optuna.create_study(study_name=plan.name, storage=store, directions=directions, load_if_exists=True)
+
+
+def _compare(plan: Plan, before: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+    new_name = f"the study {plan.name} cannot go on with it; another name= begins a new one"
+    for key, now in (("objectives", about["objectives"]), ("direction", about["directions"])):
+        was = before["directions" if key == "direction" else key]
+        if was != now:
+            raise ValueError(f"hydra.sweeper.{key}: was {', '.join(was)}, is {', '.join(now)}; {new_name}")
+    try:
+        plan.space.check_same({name: json_to_distribution(text) for name, text in before["space"].items()})
+    except ValueError as error:
+        raise ValueError(f"{error}; {new_name}") from error
+    for key in sorted({*before["fixed"], *about["fixed"]}):
+        was, now = before["fixed"].get(key), about["fixed"].get(key)
+        if was != now:
+            raise ValueError(f"{key}: was {was}, is {now}; {new_name}")
+
+
+def _unit(plan: Plan) -> str:
+    """What its budget is counted in."""
+    return plan.settings.budget.kind if plan.settings.budget else "trials"
+
+
+def _compare_budget(plan: Plan, before: Mapping[str, Any], study: optuna.Study) -> None:
+    """What was spent in one unit does not count in another, and is not given back."""
+    budget, was, now = plan.settings.budget, before.get("budget", _unit(plan)), _unit(plan)
+    if was != now:
+        raise ValueError(f"hydra.sweeper.budget: was counted in {was}, is in {now}; another name= begins a new study")
+    spent = sum(trial.user_attrs.get(SPENT, 0) for trial in study.get_trials(deepcopy=False))
+    if budget and spent > budget.amount:
+        raise ValueError(f"hydra.sweeper.budget={budget}: expected {spent:g} or more, which {plan.name} has spent")
+
+
+def _fill(desks: Desks, compose: Composer, determines: Callable[[DictConfig], dict[str, Any]]) -> None:
+    """Everything that waits before the workers start: tickets of the dead, the user's own trials, the rest."""
+    for desk in desks.all:
+        desk.tickets.resume()
+        desk.tickets.recover(counted=False)
+    for desk in desks.finals:
+        desk.tickets.again((FINALIST, SEED, VALUES))
+    for desk in desks.searches:
+        plan = desk.plan
+        if plan.settings.warm_start:
+            warm_start.add_runs(plan, desk.study, compose.of(plan.space), determines)
+        for given in plan.settings.enqueue:
+            if all(given.get(key, value) == value for key, value in plan.per.items()):
+                placed = plan.space.place({key: value for key, value in given.items() if key not in plan.per})
+                desk.study.enqueue_trial(placed, user_attrs={"enqueued": True}, skip_if_exists=True)
+        if plan.settings.budget is None:
+            n_trials = plan.settings.n_trials
+            if plan.settings.enumerates:
+                n_trials = plan.space.size(n_trials) or n_trials
+            desk.tickets.top_up(n_trials)
+
+
+# the workers
+
+
+def _num_workers(chosen: Settings, launcher: DictConfig) -> int:
+    """As many as were asked for, or may run at once. A worker too many finds no ticket and ends."""
+    if chosen.n_workers is not None:
+        return chosen.n_workers
+    if str(launcher._target_).endswith(".BasicLauncher"):
+        return 1
+    return launcher.get("n_workers") or len(local.cores())
+
+
+def _launch(desks: Desks, worker: Worker) -> None:
+    """Until no ticket can be claimed and no trial runs: a launch may end early, as by workers that died."""
+    try:
+        while True:
+            before = _steps(desks)
+            error = None
+            if (waiting := desks.num_startable) > 0:
+                error = _launch_once(worker, waiting)
+            running = desks.recover(counted=True)
+            if error is not None and _steps(desks) == before:
+                raise error
+            if running:
+                time.sleep(POLL_SECONDS)
+            elif desks.num_startable <= 0:
+                return
+    finally:
+        with contextlib.suppress(storage.Lost), storage.reaching(worker.whole.address):
+            desks.recover(counted=False)
+
+
+def _steps(desks: Desks) -> int:
+    """Grows with each trial that ended and each worker that died at one: while it does, a launch was of use."""
+    trials = [trial for desk in desks.all for trial in desk.trials]
+    return sum(trial.state.is_finished() + trial.user_attrs.get(DEATHS, 0) for trial in trials)
+
+
+def _launch_once(worker: Worker, waiting: int) -> Exception | None:
+    """One launch of workers; the error of one that ended by it, if any. Lost is raised: no other will fare better."""
+    config, chosen = worker.master, worker.whole.settings
+    n = min(_num_workers(chosen, config.hydra.launcher), waiting)
+    if chosen.n_workers is not None and config.hydra.launcher.get("n_workers", 0) is None:
+        config = copy.deepcopy(config)  # the launcher `local` would run no more of them at once than it has cores
+        with open_dict(config):
+            config.hydra.launcher.n_workers = n
+    launcher: Launcher = Plugins.instance().instantiate_launcher(
+        hydra_context=worker.context, task_function=worker, config=config
+    )
+    try:
+        results = launcher.launch([list(worker.whole.space.fixed)] * n, initial_job_idx=0)
+    except Exception as error:  # whatever a launcher raises when its workers die; the tickets tell what is left
+        return error
+    for result in results:
+        if result.status == JobStatus.FAILED:
+            return RuntimeError(errors.one_line(result._return_value))
+        if result._return_value is not None:
+            raise storage.Lost(result._return_value)
+    return None

@@ -1,0 +1,233 @@
+"""The keys of the sweeper `study` as checked values, and the sampler and pruner they name. Knows no trial."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from hydra.utils import get_class, instantiate
+from omegaconf import DictConfig, OmegaConf
+from optuna.exceptions import ExperimentalWarning
+from optuna.study import StudyDirection
+
+from cifarsweep.sweeper.space import Space
+from cifarsweep.terminal.domains import BOOLEAN, Domain, as_typed, whole
+
+OBJECTIVES = ("val_accuracy", "val_loss", "train_seconds", "params", "flops")
+"""What a run of ours can be searched for. The test set is not among them: it is for the end."""
+
+_NEEDS = {"CmaEsSampler": ["cmaes"], "GPSampler": ["scipy", "torch"], "QMCSampler": ["scipy"]}
+"""Packages that Optuna imports only once a trial asks for them."""
+
+
+FINAL_ON = {"train": {}, "train_val": {"data.val_size": 0}}
+"""What the final runs are trained on, and the keys that say so to a run."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What one study may spend on its search, in epochs or seconds of training."""
+
+    kind: str
+    amount: float
+
+    @property
+    def step(self) -> int:
+        """What an epoch that runs is sure to take; of seconds nobody knows."""
+        return 1 if self.kind == "epochs" else 0
+
+    def __str__(self) -> str:
+        return f"{self.amount:g} {self.kind}"
+
+
+@dataclass(frozen=True)
+class Settings:
+    n_trials: int
+    study_per: tuple[str, ...]
+    budget: Budget | None
+    """None: n_trials trials."""
+    max_epochs: int
+    finalists: int
+    repeats: int
+    final_on: str
+    dry_run: bool
+    n_workers: int | None
+    timeout: float | None
+    storage: str | None
+    objectives: tuple[str, ...]
+    directions: tuple[str, ...]
+    sampler: dict[str, Any]
+    pruner: dict[str, Any]
+    enqueue: tuple[dict[str, Any], ...]
+    warm_start: bool
+    join: bool
+    max_failures: int
+    max_retries: int
+    grace_period: float
+
+    @property
+    def enumerates(self) -> bool:
+        """Whether the sampler visits each point of a finite space once."""
+        return _name(self.sampler) in ("GridSampler", "BruteForceSampler")
+
+    @property
+    def has_plan(self) -> bool:
+        """Whether it is more than one search, whose cost is worth to be known beforehand."""
+        return bool(self.study_per or self.finalists or self.dry_run)
+
+
+def read(sweeper: DictConfig) -> Settings:
+    """ValueError names the key under hydra.sweeper, its value and what is accepted."""
+    plain = OmegaConf.to_container(sweeper, resolve=True)
+    assert isinstance(plain, dict)
+    values = {str(key): value for key, value in plain.items()}
+    for key, (accepts, text) in _ACCEPTED.items():
+        if not accepts(values[key]):
+            raise ValueError(f"hydra.sweeper.{key}={as_typed(values[key])}: expected {text}")
+    objectives, directions = _listed(values["objectives"]), _listed(values["direction"])
+    for kind, known, given in (("objectives", OBJECTIVES, objectives), ("direction", _DIRECTIONS, directions)):
+        for one in given:
+            if one not in known:
+                raise ValueError(f"hydra.sweeper.{kind}={as_typed(one)}: expected some of {', '.join(known)}")
+    if len(objectives) != len(directions):
+        count = f"{len(objectives)}, one for each of {', '.join(objectives)}"
+        raise ValueError(f"hydra.sweeper.direction={as_typed(values['direction'])}: expected {count}")
+    values |= {"objectives": tuple(objectives), "directions": tuple(directions), "enqueue": tuple(values["enqueue"])}
+    values |= {"study_per": tuple(_listed(values["study_per"])), **_budget(values)}
+    if values["finalists"] and (objectives, directions) != (["val_accuracy"], ["maximize"]):
+        expected = "expected 0, or objectives=val_accuracy and direction=maximize"
+        raise ValueError(f"hydra.sweeper.finalists={values['finalists']}: {expected}")
+    if values["study_per"] and len(objectives) > 1:
+        keys = ", ".join(values["study_per"])
+        raise ValueError(f"hydra.sweeper.study_per=[{keys}]: expected [] with several objectives")
+    return Settings(**{key: values[key] for key in Settings.__annotations__})
+
+
+def _budget(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`budget`, and `n_trials` where the budget is counted in them."""
+    kind, _, amount = str(values["budget"] or "").partition(":")
+    if kind == "trials":
+        return {"budget": None, "n_trials": int(amount)}
+    if kind and _name(values["sampler"]) in ("GridSampler", "BruteForceSampler"):
+        raise ValueError(f"hydra.sweeper.budget={values['budget']}: expected trials:N with {_name(values['sampler'])}")
+    return {"budget": Budget(kind, float(amount)) if kind else None}
+
+
+def _seconds(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
+
+
+def _strings(value: Any) -> bool:
+    return isinstance(value, str) or (
+        isinstance(value, list) and bool(value) and all(isinstance(one, str) for one in value)
+    )
+
+
+_DIRECTIONS = ("maximize", "minimize")
+_BUILT = Domain(
+    lambda value: isinstance(value, dict) and isinstance(value.get("_target_"), str), "an option of its group"
+)
+_ACCEPTED: dict[str, Domain] = {
+    "n_trials": whole(1),
+    "study_per": Domain(lambda value: value == [] or _strings(value), "a list of keys that are searched, as [model]"),
+    "budget": Domain(
+        lambda value: value is None or bool(re.fullmatch(r"(trials|epochs|seconds):[1-9]\d*", str(value))),
+        "trials:N, epochs:N or seconds:N with a whole number N, or null",
+    ),
+    "max_epochs": whole(1),
+    "finalists": whole(0),
+    "repeats": whole(1),
+    "final_on": Domain(lambda value: value in FINAL_ON, f"{' or '.join(FINAL_ON)}"),
+    "dry_run": BOOLEAN,
+    "n_workers": whole(1, or_none=True),
+    "timeout": Domain(lambda value: value is None or _seconds(value), "seconds above 0, or null"),
+    "storage": Domain(lambda value: value is None or isinstance(value, str), "an address, or null"),
+    "objectives": Domain(_strings, f"some of {', '.join(OBJECTIVES)}"),
+    "direction": Domain(_strings, f"{' or '.join(_DIRECTIONS)}, or a list of them"),
+    "sampler": _BUILT,
+    "pruner": _BUILT,
+    "enqueue": Domain(
+        lambda value: isinstance(value, list) and all(isinstance(one, dict) for one in value),
+        "a list of mappings, as [{model: layers3, optimizer.lr: 0.1}]",
+    ),
+    "warm_start": BOOLEAN,
+    "join": BOOLEAN,
+    "max_failures": whole(0),
+    "max_retries": whole(0),
+    "grace_period": Domain(_seconds, "seconds above 0"),
+}
+
+
+def _listed(value: str | list[str]) -> list[str]:
+    return [value] if isinstance(value, str) else value
+
+
+# sampler and pruner
+
+
+def make_sampler(settings: Settings, space: Space, trial: int) -> optuna.samplers.BaseSampler:
+    """The sampler for one trial.
+
+    Its seed comes from the study's and the trial's number: whichever worker takes a trial, and however often the study
+    was interrupted, random draws are the same, and no two workers draw alike. Grid and quasi-random sequences are one
+    sequence for all, so that they keep the study's seed. ValueError names what is missing or not accepted.
+    """
+    arguments = dict(settings.sampler)
+    seed = arguments.get("seed")
+    if seed is not None and _name(settings.sampler) not in ("GridSampler", "QMCSampler"):
+        digest = hashlib.sha256(f"{seed} {trial}".encode()).digest()
+        arguments["seed"] = int.from_bytes(digest[:4], "big")
+    if _name(settings.sampler) == "GridSampler":
+        arguments["search_space"] = space.grid()
+    return _make("sampler", arguments)  # type: ignore[no-any-return]
+
+
+def make_pruner(settings: Settings) -> optuna.pruners.BasePruner:
+    return _make("pruner", settings.pruner)  # type: ignore[no-any-return]
+
+
+def try_out(settings: Settings, space: Space) -> None:
+    """One trial in memory: some mistakes in a sampler's or pruner's arguments show only when it is used."""
+    kind = "sampler"
+    try:
+        directions = [StudyDirection[direction.upper()] for direction in settings.directions]
+        study = optuna.create_study(directions=directions, sampler=make_sampler(settings, space, 0))
+        study.stop = lambda: None  # type: ignore[method-assign]
+        trial = study.ask()
+        space.suggest(trial)
+        kind, study.pruner = "pruner", make_pruner(settings)
+        if len(directions) == 1:
+            trial.report(0.0, 1)
+            trial.should_prune()
+        study.tell(trial, [0.0] * len(directions))
+    except TypeError as error:
+        raise ValueError(f"hydra.sweeper.{kind}: {' '.join(str(error).split())}") from error
+
+
+def _make(kind: str, arguments: Mapping[str, Any]) -> Any:
+    missing = [package for package in _NEEDS.get(_name(arguments), []) if importlib.util.find_spec(package) is None]
+    if missing:
+        names = " ".join(missing)
+        raise ValueError(f"hydra/sweeper/{kind}: {_name(arguments)} needs {names}: pip install {names}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        try:
+            target = get_class(arguments["_target_"])
+            given = {key: value for key, value in arguments.items() if key != "_target_"}
+            return target(
+                **{key: instantiate(value) if isinstance(value, dict) else value for key, value in given.items()}
+            )
+        except ImportError as error:
+            raise ValueError(f"hydra.sweeper.{kind}: {error}") from error
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"hydra.sweeper.{kind}: {' '.join(str(error).split())}") from error
+
+
+def _name(arguments: Mapping[str, Any]) -> str:
+    return str(arguments["_target_"]).rpartition(".")[2]

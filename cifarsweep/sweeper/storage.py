@@ -1,0 +1,201 @@
+"""Where the trials of a study are kept, safe for many processes: a journal file, SQLite or a database server."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+from filelock import FileLock
+from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.trial import TrialState
+
+from cifarsweep.results import provenance
+from cifarsweep.results.locks import Lock
+
+SERVERS = ("sqlite", "postgresql", "mysql")
+DRIVERS = {
+    "sqlite": "this Python was built without it",
+    "postgresql": "pip install 'cifarsweep[postgres]', then postgresql+psycopg://…",
+    "mysql": "pip install pymysql, then mysql+pymysql://…",
+}
+BUSY_SECONDS = 60
+"""How long SQLite waits for another process's transaction."""
+
+
+class Lost(ValueError):
+    """The storage cannot be reached or read; the message names it."""
+
+
+def open_storage(address: str) -> BaseStorage:
+    """The storage at a path (a journal file) or an SQLAlchemy URL. Lost names what is wrong with it."""
+    with reaching(address):
+        if "://" not in address:
+            return _journal(Path(address))
+        dialect = _dialect(address)
+        if dialect not in SERVERS:
+            raise Lost(f"{_key(address)}: expected a journal file's path or an address of {', '.join(SERVERS)}")
+        return _sqlite(address) if dialect == "sqlite" else _server(address)
+
+
+def _dialect(address: str) -> str:
+    return re.split(r"[+:]", address)[0]
+
+
+@contextmanager
+def reaching(address: str) -> Iterator[None]:
+    """Turns whatever a storage raises when it is gone or broken into Lost, in one line without the password."""
+    try:
+        yield
+    except Lost:
+        raise
+    except Exception as error:
+        reason = _reason(address, error)
+        if reason is None:
+            raise
+        if isinstance(error, OSError) and error.filename:
+            raise Lost(f"{error.filename}: {reason}") from error
+        raise Lost(f"{_key(address)}: {reason}") from error
+
+
+def _key(address: str) -> str:
+    return f"hydra.sweeper.storage={provenance.hide_password(address)}" if "://" in address else address
+
+
+def _reason(address: str, error: BaseException) -> str | None:
+    """In the driver's words, without the advice and SQL around them; None where it is no storage's error."""
+    if isinstance(error, ImportError):
+        return f"the driver of this database is not installed: {DRIVERS[_dialect(address)]}"
+    if isinstance(error, ValueError | LookupError | TypeError | AssertionError) and _reads_journal(error):
+        return "not a journal of Optuna, or damaged in the middle"
+    # By name, as an import of SQLAlchemy takes 0.4 s, which a journal need not wait for.
+    from_database = type(error).__module__.startswith(("sqlalchemy", "psycopg"))
+    if not (from_database or isinstance(error, OSError | optuna.exceptions.StorageInternalError)):
+        return None
+    while error.__cause__ is not None:
+        error = error.__cause__
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return " ".join(str(getattr(error, "orig", error)).split())[:300] or type(error).__name__
+
+
+def _reads_journal(error: BaseException) -> bool:
+    """Whether it was raised while a journal's lines were read, not by a record of ours that Optuna refuses."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    functions = [
+        f.f_code.co_name for f in frames if f.f_globals.get("__name__", "").startswith("optuna.storages.journal")
+    ]
+    return bool(functions) and functions[-1] in (
+        "read_logs",
+        "apply_logs",
+        "_apply_create_study",
+        "_apply_create_trial",
+    )
+
+
+# the journal
+
+
+class _Lock(JournalFileOpenLock):
+    """The operating system's lock: freed when its holder dies, where Optuna's own lock files would block for 30 s.
+
+    Derived from one of those, as their base class has no public name; nothing of it is used.
+    """
+
+    def __init__(self, journal: Path) -> None:
+        self._lock = Lock(Path(f"{journal}.lock"))
+
+    def acquire(self) -> bool:
+        self._lock.acquire()
+        return True
+
+    def release(self) -> None:
+        self._lock.release()
+
+
+class _Backend(JournalFileBackend):
+    """Waits for the disk only where a trial has ended, which takes all that was written before with it.
+
+    A process that dies loses nothing that it has written; what a machine that loses its power may lose is the steps of
+    trials that run, which are given out again.
+    """
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
+        self._lock.acquire()
+        try:
+            with open(self._file_path, "ab") as file:
+                file.write(lines.encode())
+                file.flush()
+                if any(TrialState(log.get("state", TrialState.RUNNING)).is_finished() for log in logs):
+                    os.fsync(file.fileno())
+        finally:
+            self._lock.release()
+
+
+def _journal(path: Path) -> JournalStorage:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = _Lock(path)
+    lock.acquire()
+    try:
+        _cut_torn_line(path)
+    finally:
+        lock.release()
+    return JournalStorage(_Backend(str(path), lock_obj=lock))
+
+
+def _cut_torn_line(path: Path) -> None:
+    """A process killed while it wrote leaves half a line, which would spoil the next one. Nobody has counted on it."""
+    if not path.exists():
+        return
+    with path.open("r+b") as file:
+        end = file.seek(0, os.SEEK_END)
+        keep = end
+        while keep > 0:
+            start = max(0, keep - 65536)
+            file.seek(start)
+            newline = file.read(keep - start).rfind(b"\n")
+            if newline >= 0:
+                keep = start + newline + 1
+                break
+            keep = start
+        if keep < end:
+            file.truncate(keep)
+
+
+# databases
+
+
+def _sqlite(address: str) -> BaseStorage:
+    """Every transaction takes the write lock at its start: otherwise two workers may claim one trial."""
+    from sqlalchemy import event
+
+    file = address.partition("sqlite:///")[2].partition("?")[0]
+    if not file or file == ":memory:":
+        raise Lost(f"{_key(address)}: expected a file, as sqlite:///study.db, which all workers can open")
+    Path(file).parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{file}.lock"):  # two processes that create the tables at once trip over each other
+        storage = optuna.storages.RDBStorage(address, engine_kwargs={"connect_args": {"timeout": BUSY_SECONDS}})
+    event.listen(storage.engine, "connect", lambda connection, _: setattr(connection, "isolation_level", None))
+    event.listen(storage.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    storage.engine.dispose()  # the connections opened so far know nothing of this
+    return storage
+
+
+def _server(address: str) -> BaseStorage:
+    """A connection that the server closed meanwhile is opened anew instead of failing."""
+    from sqlalchemy.engine import make_url
+
+    try:
+        make_url(address)
+    except ValueError as error:  # a port that is no number; other mistakes have an error of SQLAlchemy's own
+        expected = f"{_dialect(address)}+DRIVER://USER:PASSWORD@HOST:PORT/DATABASE"
+        raise Lost(f"{_key(address)}: expected {expected}") from error
+    return optuna.storages.RDBStorage(address, engine_kwargs={"pool_pre_ping": True})

@@ -1,0 +1,44 @@
+"""What a value may be, and how a command line writes it. Plain values in; knows no key."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+
+class Domain(NamedTuple):
+    accepts: Callable[[Any], bool]
+    text: str
+
+
+def whole(low: int, or_none: bool = False) -> Domain:
+    def accepts(value: Any) -> bool:
+        return (or_none and value is None) or (type(value) is int and low <= value < 2**63)
+
+    return Domain(accepts, f"a whole number, {low} or more" + (", or null" if or_none else ""))
+
+
+def number(text: str, inside: Callable[[float], bool]) -> Domain:
+    return Domain(lambda value: type(value) in (int, float) and math.isfinite(value) and inside(value), text)
+
+
+def one_of(*options: str) -> Domain:
+    return Domain(lambda value: value in options, f"one of {', '.join(options)}")
+
+
+BOOLEAN = Domain(lambda value: type(value) is bool, "true or false")
+
+
+def as_typed(value: Any) -> str:
+    """A value as a command line has it."""
+    return str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of a configuration, each under its full key: optimizer.lr."""
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

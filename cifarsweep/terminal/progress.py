@@ -1,0 +1,254 @@
+"""What a person sees while runs train: live lines on a terminal, plain ones elsewhere. Knows nothing of runs.
+
+A run says what happens by `line`, `result`, `detail`, `track` and `end`; the process decides who hears it: this
+process's display, or the parent of a worker process, which shows all its workers on one screen.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from cifarsweep.terminal.formatting import duration, shortened
+
+Event = tuple[str, Any]
+Source = int | str
+BAR_WIDTH = 12
+LEAST_TITLE = 8
+"""Columns; on a terminal so narrow that less is left, the line's end is cut instead."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Where a run stands. `done` of `total` batches are trained."""
+
+    title: str
+    epoch: int
+    num_epochs: int
+    accuracy: str
+    """Of the last epoch, as it is shown: val 81.2 %; empty before there is one."""
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Whole:
+    """Where a sweep stands: `done` of `total` runs have ended, or that much of a budget is spent.
+
+    `worked` is the part of `done` that was worked for since the start.
+    """
+
+    text: str
+    done: float
+    worked: float
+    total: float
+    most_seconds: float = math.inf
+    """The time left is not more than this, as a search may have to stop."""
+
+
+@dataclass
+class _Watched:
+    """A run on the screen; the clock starts at its first batch here, which a run that goes on has others before."""
+
+    stage: Stage
+    since: float
+    first: int
+    now: float
+
+    @property
+    def part(self) -> float:
+        """Of the run's work that was done since the clock started, 0 to 1."""
+        return (self.stage.done - self.first) / max(self.stage.total, 1)
+
+    @property
+    def seconds_left(self) -> float | None:
+        gained = self.stage.done - self.first
+        return (self.now - self.since) / gained * (self.stage.total - self.stage.done) if gained > 0 else None
+
+
+class Display:
+    """Shows the events of several sources, each of which trains one run at a time. Any thread may call it."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._lock = threading.RLock()
+        self._console = console or Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+        self._live: Live | None = None
+        self._watched: dict[Source, _Watched] = {}
+        self._whole: tuple[Whole, float] | None = None
+
+    @property
+    def is_live(self) -> bool:
+        """Whether there are live lines, so that a line an epoch would tell nothing new."""
+        return self._console.is_terminal
+
+    def handle(self, source: Source, event: Event) -> None:
+        kind, value = event
+        if kind == "line":
+            self.line(value)
+        elif kind == "advance" and self._console.is_terminal:
+            self._advance(source, value)
+        elif kind == "end":
+            self.end(source)
+
+    def line(self, text: str, error: bool = False) -> None:
+        """A line that stays. Errors go to stderr, past the live lines where both are a terminal."""
+        if error and not (self._live and sys.stderr.isatty()):
+            print(text, file=sys.stderr, flush=True)
+        elif self._live:
+            self._live.console.print(text)
+        else:
+            print(text, flush=True)
+
+    def whole(self, now: Whole) -> None:
+        """The last of the live lines, until `close`."""
+        if self._console.is_terminal:
+            with self._lock:
+                self._whole = now, self._whole[1] if self._whole else time.monotonic()
+                self._open()
+
+    def end(self, source: Source) -> None:
+        with self._lock:
+            self._watched.pop(source, None)
+            if not self._watched and not self._whole:
+                self.close()
+
+    def close(self) -> None:
+        """Gives the terminal back."""
+        with self._lock:
+            live, self._live, self._whole = self._live, None, None
+            self._watched.clear()
+            if live:
+                live.stop()
+
+    def abandon(self) -> None:
+        """Shows the cursor again, for a process that ends at once: no lock is waited for."""
+        if self._console.is_terminal:
+            sys.stdout.write("\x1b[?25h\n")
+            sys.stdout.flush()
+
+    def _advance(self, source: Source, stage: Stage) -> None:
+        with self._lock:
+            now = time.monotonic()
+            first = self._watched.setdefault(source, _Watched(stage, now, stage.done, now))
+            first.stage, first.now = stage, now
+            self._open()
+
+    def _open(self) -> None:
+        if self._live is None:
+            self._live = Live(get_renderable=self._lines, console=self._console, transient=True)
+            self._live.start()
+
+    def _lines(self) -> Group:
+        """Called by rich's own thread, which holds rich's lock: taking ours here could wait for it forever."""
+        watched, whole = list(self._watched.values()), self._whole
+        width = self._console.width
+        parts: list[Table | Text] = [live_table(watched, width)] if watched else []
+        if whole:
+            parts.append(Text(shortened(_whole_line(*whole, watched), width - 1), no_wrap=True, end=""))
+        return Group(*parts)
+
+
+def live_table(watched: list[_Watched], width: int) -> Table:
+    """A line a run: configuration, epoch, accuracy, a bar where the terminal is wide enough for it, time left."""
+    cells = [_cells(run) for run in watched]
+    room = width - sum(max(len(row[i]) for row in cells) for i in range(1, 4)) - 2 * 3 - 1
+    has_bar = room - BAR_WIDTH - 2 >= max(len(row[0]) for row in cells)
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for _ in range(4 + has_bar):
+        table.add_column(no_wrap=True)
+    table.columns[1].justify = "right"
+    for run, (title, epoch, accuracy, left) in zip(watched, cells, strict=True):
+        stage = run.stage
+        bar = [ProgressBar(max(stage.total, 1), stage.done, BAR_WIDTH)] if has_bar else []
+        table.add_row(Text(shortened(title, max(room, LEAST_TITLE))), epoch, accuracy, *bar, left)
+    return table
+
+
+def _cells(run: _Watched) -> tuple[str, str, str, str]:
+    stage, left = run.stage, run.seconds_left
+    epoch = f"epoch {stage.epoch}/{stage.num_epochs}"
+    return stage.title, epoch, stage.accuracy, "" if left is None else f"{duration(left)} left"
+
+
+def _whole_line(whole: Whole, since: float, watched: list[_Watched]) -> str:
+    parts = sum(run.part for run in watched)
+    worked, left = whole.worked + parts, whole.total - whole.done - parts
+    if worked < 0.02 or left <= 0:  # too early to say
+        return whole.text
+    seconds = min((time.monotonic() - since) / worked * left, whole.most_seconds)
+    return f"{whole.text}, about {duration(seconds)} left"
+
+
+display = Display()
+"""This process's terminal."""
+
+_hear: Callable[[Event], None] = lambda event: display.handle(os.getpid(), event)  # noqa: E731
+_details = True
+_quiet = False
+
+
+def send_to(hear: Callable[[Event], None], details: bool = True) -> None:
+    """From now on the events of this process go to `hear`; without `details`, no line an epoch."""
+    global _hear, _details
+    _hear, _details = hear, details
+
+
+def line(text: str) -> None:
+    _hear(("line", text))
+
+
+def result(text: str) -> None:
+    """The line that a run ends with; not shown inside `quiet`."""
+    if not _quiet:
+        _hear(("line", text))
+
+
+def detail(text: str) -> None:
+    """A line on the way, as an epoch's; shown neither inside `quiet` nor where live lines say it."""
+    if _details:
+        result(text)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the lines of single runs: for whoever sums up many."""
+    global _quiet
+    before, _quiet = _quiet, True
+    try:
+        yield
+    finally:
+        _quiet = before
+
+
+def began() -> None:
+    """The job has begun a new part of its work: that its process may die from now on is not the fault of its start."""
+    _hear(("began", None))
+
+
+def end() -> None:
+    """The run is over; its live line goes."""
+    _hear(("end", None))
+
+
+def track(batches: Iterable[Any], stage: Stage) -> Iterator[Any]:
+    """The batches, counted on the live line from the stage's `done` on, at most five times a second."""
+    shown, done = 0.0, stage.done
+    for batch in batches:
+        if (now := time.monotonic()) - shown > 0.2:
+            _hear(("advance", replace(stage, done=done)))
+            shown = now
+        yield batch
+        done += 1

@@ -1,0 +1,1 @@
+"""One run: configuration, objects, loop, result files. The only place that reads a configuration's keys."""

@@ -1,0 +1,103 @@
+"""The state of training after an epoch, in one file: a SHA-256, then what torch.save makes.
+
+Knows PyTorch and atomic files, not what is trained or why.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from cifarsweep.results import files
+
+FORMAT = 1
+
+
+def save(
+    path: Path, run_id: str, epochs: list[dict[str, Any]], model: nn.Module, optimizer: torch.optim.Optimizer
+) -> None:
+    """Everything that the rest of the training depends on: weights, optimizer, random states, figures so far."""
+    content = {
+        "format": FORMAT,
+        "run_id": run_id,
+        "epochs": epochs,
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "random": _random_states(),
+    }
+    buffer = io.BytesIO()  # torch.save itself answers a full disk with a RuntimeError that names neither
+    torch.save(content, buffer)
+    with files.atomic(path, "wb") as file:
+        file.write(hashlib.sha256(buffer.getbuffer()).digest())
+        file.write(buffer.getbuffer())
+
+
+def restore(path: Path, run_id: str, model: nn.Module, optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+    """Puts model, optimizer and random states back to where they were saved; the epochs so far, none without a file.
+
+    The learning rates stay those that the optimizer came with. files.Corrupt, and nothing is changed, where the file is
+    damaged or of another run or network.
+    """
+    if not path.exists():
+        return []
+    data = path.read_bytes()
+    try:
+        content = _read(data, run_id)
+        shapes = {name: value.shape for name, value in model.state_dict().items()}
+        if {name: value.shape for name, value in content["model"].items()} != shapes:
+            raise ValueError("of another network")
+        lrs = [group["lr"] for group in optimizer.param_groups]
+        optimizer.load_state_dict(content["optimizer"])
+        for group, lr in zip(optimizer.param_groups, lrs, strict=True):
+            group["lr"] = lr
+        _set_random_states(content["random"])
+        epochs: list[dict[str, Any]] = content["epochs"]
+    except Exception as error:  # pickle, runtime, key and value errors: all say that this is no file of ours
+        raise files.Corrupt(path, str(error).partition("\n")[0] or type(error).__name__) from error
+    model.load_state_dict(content["model"])
+    return epochs
+
+
+def _read(data: bytes, run_id: str) -> dict[str, Any]:
+    # PyTorch compares no checksum: with one bit of the zip archive's tables flipped it read weights from anywhere.
+    digest, archive = data[:32], data[32:]
+    if hashlib.sha256(archive).digest() != digest:
+        raise ValueError("damaged or incomplete")
+    content: dict[str, Any] = torch.load(io.BytesIO(archive), map_location="cpu", weights_only=True)
+    if (content["format"], content["run_id"]) != (FORMAT, run_id):
+        raise ValueError(f"format {content['format']} of run {content['run_id']}, expected {FORMAT} of {run_id}")
+    return content
+
+
+def _random_states() -> dict[str, Any]:
+    """Of every generator that a model may draw from. A stateless one, of each epoch's images, is not among them."""
+    name, keys, *rest = np.random.get_state(legacy=True)
+    states: dict[str, Any] = {
+        "torch": torch.get_rng_state(),
+        "python": random.getstate(),
+        "numpy": [name, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest],
+    }
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state_all()
+    if torch.backends.mps.is_available():
+        states["mps"] = torch.mps.get_rng_state()
+    return states
+
+
+def _set_random_states(states: dict[str, Any]) -> None:
+    torch.set_rng_state(states["torch"])
+    version, internal, gauss = states["python"]
+    random.setstate((version, tuple(internal), gauss))
+    name, keys, *rest = states["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
+    if "cuda" in states and len(states["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(states["cuda"])
+    if "mps" in states and torch.backends.mps.is_available():
+        torch.mps.set_rng_state(states["mps"])

@@ -1,0 +1,51 @@
+"""The configuration groups: where they are, which options they have, and `--help`, which shows them.
+
+Knows folders, not Hydra: its own `--help` copies the configuration once a group, which takes a second.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from pathlib import Path
+
+HEADER = "cifarsweep trains small image classifiers and compares them over depth, optimizer, learning rate, batch size."
+FOOTER = """\
+Examples:
+  python -m cifarsweep                                          train one configuration
+  python -m cifarsweep model=layers4 optimizer=adamw batch_size=256
+  python -m cifarsweep -m model=layers2,layers3,layers4         sweep; a report is written at the end
+  python -m cifarsweep -m model=layers2,layers3,layers4 'seed=range(5)' name=depth
+  python -m cifarsweep -m search=default name=search1           search with Optuna
+  python -m cifarsweep -m experiment=depth_study                a search for every depth, then fresh seeds
+  python -m cifarsweep.report outputs/sweeps/depth              the report again
+  python -m cifarsweep.describe model=layers4                   the network and the images
+  python -m cifarsweep.predict outputs/runs/RUN image.png       use what was trained
+  python -m cifarsweep --cfg job                                every key with its default value
+Hydra's own options: python -m cifarsweep --hydra-help"""
+
+
+def folder() -> Path:
+    """Where the groups are: in the wheel, or beside the package in a checkout."""
+    here = Path(__file__).resolve().parent.parent
+    return here / "conf" if (here / "conf").is_dir() else here.parent / "conf"
+
+
+def asks_for_help(words: Iterable[str]) -> bool:
+    return not {"--help", "-h"}.isdisjoint(words)
+
+
+def show_help(words: list[str]) -> None:
+    """With the options in a --config-dir, too."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--config-dir", "-cd", type=Path)
+    own = parser.parse_known_args(words)[0].config_dir
+    lines = [f"{group}: {', '.join(options)}" for group, options in found([folder(), *([own] if own else [])]).items()]
+    print(HEADER, "Groups (choose one with group=option)", "\n".join(lines), FOOTER, sep="\n\n")
+
+
+def found(folders: Iterable[Path]) -> dict[str, list[str]]:
+    """The options of each group, Hydra's own groups left out; both sorted."""
+    files = {file.relative_to(folder) for folder in folders for file in folder.glob("*/*.yaml")}
+    groups = sorted({file.parent.name for file in files} - {"hydra"})
+    return {group: sorted(file.stem for file in files if file.parent.name == group) for group in groups}

@@ -1,0 +1,632 @@
+"""The report's page: what it says of every kind of sweep, that texts stay texts, and how it behaves in a browser."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import itertools
+import json
+import os
+import random
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import numpy as np
+import pytest
+from test_report import DIVERGED, fake_run, fake_sweep, read
+from test_report_search import ordinary, study_of, trial, written
+
+from cifarsweep import report
+from cifarsweep.report import effects, figures, findings, style
+from cifarsweep.report.statistics import compare
+from cifarsweep.results import files, folders, records, sweeps
+from cifarsweep.results.mosaic import Mosaic
+from cifarsweep.results.records import Layer
+
+NOT_ENOUGH = "not enough runs to say"
+HOSTILE = ["<script>alert(1)</script>", "\"><img src=x onerror='alert(2)'>", "&amp;{{ 7*7 }}", "🦊 'quoted'", "../../x"]
+CLASSES = ["cat", "dog", "<b>ship</b>"]
+
+
+# reading a page
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, and the text of the body without scripts and styles."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.source, self.tags, self.texts, self._inside = source, [], [], ""
+        self.feed(source)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._inside = tag
+
+    def handle_data(self, data: str) -> None:
+        if self._inside not in ("script", "style"):
+            self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.texts).replace("\N{NO-BREAK SPACE}", " ").split())
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def page_of(path: Path) -> Page:
+    done = report.write(path)
+    return Page((done.folder / "index.html").read_text(encoding="utf-8"))
+
+
+def decoded(address: str) -> str:
+    """The SVG of a data: address, which holds it as text or in base64, whichever is shorter."""
+    kind, _, content = address.partition(",")
+    return base64.b64decode(content).decode() if kind.endswith(";base64") else unquote(content)
+
+
+def depth_sweep(outputs: Path, num_seeds: int = 5, step: float = 0.02) -> Path:
+    """layers2 to layers4, each `step` better than the one before, with seeds that vary by 0.2 points."""
+    chance = random.Random(0)
+    found = []
+    for number in (2, 3, 4):
+        for seed in range(num_seeds):
+            accuracy = round(0.78 + step * (number - 2) + chance.gauss(0, 0.002), 4)
+            found.append(fake_run(outputs, f"layers{number}", seed=seed, test_accuracy=accuracy, val_accuracy=accuracy))
+    return fake_sweep(outputs, "depth", found)
+
+
+def write_confusion(run_dir: Path, counts: list[list[int]], names: list[str] = CLASSES) -> None:
+    rows = [[name, *row] for name, row in zip(names, counts, strict=True)]
+    files.write_csv(run_dir / "confusion.csv", ["true", *names], rows)
+
+
+# the answer
+
+
+def test_the_answer_has_its_uncertainty_and_a_corrected_p_value(tmp_path: Path) -> None:
+    page = page_of(depth_sweep(tmp_path))
+    ends = r"from 7\d\.\d ± 0\.\d % with layers2 to 8\d\.\d ± 0\.\d % with layers4"
+    over = r"\(mean and 95 % interval over 5 seeds\); layers4 is \d\.\d points above layers3"
+    certainty = r"\(95 % interval \d\.\d to \d\.\d, p (<|=) 0\.\d+ corrected for 3 pairs, 5 shared seeds\)\."
+    assert re.search(f"On cifar10 test accuracy rises with depth, {ends} {over} {certainty}", page.text)
+    assert "Of 3 pairs of models 3 differ by more than chance." in page.text
+
+
+def test_a_difference_that_chance_explains_is_called_a_tie(tmp_path: Path) -> None:
+    page = page_of(depth_sweep(tmp_path, step=0.0))
+    assert re.search(r"layers\d and layers\d tie: a difference of \d\.\d+ points may be chance", page.text)
+    assert "On cifar10 no model differs from another by more than chance: test accuracy " in page.text
+    assert "Of 3 pairs of models none differ by more than chance, 3 tie." in page.text
+
+
+def test_one_seed_is_not_enough_to_say(tmp_path: Path) -> None:
+    page = page_of(depth_sweep(tmp_path, num_seeds=1))
+    assert f"(1 seed each); whether layers4 differs from layers3 by more than chance: {NOT_ENOUGH}." in page.text
+    assert "±" not in page.text.split("All runs")[0].split("Models against")[0]
+
+
+def test_equal_accuracies_are_said_to_be_equal(tmp_path: Path) -> None:
+    found = [fake_run(tmp_path, f"layers{n}", seed=s, test_accuracy=0.8) for n in (2, 3) for s in range(3)]
+    page = page_of(fake_sweep(tmp_path, "equal", found))
+    assert "test accuracy is the same at each depth, 80.0 ± 0.0 %" in page.text
+    assert "layers3 and layers2 tie: a difference of 0.0 points may be chance" in page.text
+
+
+def test_an_accuracy_that_does_not_always_rise_is_not_said_to(tmp_path: Path) -> None:
+    for number, accuracy in [(2, 0.7), (3, 0.9), (4, 0.8)]:
+        fake_run(tmp_path, f"layers{number}", test_accuracy=accuracy)
+    (answer,) = findings.answers(read(tmp_path))
+    assert "from 70.0 % with layers2 to 80.0 % with layers4, not rising at every step; the highest is 90.0 %" in answer
+
+
+def test_a_comparison_names_the_better_one_first_whatever_the_order() -> None:
+    values = {"a": {0: 0.9, 1: 0.91, 2: 0.9}, "b": {0: 0.8, 1: 0.8, 2: 0.81}}
+    for pair in (("a", "b"), ("b", "a")):
+        (found,) = compare(values, [pair])
+        sentence = findings.comparison_sentence(found, 1)
+        assert sentence.startswith("a is 10.0 points above b (95 % interval 7.5 to 12.5")
+
+
+def test_many_models_are_each_compared_with_the_best_one_only(tmp_path: Path) -> None:
+    for number in range(12):
+        for seed in range(2):
+            fake_run(tmp_path, f"m{number}", depth=number, seed=seed, test_accuracy=0.5 + 0.01 * number)
+    found = findings.comparisons(read(tmp_path), "cifar10")
+    assert len(found) == 11
+    assert all("m11" in (one.first, one.second) for one in found)
+
+
+# every kind of sweep
+
+
+def test_a_sweep_that_has_no_run_yet_has_a_page(tmp_path: Path) -> None:
+    page = page_of(fake_sweep(tmp_path, "none", [], errors=("depth=9: expected 1 to 5",)))
+    assert f"No run is complete, so there is no answer yet: {NOT_ENOUGH}." in page.text
+    assert "There are no runs yet." in page.text
+    assert "1 × depth=9: expected 1 to 5" in page.text
+    assert page.all("img") == []
+
+
+def test_one_run_has_nothing_to_be_compared_with(tmp_path: Path) -> None:
+    page = page_of(fake_sweep(tmp_path, "one", [fake_run(tmp_path, test_accuracy=0.8)]))
+    assert (
+        "On cifar10 layers3 reaches 80.0 % test accuracy (1 seed); there is no other model to compare it with."
+        in page.text
+    )
+    assert "Every run is complete." in page.text
+    assert "Nothing but the model and the seed varies" in page.text
+    assert "Models against each other" not in page.text
+
+
+def test_only_failed_runs_are_listed_with_their_reasons(tmp_path: Path) -> None:
+    found = [fake_run(tmp_path, seed=seed, status="failed", error="RuntimeError: no memory\ntrace") for seed in (0, 1)]
+    found.append(fake_run(tmp_path, seed=2, **DIVERGED))
+    page = page_of(fake_sweep(tmp_path, "failed", found))
+    assert NOT_ENOUGH in page.text
+    assert re.search(r"failed\s*2\s*RuntimeError: no memory", page.text)
+    assert "the loss stopped being finite in epoch 3" in page.text
+    assert "trace" not in page.text
+
+
+def test_data_sets_have_an_answer_and_a_best_configuration_each(tmp_path: Path) -> None:
+    found = [fake_run(tmp_path, f"layers{n}", data=data) for n in (2, 3) for data in ("cifar10", "shapes")]
+    page = page_of(fake_sweep(tmp_path, "mixed", found))
+    for data in ("cifar10", "shapes"):
+        assert f"On {data} test accuracy rises with depth" in page.text
+        assert f"layers3 on {data}: " in page.text
+
+
+def test_a_sweep_that_is_running_says_so(tmp_path: Path) -> None:
+    found = [fake_run(tmp_path, seed=0), fake_run(tmp_path, seed=1, status="unfinished")]
+    page = page_of(fake_sweep(tmp_path, "running", found))
+    assert "1 of 2 runs complete" in page.text
+    assert "1 run has not ended: still running, or interrupted." in page.text
+
+
+def test_without_validation_the_choice_is_called_optimistic(tmp_path: Path) -> None:
+    found = [fake_run(tmp_path, lr=lr, validation=False) for lr in (0.1, 0.2)]
+    page = page_of(fake_sweep(tmp_path, "blind", found))
+    assert "no configuration can be chosen for a model" in page.text
+    assert "chosen by the test set: its accuracy is optimistic" in page.text
+
+
+def test_a_search_shows_its_figures_with_a_sentence_each(tmp_path: Path) -> None:
+    page = page_of(written(fake_sweep(tmp_path, "search", [fake_run(tmp_path)]), ordinary()))
+    assert "Trial 9 is the best of 17 complete trials; 9 later trials did no better." in page.text
+    assert "optimizer.lr mattered most (0.60 of 1), then model (0.30)" in page.text
+    assert {image["alt"] for image in page.all("img")} >= {"slices", "optimization history", "parameter importance"}
+
+
+def test_a_search_whose_trials_all_failed_has_a_page(tmp_path: Path) -> None:
+    study = study_of([trial(0, state="failed", params={"lr": 0.1}, reason="out of memory")])
+    page = page_of(written(fake_sweep(tmp_path, "search", [], errors=("out of memory",)), study))
+    assert f"No trial is complete: {NOT_ENOUGH}." in page.text
+
+
+# the best configuration
+
+
+def test_the_best_configuration_has_the_command_of_its_job(tmp_path: Path) -> None:
+    run_dir = fake_run(tmp_path, lr=0.2)
+    sweep_dir = tmp_path / "sweeps" / "one"
+    sweeps.open_sweep(sweep_dir, ["python"], {})
+    overrides = ["search=default", "name=one", "model=layers3", "optimizer.lr=0.2", "data.root=my images"]
+    sweeps.register_job(sweep_dir, 0, overrides, run=run_dir.name)
+    expected = "python -m cifarsweep model=layers3 optimizer.lr=0.2 'data.root=my images'"
+    for path in (sweep_dir, tmp_path, run_dir):
+        assert expected in page_of(path).text
+
+
+def test_a_single_run_has_the_command_it_was_started_with(tmp_path: Path) -> None:
+    fake_run(tmp_path, command_line=["python", "-m", "cifarsweep", "model=layers3"])
+    assert "This command trains it, seed 0: python -m cifarsweep model=layers3" in page_of(tmp_path).text
+
+
+@pytest.mark.parametrize("words", [None, "python", [1], ["python", "-m", "cifarsweep", "-m", "model=a,b"]])
+def test_without_a_command_of_its_own_the_configuration_is_shown(tmp_path: Path, words: Any) -> None:
+    fake_run(tmp_path, command_line=words)
+    text = page_of(tmp_path).text
+    assert "The command that trains it is not recorded" in text
+    assert "weight_decay: 0.0005" in text
+
+
+def test_links_lead_to_the_runs_logs(tmp_path: Path) -> None:
+    run_dir = fake_run(tmp_path)
+    (run_dir / "train.log").write_text("epoch 1\n", encoding="utf-8")
+    sweep_dir = fake_sweep(tmp_path, "one", [run_dir])
+    links = [link["href"] or "" for link in page_of(sweep_dir).all("a")]
+    (log,) = {link for link in links if link.endswith("train.log")}
+    assert (sweep_dir / "report" / log).read_text(encoding="utf-8") == "epoch 1\n"
+    for link in links:
+        if not link.startswith(("#", "..")):
+            assert (sweep_dir / "report" / link).exists()
+
+
+def test_a_run_in_a_folder_of_any_name_has_a_link(tmp_path: Path) -> None:
+    run_dir = fake_run(tmp_path)
+    (run_dir / "train.log").touch()
+    odd = os.fsencode(run_dir.parent) + b"/odd-\xff-000000000000"
+    os.rename(run_dir, odd)
+    assert "odd-%FF-000000000000/train.log" in page_of(tmp_path).source
+
+
+def test_runs_whose_logs_are_not_kept_have_no_links(tmp_path: Path) -> None:
+    fake_run(tmp_path)
+    fake_run(tmp_path, seed=1, status="failed", error="disk full")
+    page = page_of(tmp_path)
+    assert not [link for link in page.all("a") if (link["href"] or "").endswith("train.log")]
+    assert "disk full" in page.text
+
+
+# settings and classes
+
+
+def settings_sweep(outputs: Path) -> None:
+    """Learning rate and batch size crossed, three seeds: 0.1 is 5 points above 0.2, batch sizes do nothing."""
+    for lr, size, seed in [(lr, size, seed) for lr in (0.1, 0.2) for size in (64, 128) for seed in range(3)]:
+        accuracy = {0.1: 0.8, 0.2: 0.75}[lr] + 0.001 * seed + (0.0004 if (seed, size) in ((0, 64), (1, 128)) else 0)
+        fake_run(outputs, lr=lr, batch_size=size, seed=seed, val_accuracy=accuracy)
+
+
+def test_a_setting_is_judged_by_runs_that_differ_in_nothing_else(tmp_path: Path) -> None:
+    settings_sweep(tmp_path)
+    found = effects.Effects(read(tmp_path))
+    lr, batch_size = (findings.effect_sentence(effect, found) for effect in found.effects)
+    assert lr.startswith("lr: 0.1 has the highest mean validation accuracy, 5.0 points above 0.2 in 6 runs that differ")
+    assert "tied with it within chance: " in batch_size
+    interaction = effects.interaction(found)
+    assert interaction is not None
+    assert "The learning rate 0.1 has the highest mean at each batch size." in findings.interaction_sentence(
+        interaction
+    )
+
+
+def test_runs_that_differ_in_nothing_else_may_contradict_the_means(tmp_path: Path) -> None:
+    """0.2 also ran with settings that spoil it, so that its mean is lower; beside 0.1 it is a point higher."""
+    for seed in range(5):
+        noise = 0.001 * (seed % 3)
+        fake_run(tmp_path, lr=0.1, seed=seed, val_accuracy=0.8)
+        fake_run(tmp_path, lr=0.2, seed=seed, val_accuracy=0.81 + noise)
+        fake_run(tmp_path, lr=0.2, seed=seed, batch_size=512, val_accuracy=0.5 + noise)
+    found = effects.Effects(read(tmp_path))
+    sentence = next(findings.effect_sentence(one, found) for one in found.effects if one.key == "lr")
+    assert sentence.startswith("lr: 0.1 has the highest mean validation accuracy; but 0.2 is 1.1 points above it in 5 ")
+    assert "tied" not in sentence
+
+
+@pytest.mark.parametrize(
+    "names", [["sgd", "momentum", "adam", "adamw"], ["momentum", "adamw"], [f"optimizer-{n}" for n in range(8)]]
+)
+def test_the_values_of_a_setting_reach_no_legend(tmp_path: Path, names: list[str]) -> None:
+    for at, (model, name) in enumerate([(model, name) for model in ("layers2", "layers3") for name in names]):
+        fake_run(tmp_path, model, optimizer=name, val_accuracy=0.7 + 0.01 * at)
+    found = effects.Effects(read(tmp_path))
+    with style.drawing():
+        figure = effects.settings(found, style.palette(found.labels))
+        assert figure is not None
+        figure.draw_without_rendering()
+    (axes,) = figure.axes
+    legend = axes.get_legend()
+    assert legend is not None
+    ticks = [label.get_window_extent() for label in axes.get_xticklabels()]
+    assert min(box.y0 for box in ticks) > legend.get_window_extent().y1
+    assert not any(one.overlaps(other) for one, other in itertools.pairwise(ticks))
+
+
+def test_a_setting_without_matching_runs_is_not_judged(tmp_path: Path) -> None:
+    fake_run(tmp_path, lr=0.1, batch_size=64)
+    fake_run(tmp_path, lr=0.2, batch_size=128)
+    found = effects.Effects(read(tmp_path))
+    assert all(NOT_ENOUGH in findings.effect_sentence(effect, found) for effect in found.effects)
+
+
+def test_odd_values_of_a_setting_are_choices(tmp_path: Path) -> None:
+    for seed, value in enumerate([10**400, ".inf", "true", "null", "[1, 2]", "<b>", *range(10)]):
+        run_dir = fake_run(tmp_path, seed=seed)
+        config = (run_dir / "config.yaml").read_text(encoding="utf-8")
+        changed = config.replace("weight_decay: 0.0005", f"weight_decay: {value}")
+        (run_dir / "config.yaml").write_text(changed, encoding="utf-8")
+    assert "optimizer.weight_decay: " in page_of(tmp_path).text
+
+
+def test_a_setting_that_follows_from_another_has_no_effect_of_its_own(tmp_path: Path) -> None:
+    for seed in range(2):
+        fake_run(tmp_path, optimizer="adam", weight_decay=0.0, seed=seed)
+        fake_run(tmp_path, optimizer="momentum", weight_decay=5e-4, seed=seed)
+    assert [effect.key for effect in effects.Effects(read(tmp_path)).effects] == ["optimizer"]
+
+
+def test_batch_sizes_are_in_order_and_many_learning_rates_are_grouped(tmp_path: Path) -> None:
+    for number in range(24):
+        fake_run(tmp_path, lr=0.01 * (number + 1), batch_size=(64, 128, 256)[number % 3])
+    lr, batch_size = effects.Effects(read(tmp_path)).effects
+    assert lr.levels == ["0.01–0.06", "0.07–0.12", "0.13–0.18", "0.19–0.24"]
+    assert batch_size.levels == ["64", "128", "256"]
+
+
+def test_classes_and_their_most_confused_pairs_are_those_of_the_best_run(tmp_path: Path) -> None:
+    best, other = fake_run(tmp_path, seed=0, val_accuracy=0.9), fake_run(tmp_path, seed=1, val_accuracy=0.8)
+    write_confusion(best, [[60, 30, 10], [5, 90, 5], [0, 0, 100]])
+    write_confusion(other, [[100, 0, 0], [0, 100, 0], [0, 0, 100]])
+    page = page_of(tmp_path)
+    assert "The most frequent error: cat taken for dog, 30 images, 30.0 % of that class." in page.text
+    assert "Recognised best: <b>ship</b>, 100.0 %; worst: cat, 60.0 %." in page.text
+    assert {image["alt"] for image in page.all("img")} >= {"confusion", "class accuracy"}
+
+
+@pytest.mark.parametrize("content", ["", "true,a,b\na,1,2\n", "true,a\na,many\n", "true,a\na,-1\n"])
+def test_an_odd_confusion_matrix_is_left_out_with_a_note(tmp_path: Path, content: str) -> None:
+    run_dir = fake_run(tmp_path)
+    (run_dir / "confusion.csv").write_text(content, encoding="utf-8")
+    done = report.write(tmp_path)
+    assert any("confusion.csv: not a confusion matrix" in note for note in done.notes)
+    assert not (done.folder / "confusion.png").exists()
+
+
+def leave_pictures(run_dir: Path, names: list[str] = CLASSES) -> None:
+    """What a run leaves of its network and its images, and what the runs on its data set share."""
+    records.write_layers(
+        run_dir, [Layer("0", "Conv2d 3×3", (0,), (4, 8, 8), 108, 6912), Layer("1", "<b>", (1,), (3,), 771, 768)]
+    )
+    folder = folders.pictures(run_dir.parent.parent, "cifar10", "f" * 16)
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = Mosaic(names, np.full((len(names), 10, 8, 8, 3), 128, np.uint8))
+    for path in (folder / "classes.png", folder / folders.augmentation_picture(2, True), run_dir / "confused.png"):
+        with path.open("wb") as file:
+            rows.write(file)
+
+
+def test_networks_and_images_that_the_runs_left_are_shown(tmp_path: Path) -> None:
+    run_dir = fake_run(tmp_path, data_fingerprint="f" * 16)
+    with (run_dir / "config.yaml").open("a", encoding="utf-8") as file:
+        file.write("data: {augment: {crop: 2, flip: true}}\n")
+    write_confusion(run_dir, [[90, 10, 0], [5, 90, 5], [0, 1, 99]])
+    assert not {"classes", "network layers3"} & {image["alt"] for image in page_of(tmp_path).all("img")}
+    leave_pictures(run_dir)
+    page = page_of(tmp_path)
+    assert {"classes", "augmentation", "confused", "network layers3"} <= {image["alt"] for image in page.all("img")}
+    assert "Training images of each of the 3 classes of cifar10, drawn at random." in page.text
+    assert "Test images of the most confused pairs, which make 21 of 21 errors." in page.text
+    assert "layers3: 879 parameters, 7.68 k multiply-adds an image." in page.text
+    assert "<b> 1 of 1 has 88 % of the parameters, Conv2d 1 of 1 90 % of the multiply-adds." in page.text
+
+
+def test_images_are_found_where_two_data_sets_have_one_name(tmp_path: Path) -> None:
+    fake_run(tmp_path, lr=0.2, data_fingerprint="0" * 16, val_accuracy=0.5)
+    for seed in range(2):
+        leave_pictures(fake_run(tmp_path, seed=seed, data_fingerprint="f" * 16, val_accuracy=0.9))
+    done = report.write(tmp_path)
+    assert set(done.tables.runs["data"]) == {"cifar10 000000", "cifar10 ffffff"}
+    assert "classes.png" in {path.name for path in done.figures}
+
+
+def test_damaged_pictures_and_layers_are_left_out_by_name(tmp_path: Path) -> None:
+    run_dir = fake_run(tmp_path, data_fingerprint="f" * 16)
+    leave_pictures(run_dir)
+    (run_dir / "confused.png").write_bytes(b"no image")
+    (run_dir / "layers.csv").write_text("layer\n", encoding="utf-8")
+    done = report.write(tmp_path)
+    assert [note for note in done.notes if "cannot be read" in note] == [
+        f"Left out, cannot be read: {run_dir / 'confused.png'}: not rows of images",
+        f"Left out, cannot be read: {run_dir / 'layers.csv'}: not the layers of a network",
+    ]
+    assert not {"confused.png", "network_layers3.png"} & {path.name for path in done.figures}
+    assert "classes.png" in {path.name for path in done.figures}
+
+
+def test_names_of_a_strangers_data_set_lead_to_no_other_folder(tmp_path: Path) -> None:
+    assert folders.pictures(tmp_path, "../../x", "../y/../z").parent == tmp_path / "data"
+    with pytest.raises(ValueError, match="format"):
+        folders.augmentation_picture("../x")  # type: ignore[arg-type]
+
+
+# figures
+
+
+def test_of_many_models_the_best_have_a_figure_of_their_own_and_a_note_counts_the_others(tmp_path: Path) -> None:
+    for number in range(15):
+        fake_run(tmp_path, f"m{number}", val_accuracy=0.5 + 0.01 * number)
+    models = figures.of_models(read(tmp_path))
+    assert sorted(models) == sorted(f"m{number}" for number in range(5, 15))
+    done = report.write(tmp_path)
+    assert len(list(done.folder.glob("accuracy_*.png"))) == 10
+    assert "accuracy_<model>.png: only for the 10 best of 15 models." in done.notes
+
+
+def test_figures_of_before_are_removed_with_their_svg(tmp_path: Path) -> None:
+    run_dir = fake_run(tmp_path)
+    write_confusion(run_dir, [[1, 0, 0], [0, 1, 0], [0, 0, 1]])
+    report.write(tmp_path)
+    assert (tmp_path / "report" / "confusion.svg").exists()
+    (run_dir / "confusion.csv").unlink()
+    report.write(tmp_path)
+    assert not list((tmp_path / "report").glob("confusion.*"))
+
+
+def test_the_same_runs_make_the_same_page(tmp_path: Path) -> None:
+    fake_run(tmp_path)
+    first = page_of(tmp_path).source
+    assert page_of(tmp_path).source == first
+
+
+# texts and requests
+
+
+def hostile_sweep(outputs: Path) -> Path:
+    """Names in every field that a result file has, and in the classes."""
+    found = [fake_run(outputs, name, optimizer=name, data="<i>data</i>", val_accuracy=0.9) for name in HOSTILE]
+    for run_dir in found:
+        write_confusion(run_dir, [[60, 30, 10], [5, 90, 5], [0, 0, 100]])
+    found.append(
+        fake_run(outputs, "layers3", data="<i>data</i>", status="failed", error="</td><script>alert(3)</script> \ud800")
+    )
+    found.append(fake_run(outputs, "layers2", data="<i>data</i>", device="<u>cpu</u>", provenance={"cpu": "<s>x</s>"}))
+    return fake_sweep(outputs, "<h6>sweep", found, errors=("<iframe src=x>",))
+
+
+def test_hostile_names_are_texts(tmp_path: Path) -> None:
+    page = page_of(hostile_sweep(tmp_path))
+    assert len(page.all("script")) == 1
+    assert not {tag for tag, _ in page.tags} & {"iframe", "u", "s", "b", "i", "h6"}
+    assert all((image["src"] or "").startswith("data:image/") for image in page.all("img"))
+    assert not any(attribute.startswith("on") for _, attributes in page.tags for attribute in attributes)
+    for text in [*HOSTILE, "<b>ship</b>", "<i>data</i>", "</td><script>alert(3)</script>", "<iframe src=x>"]:
+        assert text in page.text
+
+
+def test_the_page_asks_for_nothing_outside_itself(tmp_path: Path) -> None:
+    page = page_of(depth_sweep(tmp_path, num_seeds=2))
+    embedded = [decoded(image["src"] or "") for image in page.all("img")]
+    assert all(source.startswith("<?xml") for source in embedded)
+    for source in [re.sub(r"data:[^\"]*", "", page.source), *embedded]:
+        addresses = re.findall(r"https?://[\w.-]+", source)
+        assert set(addresses) <= {"http://www.w3.org"}  # the names of SVG's own elements
+        assert not re.search(r"""(src|href|url)\s*[=(]\s*["']?//""", source)
+        assert "@import" not in source
+    for attributes in page.all("a"):
+        assert not re.match(r"[a-z]+:|//", attributes["href"] or "")
+    (policy,) = [meta["content"] for meta in page.all("meta") if meta.get("http-equiv") == "Content-Security-Policy"]
+    assert (policy or "").startswith("default-src 'none'; img-src data:;")
+
+
+def test_the_page_of_many_runs_holds_the_best_and_says_where_the_others_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cifarsweep.report.page.MOST_ROWS", 2)
+    for seed in range(5):
+        (fake_run(tmp_path, seed=seed) / "train.log").touch()
+    page = page_of(tmp_path)
+    assert "3 more runs are in runs.csv only." in page.text
+    assert len([link for link in page.all("a") if (link["href"] or "").endswith("train.log")]) == 2
+
+
+def test_without_validation_nothing_is_said_to_be_chosen_by_it(tmp_path: Path) -> None:
+    fake_run(tmp_path, "layers2", validation=False)
+    for lr in (0.1, 0.2):
+        fake_run(tmp_path, "layers3", validation=False, lr=lr)
+    text = page_of(tmp_path).text
+    assert "chosen by validation accuracy" not in text.partition("How it was measured")[0]
+    assert "Best test accuracy first" in text
+    assert "of layers3 no configuration can be chosen, as there is no validation accuracy to choose by" in text
+
+
+def test_what_was_left_out_is_not_said_to_be_complete(tmp_path: Path) -> None:
+    fake_run(tmp_path)
+    (fake_run(tmp_path, seed=1) / "result.json").write_text("{", encoding="utf-8")
+    text = page_of(tmp_path).text
+    assert "Left out, as their files cannot be read" in text
+    assert "Every run is complete" not in text
+
+
+@pytest.mark.parametrize("words", [["cifarsweep", "-m", "model=a,b"], ["rm", "-r", "outputs"], ["python", "x.py"]])
+def test_a_command_that_does_not_train_this_run_is_not_shown(tmp_path: Path, words: list[str]) -> None:
+    fake_run(tmp_path, command_line=words)
+    assert "The command that trains it is not recorded" in page_of(tmp_path).text
+
+
+# in a browser
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian: apt-get install chromium)")
+CHECK = """
+const rows = () => [...document.querySelectorAll("#table tbody tr")].filter((row) => !row.hidden);
+const headings = [...document.querySelectorAll("#table th")];
+const at = (title) => headings.findIndex((heading) => heading.textContent === title);
+const column = (title) => rows().map((row) => row.cells[at(title)].textContent.trim());
+const press = (title) => headings[at(title)].querySelector("button").click();
+const type = (text) => {
+  const input = document.getElementById("filter");
+  input.value = text;
+  input.dispatchEvent(new Event("input"));
+  return [rows().length, document.getElementById("shown").textContent];
+};
+const result = {first: column("model")};
+press("test %"); result.descending = column("test %"); result.said = headings[at("test %")].getAttribute("aria-sort");
+press("test %"); result.ascending = column("test %");
+press("lr"); result.rates = column("lr");
+press("model"); result.models = column("model");
+result.some = type("LAYERS10 complete"); result.none = type("nothing like it"); result.all = type("  ");
+result.width = innerWidth;
+result.wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
+result.requests = performance.getEntriesByType("resource").map((entry) => entry.name.slice(0, 10));
+parent.postMessage(result, "*");
+"""
+FRAME = """<iframe src="page.html" style="width: {width}px; height: 900px"></iframe><script>
+onmessage = (event) => document.documentElement.setAttribute("data-result", JSON.stringify(event.data));
+</script>"""  # headless Chromium's own window is at least 500 pixels wide
+
+
+def browse(page: Path, profile: Path, *flags: str) -> tuple[str, list[str]]:
+    """The document after its scripts, and what was written to the console."""
+    words = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--enable-logging=stderr",
+    ]
+    words += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    words += [f"--user-data-dir={profile}", *flags, "--dump-dom", page.as_uri()]
+    done = subprocess.run([str(CHROMIUM), *words], capture_output=True, text=True, encoding="utf-8", timeout=120)
+    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+
+@needs_chromium
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_table_sorts_and_filters_in_a_browser(tmp_path: Path, width: int) -> None:
+    found = [
+        fake_run(tmp_path, f"layers{n}", depth=n, lr=lr, test_accuracy=n / 20, val_accuracy=0.5)
+        for n, lr in ((9, 1e-5), (10, 1e-3), (2, 0.1))
+    ]
+    found.append(fake_run(tmp_path, "layers3", status="failed", error="x"))
+    source = page_of(fake_sweep(tmp_path, "sweep", found)).source
+    digest = base64.b64encode(hashlib.sha256(CHECK.encode()).digest()).decode()
+    source = source.replace("script-src ", f"script-src 'sha256-{digest}' ").replace(
+        "</body>", f"<script>{CHECK}</script>"
+    )
+    (tmp_path / "page.html").write_text(source, encoding="utf-8")
+    (tmp_path / "frame.html").write_text(FRAME.format(width=width), encoding="utf-8")
+    document, console = browse(tmp_path / "frame.html", tmp_path / "profile", "--window-size=1400,1000")
+    assert console == []
+    (encoded,) = re.findall(r'data-result="([^"]*)"', document)
+    result = json.loads(html.unescape(encoded))
+    assert result["descending"] == ["50.00", "45.00", "10.00", ""]  # by value, what was not measured last
+    assert result["said"] == "descending"
+    assert result["ascending"] == ["10.00", "45.00", "50.00", ""]
+    assert result["rates"] == ["0.1", "0.1", "0.001", "1e-05"]
+    assert result["models"] == ["layers2", "layers3", "layers9", "layers10"]
+    assert result["some"] == [1, "1 of 4 runs"]
+    assert result["none"] == [0, "0 of 4 runs"]
+    assert result["all"] == [4, "4 of 4 runs"]
+    assert result["width"] == width
+    assert result["wide"] == 0  # nothing is wider than the window
+    assert set(result["requests"]) <= {"data:image"}
+
+
+@needs_chromium
+def test_hostile_names_do_nothing_in_a_browser(tmp_path: Path) -> None:
+    sweep_dir = hostile_sweep(tmp_path)
+    page_of(sweep_dir)
+    document, console = browse(sweep_dir / "report" / "index.html", tmp_path / "profile")
+    assert console == []  # no error, and no script or request that the page's policy had to stop
+    assert 'type="button"' in document  # its own script ran
+
+
+def test_a_learning_rate_of_many_runs_is_a_group_of_its_own(tmp_path: Path) -> None:
+    for number in range(6):
+        fake_run(tmp_path, lr=0.001 * (number + 1))
+    for seed in range(18):  # as the first trial of many searches, which all of them have
+        fake_run(tmp_path, lr=0.1, seed=seed)
+    for number in range(24):
+        fake_run(tmp_path, lr=0.2 + 0.01 * number)
+    (lr,) = effects.Effects(read(tmp_path)).effects
+    assert lr.levels == ["0.001–0.006", "0.1", "0.2–0.25", "0.26–0.31", "0.32–0.37", "0.38–0.43"]

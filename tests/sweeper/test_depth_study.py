@@ -1,0 +1,397 @@
+"""A study of its own for each value of study_per, then final runs: budgets, seeds, resume, plan, refusals."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from conftest import Command
+from optuna.trial import TrialState
+from test_search import kill_all, logged, start_toy, wait_for_starts
+
+from cifarsweep.report import depth_study, depth_study_figures, depth_study_findings, style
+from cifarsweep.report.depth_study import DepthStudy, FinalRun, Searched
+from cifarsweep.results.locks import Lock
+from cifarsweep.sweeper.queue import Outcome, Tickets
+from cifarsweep.sweeper.settings import Budget
+
+PER_MODEL = ["hydra.sweeper.study_per=[model]", "hydra.sweeper.n_workers=2"]
+FINALS = ["hydra.sweeper.finalists=2", "hydra.sweeper.repeats=3"]
+
+
+def run_toy(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    started = start_toy(folder, *words, **environment)
+    out, err = started.communicate(timeout=180)
+    return subprocess.CompletedProcess(words, started.returncode, out, err)
+
+
+def read_studies(folder: Path, name: str = "toy") -> dict[str, Any]:
+    found = json.loads((folder / "outputs" / "sweeps" / name / "studies.json").read_text())
+    assert isinstance(found, dict)
+    return found
+
+
+def num_finished(study: dict[str, Any]) -> int:
+    return sum(trial["state"] in ("complete", "pruned", "failed") for trial in study["trials"])
+
+
+# searches of their own
+
+
+def test_each_model_has_a_search_of_its_own_with_the_same_total(tmp_path: Path) -> None:
+    done = run_toy(tmp_path, *PER_MODEL, "hydra.sweeper.n_trials=6")
+    assert (done.returncode, done.stderr) == (0, "")
+    studies = read_studies(tmp_path)["studies"]
+    assert [study["values"] for study in studies] == [{"model": "layers2"}, {"model": "layers3"}]
+    assert [num_finished(study) for study in studies] == [6, 6]
+    assert all("model" not in trial["params"] for study in studies for trial in study["trials"])
+    random = [[trial["params"] for trial in study["trials"][:4]] for study in studies]
+    assert random[0] == random[1], "the same random trials come first at each depth"
+
+
+def test_several_keys_make_a_study_of_each_combination_and_conditions_on_them_hold(tmp_path: Path) -> None:
+    done = run_toy(tmp_path, "hydra.sweeper.study_per=[optimizer,model]", "hydra.sweeper.n_trials=3")
+    assert done.returncode == 0, done.stderr
+    for study in read_studies(tmp_path)["studies"]:
+        low, high = (0.01, 0.5) if study["values"]["optimizer"] == "momentum" else (5e-4, 2e-2)
+        assert [list(trial["params"]) for trial in study["trials"]] == [["optimizer.lr"]] * 3
+        assert all(low <= trial["params"]["optimizer.lr"] <= high for trial in study["trials"])
+
+
+def test_a_budget_of_epochs_is_spent_to_the_epoch_by_each_study(tmp_path: Path) -> None:
+    words = [*PER_MODEL, "hydra.sweeper.n_workers=3", "hydra.sweeper.budget=epochs:37", "trainer.epochs=5"]
+    done = run_toy(tmp_path, *words, "hydra/sweeper/sampler=random", TOY_SECONDS="0.01")
+    assert (done.returncode, done.stderr) == (0, "")
+    studies = read_studies(tmp_path)["studies"]
+    assert [study["epochs"] for study in studies] == [37, 37]
+    assert all(trial["state"] in ("complete", "pruned") for study in studies for trial in study["trials"])
+    assert all(len(t["epochs"]) == 5 for study in studies for t in study["trials"] if t["state"] == "complete")
+
+
+def test_a_budget_of_epochs_survives_kills(tmp_path: Path) -> None:
+    words = [*PER_MODEL, "hydra.sweeper.budget=epochs:30", "trainer.epochs=5"]
+    for starts in (2, 6):
+        started = start_toy(tmp_path, *words, TOY_SECONDS="0.05")
+        wait_for_starts(tmp_path, starts)
+        time.sleep(0.12)
+        kill_all(started)
+    done = run_toy(tmp_path, *words)
+    assert done.returncode == 0, done.stderr
+    assert [study["epochs"] for study in read_studies(tmp_path)["studies"]] == [30, 30]
+
+
+def test_a_budget_of_seconds_stops_each_study_after_the_epoch_that_exceeds_it(tmp_path: Path) -> None:
+    """An epoch of the toy says that it took a second; the fourth trial is ends in its middle."""
+    words = [*PER_MODEL, "hydra.sweeper.n_workers=1", "hydra.sweeper.budget=seconds:18", "trainer.epochs=5"]
+    assert run_toy(tmp_path, *words, "hydra/sweeper/pruner=none").returncode == 0
+    studies = read_studies(tmp_path)["studies"]
+    assert [[len(trial["epochs"]) for trial in study["trials"]] for study in studies] == [[5, 5, 5, 3]] * 2
+
+
+# final runs
+
+
+def test_the_finalists_are_the_best_by_validation_and_have_seeds_that_no_trial_used(tmp_path: Path) -> None:
+    done = run_toy(tmp_path, *PER_MODEL, *FINALS, "hydra.sweeper.n_trials=6", "seed=7")
+    assert (done.returncode, done.stderr) == (0, "")
+    found = read_studies(tmp_path)
+    assert found["seeds"] == [8, 9, 10]
+    for study in found["studies"]:
+        complete = [trial for trial in study["trials"] if trial["state"] == "complete"]
+        best = sorted(complete, key=lambda trial: trial["values"], reverse=True)[:2]
+        assert study["finalists"] == [trial["number"] for trial in best]
+        runs = Counter((run["finalist"], run["seed"]) for run in study["final_runs"])
+        assert runs == {(number, seed): 1 for number in study["finalists"] for seed in (8, 9, 10)}
+        assert {run["state"] for run in study["final_runs"]} == {"complete"}
+
+
+def test_seeds_that_are_searched_are_not_among_those_of_the_final_runs(tmp_path: Path) -> None:
+    run_toy(tmp_path, *PER_MODEL, *FINALS, "seed=range(4)", "hydra.sweeper.n_trials=3")
+    assert read_studies(tmp_path)["seeds"] == [4, 5, 6]
+
+
+def test_the_same_command_again_runs_nothing_and_more_repeats_only_the_rest(tmp_path: Path) -> None:
+    words = [*PER_MODEL, "hydra.sweeper.finalists=1", "hydra.sweeper.n_trials=4"]
+    run_toy(tmp_path, *words, "hydra.sweeper.repeats=2")
+    assert len(logged(tmp_path, "start")) == 2 * (4 + 2)
+    before = read_studies(tmp_path)
+    assert run_toy(tmp_path, *words, "hydra.sweeper.repeats=2").returncode == 0
+    assert read_studies(tmp_path) == before
+    run_toy(tmp_path, *words, "hydra.sweeper.repeats=3")
+    assert len(logged(tmp_path, "start")) == 2 * (4 + 3)
+    assert [len(study["final_runs"]) for study in read_studies(tmp_path)["studies"]] == [3, 3]
+
+
+def test_a_study_killed_in_either_stage_goes_on_and_repeats_nothing_that_was_finished(tmp_path: Path) -> None:
+    words = [*PER_MODEL, *FINALS, "hydra.sweeper.n_trials=5", "hydra/sweeper/pruner=none"]
+    for starts in (4, 13):  # of 10 trials, then 12 final runs
+        started = start_toy(tmp_path, *words, TOY_SECONDS="0.05")
+        wait_for_starts(tmp_path, starts)
+        kill_all(started)
+    done = run_toy(tmp_path, *words)
+    assert done.returncode == 0, done.stderr
+    studies = read_studies(tmp_path)["studies"]
+    assert [num_finished(study) for study in studies] == [5, 5]
+    assert [len([run for run in study["final_runs"] if run["state"] == "complete"]) for study in studies] == [6, 6]
+    assert 22 <= len(logged(tmp_path, "end")) <= 22 + 4, "only what ended at the very moment of a kill ends again"
+
+
+def test_a_worker_that_dies_in_a_final_run_costs_one_retry(tmp_path: Path) -> None:
+    flag = tmp_path / "flag"
+    first_time = f"not __import__('os').path.exists('{flag}') and not open('{flag}', 'w').close()"
+    starts = f"open('{tmp_path}/log').read().count('start')"
+    done = run_toy(
+        tmp_path, *PER_MODEL, *FINALS, "hydra.sweeper.n_trials=3", "hydra/sweeper/pruner=none",
+        TOY_FAULT=f"'kill' if {starts} > 8 and {first_time} else None",
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert "lost its process: SIGKILL" in done.stderr
+    assert [len(study["final_runs"]) for study in read_studies(tmp_path)["studies"]] == [6, 6]
+    assert {run["state"] for study in read_studies(tmp_path)["studies"] for run in study["final_runs"]} == {"complete"}
+
+
+def test_ctrl_c_names_the_command_that_goes_on(tmp_path: Path) -> None:
+    started = start_toy(tmp_path, *PER_MODEL, *FINALS, "hydra.sweeper.n_trials=6", TOY_SECONDS="0.5")
+    wait_for_starts(tmp_path, 2)
+    os.killpg(started.pid, signal.SIGINT)
+    _, err = started.communicate(timeout=30)
+    assert started.returncode == 130
+    assert err.startswith("interrupted; this goes on: toy.py -m data=shapes name=toy search=quick ")
+
+
+def test_a_search_without_study_per_has_final_runs_too(tmp_path: Path) -> None:
+    done = run_toy(tmp_path, *FINALS, "hydra.sweeper.n_trials=5")
+    assert done.returncode == 0, done.stderr
+    (study,) = read_studies(tmp_path)["studies"]
+    assert len(study["final_runs"]) == 6
+    assert (tmp_path / "outputs" / "sweeps" / "toy" / "study.json").exists()
+
+
+def test_final_runs_that_failed_are_tried_again(tmp_path: Path) -> None:
+    words = [*PER_MODEL, "hydra.sweeper.n_trials=3", "hydra/sweeper/pruner=none"]
+    assert run_toy(tmp_path, *words).returncode == 0
+    words += ["hydra.sweeper.finalists=1", "hydra.sweeper.repeats=3"]
+    done = run_toy(tmp_path, *words, TOY_FAULT="'raise' if lr else None")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("final runs that failed: 6, which the same command tries again; ")
+    done = run_toy(tmp_path, *words)
+    assert (done.returncode, done.stderr) == (0, "")
+    runs = [run for study in read_studies(tmp_path)["studies"] for run in study["final_runs"]]
+    assert [run["state"] for run in runs] == ["complete"] * 6
+
+
+def test_final_runs_that_are_wanted_no_more_are_left_out(tmp_path: Path) -> None:
+    words = [*PER_MODEL, "hydra.sweeper.n_trials=3", "hydra.sweeper.finalists=1"]
+    started = start_toy(tmp_path, *words, "hydra.sweeper.repeats=5", TOY_SECONDS="0.3")
+    wait_for_starts(tmp_path, 2 * 3 + 1)
+    kill_all(started)
+    assert run_toy(tmp_path, *words, "hydra.sweeper.repeats=2").returncode == 0
+    for study in read_studies(tmp_path)["studies"]:
+        assert [(run["seed"], run["state"]) for run in study["final_runs"]] == [(1, "complete"), (2, "complete")]
+
+
+def test_a_budget_is_neither_lowered_below_what_was_spent_nor_counted_in_another_unit(tmp_path: Path) -> None:
+    words = [*PER_MODEL, "trainer.epochs=5"]
+    assert run_toy(tmp_path, *words, "hydra.sweeper.budget=epochs:12").returncode == 0
+    before = read_studies(tmp_path)
+    for budget, message in (
+        ("epochs:9", "hydra.sweeper.budget=9 epochs: expected 12 or more, which toy, model=layers2 has spent"),
+        ("seconds:90", "hydra.sweeper.budget: was counted in epochs, is in seconds; another name= begins a new study"),
+        ("trials:9", "hydra.sweeper.budget: was counted in epochs, is in trials; another name= begins a new study"),
+    ):
+        done = run_toy(tmp_path, *words, f"hydra.sweeper.budget={budget}")
+        assert (done.returncode, done.stderr) == (1, f"{message}\n")
+    assert read_studies(tmp_path) == before
+
+
+def test_a_trial_interrupted_after_the_last_epoch_of_the_budget_still_ends(tmp_path: Path) -> None:
+    study = optuna.create_study(direction="maximize")
+    limits: Any = {"max_retries": 1, "max_failures": 5, "grace_period": 120}
+    tickets = Tickets(study, tmp_path, Lock(tmp_path / "lock"), budget=Budget("epochs", 5), **limits)
+    trial = tickets.claim("one")
+    assert trial is not None
+    assert not tickets.spend(trial, 5, ends=True)
+    assert tickets.claim("two") is None
+    tickets.give_back(trial, "one")  # while its last figures were measured
+    assert (tickets.num_waiting, tickets.is_over) == (1, False)
+    again = tickets.claim("two")
+    assert again is not None
+    assert (again.number, tickets.claim("one")) == (trial.number, None)
+    assert tickets.finish(again, "two", Outcome(TrialState.COMPLETE, [0.5]))
+    assert tickets.is_over
+
+
+def test_a_study_that_fails_stops_alone(tmp_path: Path) -> None:
+    words = [*PER_MODEL, *FINALS, "hydra.sweeper.n_trials=8", "hydra.sweeper.max_failures=2"]
+    done = run_toy(tmp_path, *words, TOY_FAULT="'raise' if depth == 2 else None")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("study toy, model=layers2 stopped, as more than 2 trials failed")
+    failed, other = read_studies(tmp_path)["studies"]
+    assert (num_finished(other), len(other["final_runs"])) == (8, 6)
+    assert failed["final_runs"] == []
+
+
+# the plan
+
+
+def test_the_plan_and_its_cost_are_printed_before_anything_starts(tmp_path: Path) -> None:
+    words = [*PER_MODEL, "hydra.sweeper.finalists=1", "hydra.sweeper.repeats=5", "hydra.sweeper.budget=epochs:60"]
+    done = run_toy(tmp_path, *words, "hydra.sweeper.dry_run=true", "trainer.epochs=6")
+    assert (done.returncode, done.stderr) == (0, "")
+    plan = done.stdout.splitlines()
+    assert plan[0] == (
+        "plan of toy: 2 studies of 60 epochs of training each, of 6 epochs a trial; then the best configuration of "
+        "each, by validation accuracy, with seeds 1, 2, 3, 4, 5 on the training images"
+    )
+    assert plan[2].split() == ["layers2", "16", "100", "10", "1", "s", "60", "s", "30", "s"]
+    assert plan[4].startswith("about 90 s with 2 workers, by the speed just measured")
+    assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["hydra.sweeper.study_per=[depth]"], "hydra.sweeper.study_per: depth: not searched, expected some of model, "),
+        (["hydra.sweeper.study_per=[optimizer.lr]"], "hydra.sweeper.study_per: optimizer.lr="),
+        (["hydra.sweeper.study_per=3"], "hydra.sweeper.study_per=3: expected a list of keys that are searched"),
+        (["hydra.sweeper.budget=hours:3"], "hydra.sweeper.budget=hours:3: expected trials:N, epochs:N or seconds:N"),
+        (["hydra.sweeper.finalists=-1"], "hydra.sweeper.finalists=-1: expected a whole number, 0 or more"),
+        (["hydra.sweeper.repeats=0"], "hydra.sweeper.repeats=0: expected a whole number, 1 or more"),
+        (["hydra.sweeper.final_on=test"], "hydra.sweeper.final_on=test: expected train or train_val"),
+        (["hydra.sweeper.dry_run=maybe"], "hydra.sweeper.dry_run=maybe: expected true or false"),
+        (
+            ["hydra.sweeper.finalists=1", "hydra.sweeper.objectives=val_loss", "hydra.sweeper.direction=minimize"],
+            "hydra.sweeper.finalists=1: expected 0, or objectives=val_accuracy and direction=maximize",
+        ),
+        (
+            [
+                "hydra.sweeper.study_per=[model]",
+                "hydra.sweeper.objectives=[val_accuracy,params]",
+                "hydra.sweeper.direction=[maximize,minimize]",
+            ],
+            "hydra.sweeper.study_per=[model]: expected [] with several objectives",
+        ),
+        (["hydra.sweeper.max_epochs=2"], "hydra.sweeper.max_epochs=2: expected trainer.epochs, which is 3"),
+        (
+            ["hydra.sweeper.budget=epochs:9", "trainer.epochs=range(1,4)"],
+            "hydra.sweeper.budget=9 epochs: expected trials:N where trainer.epochs is searched",
+        ),
+    ],
+)
+def test_a_mistake_is_one_line_before_anything_starts(tmp_path: Path, words: list[str], message: str) -> None:
+    done = run_toy(tmp_path, *words)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "log").exists()
+
+
+# the report
+
+
+def test_searches_that_compare_no_depths_have_no_answer_about_depth() -> None:
+    def searched(depth: int, **values: Any) -> Searched:
+        runs = [FinalRun(0, seed, "complete", None, {"test_accuracy": 0.7 + seed / 100}) for seed in range(3)]
+        about = {"model": f"layers{depth}", "depth": depth}
+        return Searched(depth_study._comparison(values), values, [], True, [0], runs, about)
+
+    alone = DepthStudy("9 trials", 8, [1], "train", [], [searched(4)], [])
+    assert not alone.compares_depths
+    assert depth_study_findings.answer(alone)[0] == "Test accuracy is 71.0 ± 2.5 % layers4."
+    per_optimizer = [searched(4, optimizer=name) for name in ("adamw", "muon")]
+    assert not DepthStudy("9 trials", 8, [1], "train", [], per_optimizer, []).compares_depths
+    per_model = [searched(2, model="layers2"), searched(4, model="layers4")]
+    study = DepthStudy("9 trials", 8, [1], "train", [], per_model, [])
+    assert study.compares_depths
+    assert depth_study_findings.answer(study)[0].startswith(
+        "Test accuracy is 71.0 ± 2.5 % layers2, 71.0 ± 2.5 % layers4"
+    )
+    assert depth_study_findings.sentences(study)["depth_study_cost"] == "layers2 has the highest mean, 71.0 ± 2.5 %."
+
+
+def test_what_a_study_is_about_is_the_finalist_that_stands_for_it() -> None:
+    results = {
+        "a": {"model": "layers3", "val_accuracy": 0.7, "test_accuracy": 0.7},
+        "b": {"model": "layers4", "val_accuracy": 0.8, "test_accuracy": 0.8},
+    }
+    final = [{"finalist": at, "seed": 1, "state": "complete", "run": run} for at, run in enumerate("ab")]
+    found = {"values": {}, "trials": [], "is_over": True, "finalists": [0, 1], "final_runs": final}
+    assert depth_study._searched(found, results, 1).label == "layers4"
+
+
+# figures
+
+
+@pytest.mark.parametrize("params", [[170_000] * 5, [500_000, 270_000, 160_000, 165_000, 430_000]])
+@pytest.mark.parametrize("accuracies", [[0.8] * 5, [0.7, 0.8, 0.801, 0.802, 0.803]])
+def test_depths_beside_their_points_never_cover_each_other(params: list[int], accuracies: list[float]) -> None:
+    groups = [
+        Searched(
+            comparison, {}, [], True, [0], [FinalRun(0, 1, "complete", None, {"test_accuracy": accuracy})],
+            {"depth": depth, "params": size, "flops": size},
+        )
+        for comparison in ("equal width", "equal parameters (170,000)", "equal multiply-adds (4,000,000)")
+        for depth, (size, accuracy) in enumerate(zip(params, accuracies, strict=True), 1)
+    ]  # fmt: skip
+    with style.drawing():
+        figure = depth_study_figures.cost(DepthStudy("64 epochs", 8, [1], "train", [], groups, []))
+        assert figure is not None
+        figure.draw_without_rendering()
+    for axes in figure.axes[1:]:  # parameters, multiply-adds
+        boxes = [text.get_window_extent() for text in axes.texts]
+        assert sorted(text.get_text() for text in axes.texts) == sorted("12345" * 3)
+        assert not any(one.padded(-1).overlaps(other) for one, other in itertools.combinations(boxes, 2))
+
+
+# real runs
+
+
+def test_a_small_depth_study_ends_in_a_report_that_is_the_same_when_made_again(
+    cifarsweep: Command, small: list[str], tmp_path: Path
+) -> None:
+    kept = [word for word in small if not word.startswith(("model", "batch_size"))]
+    done = cifarsweep(
+        "-m", "experiment=depth_study", "study=quick", *kept, "name=d", "data.subset=200", "trainer.epochs=1",
+        "hydra.sweeper.budget=epochs:3", "hydra.sweeper.repeats=2", "model.width=3",
+        "model=choice(layers2,layers3)", "model.match=choice(params:50000,multiply_adds:900000)",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    report = tmp_path / "outputs" / "sweeps" / "d" / "report"
+    rows = (report / "depth_study.csv").read_text().splitlines()
+    assert len(rows) == 1 + 4
+    assert rows[1].startswith('"equal parameters (50,000)",layers2,2,3,')
+    figures = ("depth_study", "depth_study_gap", "depth_study_flatness", "depth_study_settings", "depth_study_cost")
+    assert all((report / f"{stem}{suffix}").exists() for stem in figures for suffix in (".png", ".svg"))
+    page = (report / "index.html").read_text()
+    assert "The depth study" in page
+    assert "At equal parameters (50,000) test accuracy is" in page
+    before = {path.name: path.read_bytes() for path in report.glob("*.csv")}
+    assert cifarsweep("outputs/sweeps/d", module="cifarsweep.report").returncode == 0
+    assert {path.name: path.read_bytes() for path in report.glob("*.csv")} == before
+
+
+def test_final_runs_on_train_val_keep_no_image_back_and_the_report_says_so(
+    cifarsweep: Command, small: list[str], tmp_path: Path
+) -> None:
+    kept = [word for word in small if not word.startswith("model=")]
+    done = cifarsweep(
+        "-m", "search=quick", *kept, "name=t", "hydra.sweeper.study_per=[model]", "hydra.sweeper.budget=trials:2",
+        "hydra.sweeper.finalists=1", "hydra.sweeper.repeats=1", "hydra.sweeper.final_on=train_val",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    studies = read_studies(tmp_path, "t")["studies"]
+    runs = [tmp_path / "outputs" / "runs" / run["run"] for study in studies for run in study["final_runs"]]
+    results = [json.loads((run / "result.json").read_text()) for run in runs]
+    assert [(result["num_train"], result["num_val"], result["seed"]) for result in results] == [(600, 0, 1)] * 2
+    page = (tmp_path / "outputs" / "sweeps" / "t" / "report" / "index.html").read_text()
+    assert "trained on the training and the validation images with 1 seed that no trial had (1)" in page
+    assert "not enough" in page

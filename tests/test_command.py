@@ -1,0 +1,194 @@
+"""The command line as a user has it: processes, exit codes, one line for each mistake, nothing lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Command
+from PIL import Image
+
+from cifarsweep.results.folders import find
+
+MISTAKES = [
+    # words, and what the line names
+    (["model=layers9"], "model=layers9: no such option, expected one of layers1, layers2, layers3"),
+    (["model=3"], "model=3: no such option, expected one of layers1, layers2, layers3"),
+    (["-m", "model=layers2,3"], "model=3: no such option, expected one of layers1, layers2, layers3"),
+    (["optimizer=null"], "optimizer=null: no such option, expected one of adam"),
+    (["~seed"], "seed: missing, expected a whole number, 0 or more"),
+    (["hydra.sweeper.foo=1"], "hydra.sweeper.foo: no such key; hydra.sweeper accepts max_batch_size, params"),
+    (["modle=layers2"], "modle: no such key; expected one of model, optimizer"),
+    (["model.foo=3"], "model.foo: no such key; model accepts depth, width, norm, dropout"),
+    (["model=speednet", "model.depth=3"], "model.depth: no such key; model accepts width, norm, dropout"),
+    (["+model.foo=3"], "model: LayersNet.__init__() got an unexpected keyword argument 'foo'"),
+    (["+optimizer.foo=3"], "optimizer: "),
+    (["+schedule.foo=3"], "schedule: "),
+    (["--bogus"], "unrecognized arguments: --bogus"),
+    (["optimizer.lr=["], "no viable alternative at input '['"),
+    (["model=layers2,layers3"], "--multirun"),
+    (["batch_size=0"], "batch_size=0: expected a whole number, 1 or more"),
+    (["batch_size=501"], "batch_size=501: expected 1 to 500, the number of training images"),
+    (["optimizer.lr=-1"], "optimizer.lr=-1: expected a number above 0"),
+    (["optimizer.lr=abc"], "optimizer.lr=abc: expected a number above 0"),
+    (["trainer.epochs=0"], "trainer.epochs=0: expected a whole number, 1 or more"),
+    (["model.depth=6"], "model.depth=6: expected 1 to 5, as each layer halves the side of images of 32×32"),
+    (["data.val_size=600"], "data.val_size=600: expected 0 to 599 images"),
+    (["data=image_folder"], "data.root=???: expected a folder"),
+    (["data=image_folder", "data.root=nowhere"], "data.root=nowhere: expected a folder that holds train/<class>"),
+    (["data=image_folder", "data.root=empty"], "data.root=empty: expected a folder that holds train/<class>"),
+    (["data=image_folder", "data.root=no_image"], "no image in no_image/train/bee, expected files ending in"),
+    (["data=image_folder", "data.root=truncated"], "1 image file(s) cannot be read: truncated/train/bee/0.png"),
+    (["data=image_folder", "data.root=text"], "1 image file(s) cannot be read: text/train/bee/0.png"),
+    (["data=image_folder", "data.root=one_class"], "1 class folder(s), expected two or more"),
+    (["outputs=a_file/outputs"], "a_file"),
+    (["data=cifar10", "data.root=empty"], "or data=shapes, which needs none"),
+    (["model.width=1000000"], "model: out of memory: "),
+    (["trainer.device=cuda:77"], "trainer.device=cuda:77: not on this machine, expected one of auto"),
+]
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> None:
+    """Image folders with one fault each, in the working directory."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "a_file").write_text("")
+    noise = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    for name in ("no_image", "truncated", "text", "one_class"):
+        for kind in ("ant", "bee"):
+            (tmp_path / name / "train" / kind).mkdir(parents=True)
+            for i in range(4):
+                Image.fromarray(noise).save(tmp_path / name / "train" / kind / f"{i}.png")
+    for file in (tmp_path / "no_image" / "train" / "bee").iterdir():
+        file.unlink()
+    bad = tmp_path / "truncated" / "train" / "bee" / "0.png"
+    bad.write_bytes(bad.read_bytes()[:200])
+    (tmp_path / "text" / "train" / "bee" / "0.png").write_text("hello")
+    shutil.rmtree(tmp_path / "one_class" / "train" / "bee")
+
+
+@pytest.mark.parametrize(("words", "names"), MISTAKES, ids=lambda value: " ".join(value) if value else "")
+@pytest.mark.usefixtures("folders")
+def test_a_mistake_is_answered_in_one_line(
+    cifarsweep: Command, small: list[str], tmp_path: Path, words: list[str], names: str
+) -> None:
+    """On stderr, with exit code 1, no traceback and no half-written run."""
+    mine = [word for word in small if not any(w.split("=")[0] == word.split("=")[0] for w in words)]
+    if any(word.startswith("data=") for word in words):
+        mine = [word for word in mine if not word.startswith("data.num_")]
+    if "model=speednet" in words:
+        mine = [word for word in mine if not word.startswith("model.")]
+    # No proxy at this port: a download fails at once, on any machine.
+    done = cifarsweep(*mine, *words, https_proxy="http://127.0.0.1:9", http_proxy="http://127.0.0.1:9")
+    assert done.returncode == 1, done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert names in done.stderr
+    assert not list(tmp_path.glob("**/runs/*-*"))
+
+
+def test_a_traceback_is_shown_on_request(cifarsweep: Command) -> None:
+    done = cifarsweep("batch_size=0", HYDRA_FULL_ERROR="1")
+    assert "Traceback" in done.stderr
+    assert done.returncode == 1
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--cfg", "job"], ["model=layers9"], ["optimizer.lr=-1"]])
+def test_a_first_answer_loads_no_heavy_library(cifarsweep: Command, words: list[str]) -> None:
+    """Their imports take seconds; the answer is to take less than one."""
+    done = cifarsweep(*words, PYTHONPROFILEIMPORTTIME="1")
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert ("hydra" in loaded) == (words != ["--help"])
+    assert not loaded & {"torch", "torchvision", "pandas", "matplotlib", "optuna", "numpy"}
+
+
+def test_help_shows_the_groups_and_their_options(cifarsweep: Command) -> None:
+    shown = cifarsweep("--help").stdout
+    assert "model: layers1, layers2, layers3, layers4, layers5, resnet18, speednet" in shown
+    assert "python -m cifarsweep -m model=layers2,layers3,layers4" in shown
+
+
+def test_help_shows_the_options_of_ones_own_folder(cifarsweep: Command, tmp_path: Path) -> None:
+    (tmp_path / "mine" / "model").mkdir(parents=True)
+    (tmp_path / "mine" / "model" / "net.yaml").touch()
+    shown = cifarsweep("--config-dir=mine", "--help").stdout
+    assert "model: layers1, layers2, layers3, layers4, layers5, net, resnet18, speednet" in shown
+
+
+def test_the_second_identical_command_trains_nothing(cifarsweep: Command, small: list[str], tmp_path: Path) -> None:
+    first = cifarsweep(*small)
+    assert first.returncode == 0, first.stderr
+    epochs = [line for line in first.stdout.splitlines() if "epoch" in line and "images/s" in line]
+    assert len(epochs) == 2
+    start = time.monotonic()
+    second = cifarsweep(*small)
+    assert time.monotonic() - start < 20
+    assert "trained before, test accuracy" in second.stdout
+    assert "images/s" not in second.stdout
+    assert second.stderr == ""
+    assert sorted(os.listdir(tmp_path)) == ["outputs"]  # nothing of Hydra's own beside the results
+
+
+def test_a_sweep_ends_with_a_report_and_best_first(cifarsweep: Command, small: list[str], tmp_path: Path) -> None:
+    done = cifarsweep("-m", *small, "model=layers1,layers2", "seed=0,1", "name=depth")
+    assert done.returncode == 0, done.stderr
+    sweep = tmp_path / "outputs" / "sweeps" / "depth"
+    names = {path.name for path in (sweep / "report").iterdir()}
+    assert names >= {"runs.csv", "summary.csv", "depth_vs_accuracy.png", "learning_curves.png"}
+    assert names >= {"accuracy_layers1.png", "accuracy_layers2.png"}
+    assert len((sweep / "report" / "runs.csv").read_text().splitlines()) == 5
+    assert len((sweep / "report" / "summary.csv").read_text().splitlines()) == 3
+    plan = json.loads((sweep / "sweep.json").read_text())
+    assert len(plan["jobs"]) == 4
+    assert {job["run"] for job in plan["jobs"].values()} == {run.name for run in find(tmp_path / "outputs")}
+    assert "report" in done.stdout.splitlines()[-1]
+
+
+def test_the_basic_launcher_and_a_relative_outputs_folder_work(cifarsweep: Command, small: list[str]) -> None:
+    words = [word for word in small if not word.startswith("outputs=")]
+    done = cifarsweep("-m", *words, "hydra/launcher=basic", "seed=0,1", "name=plain", "outputs=results")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("after 2 epochs") == 2
+
+
+def test_a_failed_job_is_shown_and_the_others_go_on(cifarsweep: Command, small: list[str], tmp_path: Path) -> None:
+    done = cifarsweep("-m", *small, "batch_size=50,501", "name=half")
+    assert done.returncode == 1
+    assert "batch_size=501: expected 1 to 500" in done.stderr
+    assert "1 of 2 jobs failed" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "outputs" / "sweeps" / "half" / "report" / "runs.csv").exists()
+
+
+def test_a_sweep_without_any_run_has_a_report_that_says_why(cifarsweep: Command, tmp_path: Path) -> None:
+    done = cifarsweep("-m", "model=layers2,layers3", "data=image_folder", "data.root=nowhere", "name=none")
+    assert done.returncode == 1
+    assert "2 without a run: data.root=nowhere: expected a folder" in done.stdout
+    page = tmp_path / "outputs" / "sweeps" / "none" / "report" / "index.html"
+    assert done.stdout.splitlines()[-1] == f"Report: {page}"
+    assert "Jobs that ended before they had a run" in page.read_text(encoding="utf-8")
+
+
+def test_a_sweep_that_never_began_has_no_report(cifarsweep: Command, tmp_path: Path) -> None:
+    done = cifarsweep("-m", "model=layers2,layers3", "batch_size=0", "name=none")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert not (tmp_path / "outputs" / "sweeps" / "none" / "report").exists()
+
+
+def test_a_diverged_job_does_not_fail_the_sweep(cifarsweep: Command, small: list[str]) -> None:
+    done = cifarsweep("-m", *small, "optimizer=sgd", "model.norm=none", "optimizer.lr=0.01,1e30", "name=div")
+    assert done.returncode == 0, done.stderr
+    assert "diverged in epoch 1" in done.stdout
+
+
+def test_a_sweep_with_a_bad_value_is_refused_before_it_trains(
+    cifarsweep: Command, small: list[str], tmp_path: Path
+) -> None:
+    done = cifarsweep("-m", *small, "optimizer.lr=0.1,-1")
+    assert done.returncode == 1
+    assert done.stderr == "optimizer.lr=-1: expected a number above 0\n"
+    assert not (tmp_path / "outputs" / "runs").exists()
