@@ -21,7 +21,7 @@ from test_search import kill_all, logged, start_toy, wait_for_starts
 from cifarsweep.report import depth_study, depth_study_figures, depth_study_findings, style
 from cifarsweep.report.depth_study import DepthStudy, FinalRun, Searched
 from cifarsweep.results.locks import Lock
-from cifarsweep.sweeper.queue import Outcome, Tickets
+from cifarsweep.sweeper.queue import Outcome, Queue
 from cifarsweep.sweeper.settings import Budget
 
 PER_MODEL = ["hydra.sweeper.study_per=[model]", "hydra.sweeper.n_workers=2"]
@@ -216,18 +216,18 @@ def test_a_budget_is_neither_lowered_below_what_was_spent_nor_counted_in_another
 def test_a_trial_interrupted_after_the_last_epoch_of_the_budget_still_ends(tmp_path: Path) -> None:
     study = optuna.create_study(direction="maximize")
     limits: Any = {"max_retries": 1, "max_failures": 5, "grace_period": 120}
-    tickets = Tickets(study, tmp_path, Lock(tmp_path / "lock"), budget=Budget("epochs", 5), **limits)
-    trial = tickets.claim("one")
+    queue = Queue(study, tmp_path, Lock(tmp_path / "lock"), budget=Budget("epochs", 5), **limits)
+    trial = queue.claim("one")
     assert trial is not None
-    assert not tickets.spend(trial, 5, ends=True)
-    assert tickets.claim("two") is None
-    tickets.give_back(trial, "one")  # while its last figures were measured
-    assert (tickets.num_waiting, tickets.is_over) == (1, False)
-    again = tickets.claim("two")
+    assert not queue.spend(trial, 5, ends=True)
+    assert queue.claim("two") is None
+    queue.give_back(trial, "one")  # while its last figures were measured
+    assert (queue.num_waiting, queue.is_over) == (1, False)
+    again = queue.claim("two")
     assert again is not None
-    assert (again.number, tickets.claim("one")) == (trial.number, None)
-    assert tickets.finish(again, "two", Outcome(TrialState.COMPLETE, [0.5]))
-    assert tickets.is_over
+    assert (again.number, queue.claim("one")) == (trial.number, None)
+    assert queue.finish(again, "two", Outcome(TrialState.COMPLETE, [0.5]))
+    assert queue.is_over
 
 
 def test_a_study_that_fails_stops_alone(tmp_path: Path) -> None:
@@ -250,7 +250,7 @@ def test_the_plan_and_its_cost_are_printed_before_anything_starts(tmp_path: Path
     plan = done.stdout.splitlines()
     assert plan[0] == (
         "plan of toy: 2 studies of 60 epochs of training each, of 6 epochs a trial; then the best configuration of "
-        "each, by validation accuracy, with seeds 1, 2, 3, 4, 5 on the training images"
+        "each, by val_accuracy, with seeds 1, 2, 3, 4, 5"
     )
     assert plan[2].split() == ["layers2", "16", "100", "10", "1", "s", "60", "s", "30", "s"]
     assert plan[4].startswith("about 90 s with 2 workers, by the speed just measured")
@@ -280,7 +280,7 @@ def test_the_plan_and_its_cost_are_printed_before_anything_starts(tmp_path: Path
             ],
             "hydra.sweeper.study_per=[model]: expected [] with several objectives",
         ),
-        (["hydra.sweeper.max_epochs=2"], "hydra.sweeper.max_epochs=2: expected trainer.epochs, which is 3"),
+        (["hydra.sweeper.max_epochs=2"], "hydra.sweeper.max_steps=2: expected trainer.epochs, which is 3"),
         (
             ["hydra.sweeper.budget=epochs:9", "trainer.epochs=range(1,4)"],
             "hydra.sweeper.budget=9 epochs: expected trials:N where trainer.epochs is searched",
