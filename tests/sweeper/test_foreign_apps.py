@@ -137,7 +137,6 @@ def test_no_folder_is_made_for_what_is_no_trial(run: Run, tmp_path: Path) -> Non
     assert done.returncode == 0, done.stderr
     job_dirs = {folder.parent.name for folder in (tmp_path / "sweep").glob("*/.hydra")}
     assert job_dirs == {"0"}
-    assert (tmp_path / "sweep" / "multirun.yaml").exists()
 
 
 def test_callbacks_hear_of_each_trial_once(run: Run, tmp_path: Path) -> None:
@@ -173,9 +172,7 @@ def test_keys_may_be_added_and_taken_away(run: Run, tmp_path: Path) -> None:
 
     assert done.returncode == 0, done.stderr
     assert [set(seen(tmp_path, number)["config"]) for number in range(2)] == [{"x", "doubled", "more"}] * 2
-    assert read_overrides(tmp_path / "sweep" / "0")[-2:] == ["+more=8", "~unused"] or set(
-        read_overrides(tmp_path / "sweep" / "0")
-    ) >= {"+more=8", "~unused"}
+    assert set(read_overrides(tmp_path / "sweep" / "0")) >= {"+more=8", "~unused"}
 
 
 # spaces
@@ -286,11 +283,11 @@ EXPECTED_REASONS = {
     "raises": r"the application's own error",
     "none": r"returned None\b.*number",
     "text": r"returned .*good.*number",
-    "nan": r"returned nan\b.*finite",
+    "no_number": r"returned nan\b.*finite",
     "too_many": r"returned \[1\.0, 2\.0\].*(1|one)\b.*number",
-    "tensor": r"step 1\b.*Tensor|Tensor.*step 1\b|Tensor.*number",
-    "twice": r"step 1\b",
-    "backwards": r"step 1\b.*2\b",
+    "tensor": r"report\(1\b.*number.*Tensor|report\(1\b.*Tensor.*number",
+    "twice": r"report\(1\b.*step after 1\b",
+    "backwards": r"report\(1\b.*step after 2\b",
 }
 
 
@@ -318,7 +315,7 @@ def test_too_few_numbers_for_several_objectives_fail_the_trial(run: Run, tmp_pat
 
     (trial,) = read_trials(tmp_path)
     assert trial["state"] == "failed"
-    assert re.search(r"returned .*expected (2|two) .*number", trial["reason"])
+    assert re.search(r"returned .*expected .*2 finite numbers", trial["reason"])
     assert "Traceback" not in done.stderr
 
 

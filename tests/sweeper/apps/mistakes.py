@@ -34,7 +34,7 @@ MISTAKES = {
     "raises": raises,
     "none": lambda: None,
     "text": lambda: "good",
-    "nan": lambda: float("nan"),
+    "no_number": lambda: float("nan"),
     "too_many": lambda: [1.0, 2.0],
     "tensor": lambda: reports((1, Tensor())),
     "twice": lambda: reports((1, 0.5), (1, 0.5)),
