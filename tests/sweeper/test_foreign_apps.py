@@ -281,10 +281,10 @@ def test_several_objectives_have_names_of_the_applications_own(run: Run, tmp_pat
 
 EXPECTED_REASONS = {
     "raises": r"the application's own error",
-    "none": r"returned None\b.*number",
+    "none": r"returned .*None\b.*number",
     "text": r"returned .*good.*number",
-    "no_number": r"returned nan\b.*finite",
-    "too_many": r"returned \[1\.0, 2\.0\].*(1|one)\b.*number",
+    "no_number": r"returned .*\bnan\b.*finite",
+    "too_many": r"returned .*\[1\.0, 2\.0\].*(a|one) finite number\b",
     "tensor": r"report\(1\b.*number.*Tensor|report\(1\b.*Tensor.*number",
     "twice": r"report\(1\b.*step after 1\b",
     "backwards": r"report\(1\b.*step after 2\b",
