@@ -10,10 +10,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import hydra
 from hydra._internal.callbacks import Callbacks
 from hydra.core.config_loader import ConfigLoader
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, open_dict, read_write
+
+IS_1_3 = hydra.__version__.startswith("1.3")
+VERSION_BASE: dict[str, Any] = {"version_base": "1.3"} if IS_1_3 else {}
+"""For `hydra.main` and `initialize`: 1.3 warns where it is not given, 1.4 where it is. Delete it with 1.3."""
 
 _OF_A_SWEEP = re.compile(r"[+~]*hydra[./](sweeper|launcher|sweep|mode)\b")
 
@@ -56,6 +61,17 @@ class _LoaderOfWorkers:
         if name.startswith("_"):  # asked for while it is unpickled, before there is another loader
             raise AttributeError(name)
         return getattr(self._loader, name)
+
+
+def trusting() -> contextlib.AbstractContextManager[Any]:
+    """Inside, `instantiate` builds whatever a configuration names, which 1.4 warns of where no list allows it.
+
+    For configurations that whoever runs the command has written. 1.3 has no such list.
+    """
+    if IS_1_3:
+        return contextlib.nullcontext()
+    utils: Any = importlib.import_module("hydra.utils")
+    return utils.execution_whitelist(utils.UNSAFE_DISABLE_EXECUTION_CHECKS)  # type: ignore[no-any-return]
 
 
 def allowing_what_the_application_allows(context: HydraContext) -> contextlib.AbstractContextManager[Any]:

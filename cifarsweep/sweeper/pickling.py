@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections import ChainMap
 from types import CodeType
-from typing import Any
+from typing import Any, ClassVar
 
 import cloudpickle
 
@@ -27,4 +27,4 @@ def _with_file_name(code: CodeType) -> Any:
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    dispatch_table = ChainMap({CodeType: _with_file_name}, cloudpickle.Pickler.dispatch_table)
+    dispatch_table: ClassVar[Any] = ChainMap({CodeType: _with_file_name}, cloudpickle.Pickler.dispatch_table)

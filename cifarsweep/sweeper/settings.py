@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import optuna
-from hydra.utils import get_class, instantiate
+from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 from optuna.exceptions import ExperimentalWarning
 from optuna.study import StudyDirection
@@ -244,7 +244,10 @@ def _make(kind: str, arguments: Mapping[str, Any]) -> Any:
             target = get_class(arguments["_target_"])
             given = {key: value for key, value in arguments.items() if key != "_target_"}
             return target(
-                **{key: instantiate(value) if isinstance(value, dict) else value for key, value in given.items()}
+                **{
+                    key: _make(kind, value) if isinstance(value, dict) and "_target_" in value else value
+                    for key, value in given.items()
+                }
             )
         except ImportError as error:
             raise ValueError(f"hydra.sweeper.{kind}: {error}") from error

@@ -14,6 +14,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.types import TaskFunction
 
 from cifarsweep.results import provenance
+from cifarsweep.sweeper import hydra_compat
 from cifarsweep.terminal import errors, progress
 from cifarsweep.training import compose, groups, sweep
 from cifarsweep.training.application import task
@@ -35,7 +36,8 @@ def run(task: TaskFunction = task) -> int:
     _prepare_arguments()
     _unwind_on_signals()
     try:
-        hydra.main(version_base="1.3", config_path=str(conf), config_name="config")(task)()
+        with hydra_compat.trusting():
+            hydra.main(**hydra_compat.VERSION_BASE, config_path=str(conf), config_name="config")(task)()
     except KeyboardInterrupt:
         print(f"interrupted; {_resuming()}", file=sys.stderr)
         return INTERRUPTED

@@ -9,7 +9,7 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from cifarsweep.sweeper import jobs
+from cifarsweep.sweeper import hydra_compat, jobs
 from cifarsweep.training import groups
 
 
@@ -27,7 +27,7 @@ def choices(job: Any) -> dict[str, str]:
 
 def compose(conf: Path, overrides: list[str]) -> tuple[DictConfig, dict[str, str]]:
     """What these overrides stand for outside of a job, and the option that was chosen in each group."""
-    with hydra.initialize_config_dir(str(conf), version_base="1.3"):
+    with hydra.initialize_config_dir(str(conf), **hydra_compat.VERSION_BASE):
         cfg = hydra.compose("config", overrides, return_hydra_config=True)
     return jobs.without_hydra(cfg), choices(cfg.hydra)
 
@@ -36,7 +36,7 @@ def known_keys(conf: Path, words: list[str], parent: str) -> list[str]:
     """The keys below `parent` in the configuration of the groups' options that the command line's words choose."""
     known = groups.found([conf])
     options = [word for word in words if re.fullmatch(r"\w+=\w+", word) and word.split("=")[0] in known]
-    with hydra.initialize_config_dir(str(conf), version_base="1.3"):
+    with hydra.initialize_config_dir(str(conf), **hydra_compat.VERSION_BASE):
         node = hydra.compose("config", options, return_hydra_config=parent.startswith("hydra"))
     for part in parent.split(".") if parent else ():
         node = node.get(part, {})
