@@ -41,7 +41,7 @@ LIBRARIES = {
 }
 HEAVY = {"torch", "torchvision", "pandas", "matplotlib", "optuna", "jinja2"}
 LIGHT = {"__main__", "describe", "runs", "trial", "watch", "results", "terminal", "training.cli", "training.groups"}
-LIGHT |= {"training.schema", "sweeper.jobs", "sweeper.local", "sweeper.hydra_plugins"}
+LIGHT |= {"training.configuration", "training.schema", "sweeper.jobs", "sweeper.local", "sweeper.hydra_plugins"}
 """Modules that a command's first answer needs: they import nothing heavy at their top."""
 
 

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and read with a name for what is damaged. Knows no records."""
+"""Files that are written whole or not at all, and read with a name for what is damaged. Knows no file by name."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import csv
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 import yaml
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where libyaml is there
+YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where libyaml is there
 
 
 class Corrupt(ValueError):
@@ -94,3 +95,24 @@ def read_csv(path: Path, columns: list[str]) -> Iterator[dict[str, str]]:
         if reader.fieldnames != columns:
             raise ValueError(f"columns {reader.fieldnames}")
         yield from reader
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """An object of a JSON file. What is not among the fields stays in `further`, and is written again.
+
+    A value that the file does not have is None. A field with a default is left out of the file where it is None.
+    """
+
+    further: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Self:
+        names = {item.name for item in fields(cls)} - {"further"}
+        further = {key: value for key, value in values.items() if key not in names}
+        return cls(**{name: values.get(name) for name in names}, further=further)
+
+    def as_dict(self) -> dict[str, Any]:
+        values = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "further"}
+        optional = {item.name for item in fields(self) if item.default is not MISSING}
+        return {key: v for key, v in values.items() if v is not None or key not in optional} | self.further

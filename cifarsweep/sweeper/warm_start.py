@@ -41,16 +41,16 @@ def add_runs(
 def _as_trial(
     plan: Plan, run_dir: Path, compose: Composer, determines: Callable[[DictConfig], dict[str, Any]]
 ) -> optuna.trial.FrozenTrial | None:
-    result = records.read_result(run_dir)
-    if result is None or result["status"] != "complete":
+    result = records.RunResult.read(run_dir)
+    if result is None or result.status != "complete":
         return None
-    objectives = [result[name] for name in plan.settings.objectives]
+    objectives = [result.as_dict()[name] for name in plan.settings.objectives]
     values = _values(plan.space, records.read_config(run_dir))
     if values is None or None in objectives:
         return None
     what = {**determines(compose(values).task)}
-    what["data"] = {**what["data"], "fingerprint": result["data_fingerprint"]}
-    if identity.run_id(what) != result["run_id"]:
+    what["data"] = {**what["data"], "fingerprint": result.data_fingerprint}
+    if identity.run_id(what) != result.run_id:
         return None
     active = list(plan.space.active(values))
     return optuna.trial.create_trial(

@@ -21,11 +21,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from cifarsweep import trial
-from cifarsweep.results import folders, identity, provenance, sweeps
-from cifarsweep.sweeper import jobs, local
+from cifarsweep.results import identity, provenance, records, sweeps
+from cifarsweep.results.records import RunResult
+from cifarsweep.sweeper import local
 from cifarsweep.terminal import errors, progress
 from cifarsweep.terminal.arguments import Parser
 from cifarsweep.training import groups, schema
+from cifarsweep.training.configuration import Configuration, plain
 
 TERMINATED = 128 + signal.SIGTERM
 """Exit code after SIGTERM, as of a cluster that takes the machine away."""
@@ -140,7 +142,7 @@ def _resuming() -> str:
 def _report(sweep: Path) -> int:
     """Writes and shows the report of a sweep that had jobs; an exit code, as a missing graph is a failure."""
     sweeps.close_sweep(sweep)
-    if not sweeps.read_sweep(sweep)["jobs"]:
+    if not sweeps.SweepRecord.read(sweep).jobs:
         return 0
     from cifarsweep import report
 
@@ -154,7 +156,7 @@ def task(cfg: DictConfig) -> Any:
     if job.mode == RunMode.MULTIRUN:
         return _sweep_job(cfg, job)
     try:
-        return _train(cfg, job, announce=lambda run: None)["val_accuracy"]
+        return _train(cfg, job, announce=lambda run: None).val_accuracy
     except Exception as error:
         raise _Failed from error
 
@@ -181,9 +183,9 @@ def lost(cfg: DictConfig, reason: str) -> None:
     overrides = list(cfg.hydra.overrides.task)
     sweep = Path(cfg.hydra.sweep.dir)
     sweeps.register_job(sweep, job.num, overrides, error=reason)
-    run = sweeps.job_of_sweep(sweep, job.num, overrides).get("run")
+    run = sweeps.job_of_sweep(sweep, job.num, overrides).run
     if run:
-        folders.mark_failed(Path(cfg.outputs) / "runs" / run, reason)
+        records.mark_failed(Path(cfg.outputs) / "runs" / run, reason)
 
 
 def check_search(cfg: DictConfig) -> None:
@@ -201,9 +203,9 @@ def determines(cfg: DictConfig) -> dict[str, Any]:
 
 def cost(cfg: DictConfig, choices: dict[str, str], threads: int) -> dict[str, Any]:
     """What a configuration would train, and how fast with so many threads."""
-    from cifarsweep.training import trainer
+    from cifarsweep.training import cost
 
-    return trainer.cost(cfg, plain(cfg), choices, threads)
+    return cost.measure(Configuration.of(cfg, choices), threads)
 
 
 def _sweep_job(cfg: DictConfig, job: Any) -> Any:
@@ -221,31 +223,23 @@ def _sweep_job(cfg: DictConfig, job: Any) -> Any:
         register(error=errors.one_line(error))
         raise
     working_on = trial.current()
-    return _objectives(result, working_on.objectives) if working_on else result["val_accuracy"]
+    return _objectives(result, working_on.objectives) if working_on else result.val_accuracy
 
 
-def _objectives(result: dict[str, Any], names: tuple[str, ...]) -> list[float]:
+def _objectives(result: RunResult, names: tuple[str, ...]) -> list[float]:
     """What a study asked for."""
-    if result["status"] == "pruned":
+    if result.status == "pruned":
         raise trial.Pruned
-    if result["status"] == "diverged":
-        raise ValueError(f"diverged in epoch {result['diverged_epoch']}: the loss is no longer finite")
-    return [result[name] for name in names]
+    if result.status == "diverged":
+        raise ValueError(str(result))
+    return [result.as_dict()[name] for name in names]
 
 
-def _train(cfg: DictConfig, job: Any, announce: Callable[[str], None]) -> dict[str, Any]:
-    config = plain(cfg)
-    schema.check(config)
-    from cifarsweep.training import trainer  # PyTorch, 1.8 s, which an argument error need not wait for
+def _train(cfg: DictConfig, job: Any, announce: Callable[[str], None]) -> RunResult:
+    configuration = Configuration.of(cfg, _choices(job))
+    from cifarsweep.training import run  # PyTorch, 1.8 s, which an argument error need not wait for
 
-    return trainer.run(cfg, config, _choices(job), announce, trial.report)
-
-
-def plain(cfg: DictConfig, resolve: bool = True) -> dict[str, Any]:
-    """The configuration as plain values, without Hydra's own."""
-    values = OmegaConf.to_container(jobs.own(cfg), resolve=resolve)  # to resolve Hydra's part takes 10 ms
-    assert isinstance(values, dict)
-    return {str(key): value for key, value in values.items()}
+    return run.train(configuration, trial.report, announce)
 
 
 def compose(conf: Path, overrides: list[str]) -> tuple[DictConfig, dict[str, str]]:
