@@ -106,7 +106,7 @@ def _there(run_dir: Path) -> list[str]:
 
 
 def _differences(run_dir: Path, recorded: RunResult, new_dir: Path, new: RunResult) -> Iterator[str]:
-    """A line for each figure and file that is not the same, and for what may be why."""
+    """A line for each figure and file that differs, then for each version or setting that may be the reason."""
     if new.data_fingerprint != recorded.data_fingerprint:
         yield f"data_fingerprint: was {recorded.data_fingerprint}, is {new.data_fingerprint}: other images"
     before, after = vars(recorded), vars(new)
@@ -126,7 +126,7 @@ def _differences(run_dir: Path, recorded: RunResult, new_dir: Path, new: RunResu
 
 
 def _content(path: Path) -> object:
-    """What is to be the same: of metrics.csv all but the seconds."""
+    """What has to be the same; the seconds in metrics.csv need not."""
     if not path.exists():
         return None
     if path.name == "metrics.csv":

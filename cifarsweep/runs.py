@@ -118,9 +118,9 @@ def _check_column(name: str, known: Sequence[str]) -> None:
 
 
 def condition(column: str, operator: str, value: str) -> Callable[[Row], bool]:
-    """Whether a row fulfils it. `=` takes several values, and for texts patterns; nothing equals an empty cell only.
+    """A test of rows. `=` takes several values, and patterns for text; an empty value accepts empty cells only.
 
-    ValueError where the column is one of numbers and the value is none.
+    ValueError where a column of numbers is compared with something else.
     """
     if operator == "!=":
         equal = condition(column, "=", value)
@@ -159,7 +159,7 @@ def _runs(paths: Iterable[Path]) -> list[Row]:
 
 
 def _run(run_dir: Path) -> Row | None:
-    """What is known of a run, each value of its column's kind; None, and a line on stderr, where it cannot be read."""
+    """What is known of a run. None, and a line on stderr, where it cannot be read or a value is of the wrong type."""
     try:
         row = {**vars(RunResult.read_or_unfinished(run_dir)), "run": run_dir.name}
         for column in RUN_COLUMNS:

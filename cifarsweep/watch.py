@@ -30,13 +30,13 @@ class Sweep:
         self._results: dict[str, RunResult] = {}
 
     def rows(self, running: bool) -> list[dict[str, Any]]:
-        """A row a job that has begun, those that run and those that failed first. ValueError where it is no sweep."""
+        """A row for each job that has begun: first those that run, then those that failed. ValueError for no sweep."""
         jobs = SweepRecord.read(self.folder).jobs.values()
         rows = [self._row(job, running) for job in sorted(jobs, key=lambda job: -(job.job or 0))]
         return sorted(rows, key=lambda row: ORDER.get(row["status"], len(ORDER)))
 
     def total(self) -> int | None:
-        """Jobs or trials that the sweep is to have; None where nobody knows, as with a budget or final runs."""
+        """How many jobs or trials the sweep will have; None where nobody knows, such as with a budget or final runs."""
         number = SweepRecord.read(self.folder).commands[-1].num_jobs
         if (self.folder / "studies.json").exists():
             return None

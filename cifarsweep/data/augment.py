@@ -11,8 +11,8 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What training does to an image. `crop`: shift by up to so many pixels, the edge mirrored; `flip`: left and
-    right swapped in half of the images; `cutout`: a square of that side, in pixels, set to the mean colour.
+    """What training does to an image. `crop`: shifts it by up to so many pixels, the edge mirrored; `flip`: swaps left
+    and right in half of the images; `cutout`: sets a square with a side of so many pixels to the mean colour.
 
     Pixels move while they are uint8, a quarter of the memory. The mean colour is exact only once they are normalised,
     so cutout is a second step. Both draw from `generator`, which is on the images' device.
@@ -36,7 +36,7 @@ class Augmentation:
 
 
 def random_crop(images: Tensor, pixels: int, generator: torch.Generator) -> Tensor:
-    """Each image shifted by -pixels … pixels in both directions, what enters mirrored at the edge."""
+    """Each image shifted by -pixels … pixels in both directions. The edge is mirrored into the gap."""
     num, _, height, width = images.shape
     padded = _reflect_pad(images, pixels)
     dy, dx = _randint(2 * pixels + 1, (2, num), generator)

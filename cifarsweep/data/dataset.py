@@ -91,7 +91,7 @@ def split(
 
 
 def count(key: str, size: float, num_images: int) -> int:
-    """A number of images, or a part of them where `size` is below 1."""
+    """`size` itself, or that part of the images where it is below 1. ValueError where these are too many."""
     count = round(size * num_images) if 0 < size < 1 else int(size)
     if not 0 <= count < num_images:
         raise ValueError(f"{key}={size}: expected 0 to {num_images - 1} images, or a part of them below 1")
@@ -99,7 +99,7 @@ def count(key: str, size: float, num_images: int) -> int:
 
 
 def stratified(labels: Tensor, count: int, seed: int) -> Tensor:
-    """`count` indices, sorted, drawn from `seed`, of which each class has its share to within one image."""
+    """`count` sorted indices, drawn with `seed`. Each class has its share of them, to within one image."""
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     of_class = torch.bincount(labels)
     share = of_class.double() * count / len(labels)

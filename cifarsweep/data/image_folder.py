@@ -29,10 +29,10 @@ def load_image_folder(
     split_seed: int = 0,
     name: str = "image_folder",
 ) -> DataSet:
-    """root/train/<class>/* and root/test/<class>/*, or only train, of which `test_size` is then split off.
+    """Images in root/train/<class>/ and root/test/<class>/; without a test folder, `test_size` of train is split off.
 
-    Any image size: the middle square is scaled to size×size. Hidden files and files whose ending is no image's
-    are left aside; ValueError names images that cannot be read, empty classes, and classes of one split only.
+    Images may have any size: the middle square is scaled to size×size. Skips hidden files and files without an image's
+    ending. ValueError names images that cannot be read, empty classes, and classes of one split only.
     """
     folder = Path(root).expanduser()
     splits = {part: _class_folder(folder / part) for part in ("train", "test") if (folder / part).is_dir()}
@@ -68,7 +68,7 @@ def _class_folder(folder: Path) -> dict[str, list[Path]]:
 
 
 def _split_files(train: dict[str, list[Path]], test_size: float, seed: int) -> dict[str, dict[str, list[Path]]]:
-    """Splits a test set off, stratified."""
+    """Splits a stratified test set off."""
     counts = np.array([len(files) for files in train.values()])
     labels = torch.from_numpy(np.repeat(np.arange(len(train)), counts))
     held_out = stratified(labels, count("test_size", test_size, len(labels)), seed)

@@ -56,7 +56,7 @@ def load_shapes(
     split_seed: int = 0,
     name: str = "shapes",
 ) -> DataSet:
-    """32×32 drawings of ten kinds of shape from a seed, as many as wanted."""
+    """Any number of 32×32 drawings of ten kinds of shape, from a seed."""
 
     def decode(writer: Writer) -> None:
         writer.class_names = list(CLASS_NAMES)
@@ -171,8 +171,8 @@ def _shape(rng: Generator, labels: NDArray[np.int64], difficulty: Floats) -> Flo
     y /= stretch * radius
     distance = np.empty_like(x)
     for label, unit_shape in enumerate(CLASSES.values()):
-        chosen = labels == label
-        distance[chosen] = unit_shape(x[chosen], y[chosen])
+        of_class = labels == label
+        distance[of_class] = unit_shape(x[of_class], y[of_class])
     distance *= radius
     half_line = _uniform(rng, num, *HALF_LINE)
     outline = np.abs(distance + half_line) - half_line

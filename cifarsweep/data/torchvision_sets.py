@@ -42,7 +42,7 @@ def _torchvision_set(name: str) -> Any:
 
 
 def _download(name: str, root: Path, raw: Path) -> None:
-    """By one process at a time, and beside its place first: an interrupted download leaves nothing that looks whole."""
+    """One process downloads, beside the final place: an interrupted download leaves nothing that looks whole."""
     kind = _torchvision_set(name)
     try:
         root.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and read with a name for what is damaged. Knows no file by name."""
+"""Files written whole or not at all, whose damage is named when they are read. Knows no file by its name."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Corrupt(ValueError):
 
 
 def set_aside(path: Path) -> Path:
-    """Renames a corrupt file or folder to *.corrupt, past those of earlier times; its new name."""
+    """Renames a corrupt file or folder to *.corrupt, or *.2.corrupt and so on; its new name."""
     aside = path.with_name(f"{path.name}.corrupt")
     number = 1
     while aside.exists():
@@ -89,7 +89,7 @@ def write_csv(path: Path, columns: Iterable[str], rows: Iterable[Iterable[Any]])
 
 
 def read_csv(path: Path, columns: list[str]) -> Iterator[dict[str, str]]:
-    """A row at a time, as what `write_csv` wrote; ValueError where the columns are others."""
+    """The rows that `write_csv` wrote, one by one. ValueError where the columns are others."""
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
         if reader.fieldnames != columns:
@@ -99,7 +99,7 @@ def read_csv(path: Path, columns: list[str]) -> Iterator[dict[str, str]]:
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """An object of a JSON file. What is not among the fields stays in `further`, and is written again.
+    """An object in a JSON file. Keys that are not among the fields stay in `further` and are written again.
 
     A value that the file does not have is None. A field with a default is left out of the file where it is None.
     """

@@ -15,7 +15,7 @@ from cifarsweep.results.sweeps import SweepRecord
 
 @contextmanager
 def owned(runs_dir: Path, name: str, id: str, wait: Callable[[], None] = lambda: None) -> Iterator[Path]:
-    """The directory of run `id`, while no other process owns it; `wait` is called before another's is waited for.
+    """The directory of run `id`, once no other process owns it. Calls `wait` first if one does.
 
     The directory need not exist yet. A run that stands under another slug keeps that name.
     """

@@ -29,7 +29,7 @@ LAYERS = ["layer", "name", "kind", "inputs", "output_shape", "params", "multiply
 
 @dataclass(frozen=True, kw_only=True)
 class Description(Record):
-    """What is known of a run before it is trained: `run` in config.yaml, with the options in `further`."""
+    """What is known of a run before it is trained; in config.yaml, under `run`."""
 
     run_id: str
     config_id: str
@@ -128,7 +128,7 @@ def mark_failed(run_dir: Path, reason: str) -> None:
 
 
 def read_config(run_dir: Path) -> dict[str, Any]:
-    """The resolved configuration, and under `run` the run's description. OSError or files.Corrupt."""
+    """The resolved configuration, and under `run` the run's description and `choices`. OSError or files.Corrupt."""
     path = run_dir / "config.yaml"
     try:
         config = yaml.load(path.read_text(encoding="utf-8"), files.YAML_LOADER)
@@ -139,9 +139,11 @@ def read_config(run_dir: Path) -> dict[str, Any]:
     raise files.Corrupt(path, "not the configuration of a run")
 
 
-def write_config(run_dir: Path, config: Mapping[str, Any], description: Description) -> None:
+def write_config(
+    run_dir: Path, config: Mapping[str, Any], description: Description, choices: Mapping[str, str]
+) -> None:
+    content = {**config, "run": {**description.as_dict(), "choices": dict(choices)}}
     with files.atomic(run_dir / "config.yaml") as file:
-        content = {**config, "run": description.as_dict()}
         yaml.safe_dump(content, file, sort_keys=False, allow_unicode=True)
 
 

@@ -50,7 +50,7 @@ class Command(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class SweepRecord(Record):
-    format: int
+    format: int | None = None
     commands: list[Command]
     """At least one."""
     jobs: dict[str, JobRecord]
@@ -91,7 +91,7 @@ def own_sweep(sweep_dir: Path) -> FileLock | None:
     sweep_dir.mkdir(parents=True, exist_ok=True)
     lock = FileLock(sweep_dir / ".owner.lock")
     try:
-        lock.acquire(timeout=0.5)  # who asks whether the sweep runs holds it for a moment
+        lock.acquire(timeout=0.5)  # whoever asks if the sweep runs holds it for a moment
     except Timeout:
         return None
     return lock
@@ -133,7 +133,8 @@ def register_job(
 ) -> None:
     """Adds to what is known of a job.
 
-    A line of jobs.jsonl, as to write all jobs again for each would take a sweep of thousands longer than to train them.
+    Appends a line to jobs.jsonl: to write all jobs again for each would take a sweep of thousands longer than to train
+    them.
     """
     told = JobRecord(job=job, overrides=overrides, run=run, error=error)
     line = json.dumps(told.as_dict(), ensure_ascii=False) + "\n"
@@ -152,7 +153,7 @@ def register_job(
 
 
 def job_of_sweep(sweep_dir: Path, job: int, overrides: list[str]) -> JobRecord:
-    """All that is known of a job, even where it never began."""
+    """All that is known of a job, which need not have begun."""
     asked_for = JobRecord(job=job, overrides=overrides)
     return SweepRecord.read(sweep_dir).jobs.get(asked_for.key, asked_for)
 
@@ -176,7 +177,7 @@ def _read_journal(sweep_dir: Path) -> list[JobRecord]:
 
 
 def is_running(sweep_dir: Path) -> bool:
-    """Whether a process works on this sweep; a reader who may not write there need not be able to."""
+    """Whether a process works on this sweep. Needs no permission to write there."""
     lock = FileLock(sweep_dir / ".owner.lock")
     if not Path(lock.lock_file).exists():
         return False
@@ -190,7 +191,7 @@ def is_running(sweep_dir: Path) -> bool:
 
 
 def _is_locked(path: Path) -> bool:
-    """What FileLock's own call says of a file that is only read; nothing is known without that call, on Windows."""
+    """Asks as FileLock does, on a file opened for reading. False where the system has no such call (Windows)."""
     try:
         import fcntl
     except ImportError:

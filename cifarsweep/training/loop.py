@@ -36,9 +36,9 @@ def train(
     autocast: torch.autocast,
     first_epoch: int = 1,
 ) -> Iterator[Epoch]:
-    """Trains in place and yields after each epoch; the caller may stop between epochs. Ends where the loss does.
+    """Trains in place and yields after each epoch, where the caller may stop. Ends once the loss is not finite.
 
-    It goes on at `first_epoch` where model and optimizer come from an earlier training's end of the epoch before.
+    Starts at `first_epoch`, with model and optimizer as the epoch before it left them.
     `batches(epoch)` gives the epoch's `steps_per_epoch` batches; `schedule(step, num_steps)` gives the factor on
     the learning rates the optimizer came with.
     """

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -205,7 +204,7 @@ def _result(session: Session, started: str, epochs: list[Epoch], figures: Mappin
     num_images = session.steps_per_epoch * about.batch_size * len(epochs)
     return RunResult.of(
         {
-            **{item.name: getattr(about, item.name) for item in fields(about) if item.name != "further"},
+            **about.as_dict(),
             "train_loss": last and last.train_loss,
             "train_accuracy": last and last.train_accuracy,
             "val_loss": last and last.val_loss,

@@ -23,7 +23,7 @@ def start(run_dir: Path, session: Session) -> None:
     (run_dir / "result.json").unlink(missing_ok=True)
     for left_by_a_killed_process in run_dir.glob(".*.part"):
         left_by_a_killed_process.unlink()
-    records.write_config(run_dir, session.values, session.description)
+    records.write_config(run_dir, session.values, session.description, session.choices)
     records.write_layers(run_dir, session.layers)
     _write_pictures(session.dataset, Path(session.values["outputs"]))
 

@@ -48,10 +48,11 @@ class Session:
         self.loss_fn: nn.Module = instantiate(node.loss)
         # Full batches; what is left over waits for another epoch's order.
         self.steps_per_epoch = len(dataset.train_indices) // int(values["batch_size"])
-        self.description = self._describe(configuration.choices)
+        self.choices = configuration.choices
+        self.description = self._describe()
 
-    def _describe(self, choices: dict[str, str]) -> Description:
-        values, dataset = self.values, self.dataset
+    def _describe(self) -> Description:
+        values, dataset, choices = self.values, self.dataset, self.choices
         what = identity.identity(values, dataset.fingerprint)
         depth = values["model"].get("depth")
         return Description(
@@ -71,7 +72,6 @@ class Session:
             epochs=values["trainer"]["epochs"],
             seed=values["seed"],
             data_fingerprint=dataset.fingerprint,
-            further={"choices": choices},
         )
 
 
