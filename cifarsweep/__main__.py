@@ -34,7 +34,7 @@ def _report(sweep_dir: Path) -> int:
     from cifarsweep.results import sweeps
 
     sweeps.close_sweep(sweep_dir)
-    if not sweeps.read_sweep(sweep_dir)["jobs"]:
+    if not sweeps.SweepRecord.read(sweep_dir).jobs:
         return 0
     from cifarsweep import report
 

@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cifarsweep.terminal import errors, formatting
 from cifarsweep.terminal.arguments import Parser, exit_code
-from cifarsweep.training import compose, groups, schema
+from cifarsweep.training import compose, groups
+from cifarsweep.training.configuration import Configuration
 
 if TYPE_CHECKING:  # PyTorch, 1.8 s, which a wrong value need not wait for
     from matplotlib.figure import Figure
 
     from cifarsweep.data import DataSet
-    from cifarsweep.training.trainer import Session
+    from cifarsweep.training.session import Session
 
 HEADER = ["layer", "output", "parameters", "multiply-adds"]
 
@@ -45,19 +46,17 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _describe(conf: Path, overrides: list[str], output: Path | None) -> None:
-    cfg, choices = compose.compose(conf, overrides)
-    config = compose.plain(cfg)
-    schema.check(config)
+    configuration = Configuration.of(*compose.compose(conf, overrides))
     from hydra.utils import instantiate
 
-    from cifarsweep.training import trainer
+    from cifarsweep.training.session import Session
 
-    dataset = instantiate(cfg.data)
-    session = trainer.Session(cfg, config, dataset)
-    model = session.describe(choices)["model"]
+    dataset = instantiate(configuration.node.data)
+    session = Session(configuration, dataset)
+    model = session.description.model
     print(_about(dataset))
     _print_layers(session)
-    folder = output or Path(config["outputs"]) / "describe" / f"{model}-{dataset.name}"
+    folder = output or Path(configuration.values["outputs"]) / "describe" / f"{model}-{dataset.name}"
     folder.mkdir(parents=True, exist_ok=True)
     logging.getLogger("matplotlib").setLevel(logging.WARNING)
     from cifarsweep.report import figures, style
@@ -77,8 +76,11 @@ def _about(dataset: DataSet) -> str:
 
 def _print_layers(session: Session) -> None:
     layers = session.layers
-    rows = [[one.kind, _by(one.shape), _number(one.params), _number(one.multiply_adds)] for one in layers]
-    totals = (sum(one.params for one in layers), sum(one.multiply_adds for one in layers))
+    rows = [
+        [layer.kind, "×".join(map(str, layer.shape)), _number(layer.params), _number(layer.multiply_adds)]
+        for layer in layers
+    ]
+    totals = (sum(layer.params for layer in layers), sum(layer.multiply_adds for layer in layers))
     formatting.show(HEADER, [*rows, ["total", "", *map(_number, totals)]], left=["layer"])
 
 
@@ -95,10 +97,6 @@ def _figures(session: Session, model: str) -> Iterator[tuple[str, Figure]]:
         "augmentation.png": pictures.augmentation(shown),
     }
     yield from ((name, figure) for name, figure in drawn.items() if figure)
-
-
-def _by(shape: Sequence[int]) -> str:
-    return "×".join(map(str, shape))
 
 
 def _number(value: int) -> str:

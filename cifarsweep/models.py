@@ -176,8 +176,8 @@ def num_parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def num_flops(model: nn.Module, image_shape: Sequence[int]) -> int:
-    """Floating-point operations of the forward pass of one image (C, H, W); a multiplication and an addition are two.
+def num_multiply_adds(model: nn.Module, image_shape: Sequence[int]) -> int:
+    """Multiplications with an addition in the forward pass of an image (C, H, W): half of its operations.
 
     Convolutions and matrix products only, as PyTorch's FlopCounterMode counts them. Leaves the model as it was.
     """
@@ -186,12 +186,7 @@ def num_flops(model: nn.Module, image_shape: Sequence[int]) -> int:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model.eval()(image)
     model.train(was_training)
-    return int(counter.get_total_flops())
-
-
-def num_multiply_adds(model: nn.Module, image_shape: Sequence[int]) -> int:
-    """Half of num_flops: what papers on small networks count."""
-    return num_flops(model, image_shape) // 2
+    return int(counter.get_total_flops()) // 2
 
 
 def matched_width(build: Callable[[int], nn.Module], match: str, image_shape: Sequence[int]) -> int:

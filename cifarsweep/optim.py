@@ -40,7 +40,7 @@ def constant(step: int, num_steps: int, warmup: float = 0.0) -> float:
 
 
 def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
-    """Weights, and apart from them, without weight decay, all vectors: biases and normalisation."""
+    """Weights in a group, and all vectors (biases and normalisation) in another, without weight decay."""
     weights = [p for p in model.parameters() if p.ndim >= 2]
     vectors = [p for p in model.parameters() if p.ndim < 2]
     groups: list[dict[str, Any]] = [{"params": weights}, {"params": vectors, "weight_decay": 0.0}]
@@ -75,8 +75,8 @@ class Muon(torch.optim.Optimizer):
 
     @staticmethod
     def _split(group: dict[str, Any], matrix_of: dict[int, nn.Parameter], inside: bool) -> dict[str, Any]:
-        chosen = [matrix_of.get(id(p), p) for p in group["params"] if (id(p) in matrix_of) == inside]
-        return {"params": chosen, "lr": group["lr"], "weight_decay": group["weight_decay"]}
+        params = [matrix_of.get(id(p), p) for p in group["params"] if (id(p) in matrix_of) == inside]
+        return {"params": params, "lr": group["lr"], "weight_decay": group["weight_decay"]}
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:

@@ -10,10 +10,12 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from cifarsweep.results import files, identity, records
+from cifarsweep.results.records import RunResult
 from cifarsweep.terminal import formatting
 from cifarsweep.terminal.arguments import Parser, exit_code
 from cifarsweep.training import schema
@@ -21,7 +23,6 @@ from cifarsweep.training import schema
 OURS = re.compile(r"(cifarsweep\.(data|models|optim)|torch\.(nn|optim))\.\w+")
 FIGURES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "test_loss", "test_accuracy")
 COMPARED = ("metrics.csv", "confusion.csv", "model.pt")
-ABOUT = ("device", "threads")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -42,18 +43,17 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _rerun(run_dir: Path, outputs: Path, data_root: str | None, trust: bool) -> int:
-    recorded = records.read_result(run_dir)
-    if recorded is None or recorded["status"] not in ("complete", "pruned", "diverged"):
-        status = "unfinished" if recorded is None else recorded["status"]
-        raise ValueError(f"{run_dir}: {status}, expected a run that is complete, pruned or diverged")
-    if recorded["format"] != identity.FORMAT:
-        raise ValueError(f"{run_dir}: format {recorded['format']}, expected {identity.FORMAT}")
+    recorded = RunResult.read_or_unfinished(run_dir)
+    if recorded.status not in ("complete", "pruned", "diverged"):
+        raise ValueError(f"{run_dir}: {recorded.status}, expected a run that is complete, pruned or diverged")
+    if recorded.format != identity.FORMAT:
+        raise ValueError(f"{run_dir}: format {recorded.format}, expected {identity.FORMAT}")
     config = records.read_config(run_dir)
     if not trust:
         _check_targets(run_dir, config)
     try:
         choices = config.pop("run")["choices"]
-        config["trainer"]["threads"] = recorded["threads"]
+        config["trainer"]["threads"] = recorded.threads
         if data_root is not None:
             config["data"]["root"] = data_root
         if "cache" in config["data"]:  # where this machine has it
@@ -61,19 +61,20 @@ def _rerun(run_dir: Path, outputs: Path, data_root: str | None, trust: bool) -> 
         identity.identity(config, "")
     except (KeyError, TypeError, AttributeError) as error:
         raise files.Corrupt(run_dir / "config.yaml", "not the configuration of a run") from error
-    if list((outputs / "runs").glob(f"*-{recorded['run_id']}")):
+    if list((outputs / "runs").glob(f"*-{recorded.run_id}")):
         raise ValueError(f"--outputs {outputs}: expected a folder without this run, which would be read, not trained")
     config |= {"outputs": str(outputs.absolute()), "force": False}
     schema.check(config)
     from omegaconf import OmegaConf
 
-    from cifarsweep.training import trainer
+    from cifarsweep.training import run
+    from cifarsweep.training.configuration import Configuration
 
-    def stops(epoch: int, measured: Mapping[str, Any]) -> bool:
-        return bool(recorded["status"] == "pruned" and epoch >= recorded["epochs_trained"])
+    def stops_where_it_did(epoch: int, figures: Mapping[str, Any]) -> bool:
+        return bool(recorded.status == "pruned" and epoch >= recorded.epochs_trained)
 
-    new = trainer.run(OmegaConf.create(config), config, choices, lambda run: None, stops)
-    (new_dir,) = (outputs / "runs").glob(f"*-{new['run_id']}")
+    new = run.train(Configuration.of(OmegaConf.create(config), choices), stops_where_it_did)
+    (new_dir,) = (outputs / "runs").glob(f"*-{new.run_id}")
     differences = list(_differences(run_dir, recorded, new_dir, new))
     for line in differences:
         print(line)
@@ -104,29 +105,32 @@ def _there(run_dir: Path) -> list[str]:
     return [name for name in COMPARED if (run_dir / name).exists()]
 
 
-def _differences(run_dir: Path, recorded: dict[str, Any], new_dir: Path, new: dict[str, Any]) -> Iterator[str]:
-    """A line for each figure and file that is not the same, and for what may be why."""
-    if new["data_fingerprint"] != recorded["data_fingerprint"]:
-        yield f"data_fingerprint: was {recorded['data_fingerprint']}, is {new['data_fingerprint']}: other images"
-    figures = [key for key in ("status", "run_id", *FIGURES) if recorded[key] != new[key]]
+def _differences(run_dir: Path, recorded: RunResult, new_dir: Path, new: RunResult) -> Iterator[str]:
+    """A line for each figure and file that differs, then for each version or setting that may be the reason."""
+    if new.data_fingerprint != recorded.data_fingerprint:
+        yield f"data_fingerprint: was {recorded.data_fingerprint}, is {new.data_fingerprint}: other images"
+    before, after = vars(recorded), vars(new)
+    figures = [key for key in ("status", "run_id", *FIGURES) if before[key] != after[key]]
     for key in figures:
-        yield f"{key}: was {recorded[key]}, is {new[key]}"
+        yield f"{key}: was {before[key]}, is {after[key]}"
     files = [name for name in _there(run_dir) if _content(run_dir / name) != _content(new_dir / name)]
     for name in files:
         yield f"{name}: not the same"
     if figures or files:
-        then, now = ({**r["provenance"]["versions"], **{key: r[key] for key in ABOUT}} for r in (recorded, new))
+        then, now = (
+            {**run.provenance["versions"], "device": run.device, "threads": run.threads} for run in (recorded, new)
+        )
         for key in sorted({*then, *now}):
             if then.get(key) != now.get(key):
                 yield f"{key}: was {then.get(key)}, is {now.get(key)}"
 
 
 def _content(path: Path) -> object:
-    """What is to be the same: of metrics.csv all but the seconds."""
+    """What has to be the same; the seconds in metrics.csv need not."""
     if not path.exists():
         return None
     if path.name == "metrics.csv":
-        return [{**row, "seconds": None} for row in records.read_metrics(path.parent)]
+        return [replace(epoch, seconds=0.0) for epoch in records.read_metrics(path.parent)]
     return path.read_bytes()
 
 

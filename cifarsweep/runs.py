@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cifarsweep.results import folders, records, sweeps
+from cifarsweep.results.records import RunResult
 from cifarsweep.terminal import formatting
 from cifarsweep.terminal.arguments import Parser
 
@@ -117,9 +118,9 @@ def _check_column(name: str, known: Sequence[str]) -> None:
 
 
 def condition(column: str, operator: str, value: str) -> Callable[[Row], bool]:
-    """Whether a row fulfils it. `=` takes several values, and for texts patterns; nothing equals an empty cell only.
+    """A test of rows. `=` takes several values, and patterns for text; an empty value accepts empty cells only.
 
-    ValueError where the column is one of numbers and the value is none.
+    ValueError where a column of numbers is compared with something else.
     """
     if operator == "!=":
         equal = condition(column, "=", value)
@@ -138,10 +139,10 @@ def _number(word: str, value: str) -> float:
         raise ValueError(f"{word}: expected a number") from error
 
 
-def _equal(found: Any, wanted: float | str) -> bool:
-    if found is None or wanted == "":
-        return found is None and wanted == ""
-    return fnmatch.fnmatchcase(found, wanted) if isinstance(wanted, str) else bool(found == wanted)
+def _equal(value: Any, wanted: float | str) -> bool:
+    if value is None or wanted == "":
+        return value is None and wanted == ""
+    return fnmatch.fnmatchcase(value, wanted) if isinstance(wanted, str) else bool(value == wanted)
 
 
 def _sorted(rows: list[Row], column: str, reverse: bool) -> list[Row]:
@@ -153,16 +154,16 @@ def _sorted(rows: list[Row], column: str, reverse: bool) -> list[Row]:
 
 
 def _runs(paths: Iterable[Path]) -> list[Row]:
-    found = dict.fromkeys(run_dir for path in paths for run_dir in folders.find(path))
-    return [row for run_dir in found if (row := _run(run_dir)) is not None]
+    run_dirs = dict.fromkeys(run_dir for path in paths for run_dir in folders.find(path))
+    return [row for run_dir in run_dirs if (row := _run(run_dir)) is not None]
 
 
 def _run(run_dir: Path) -> Row | None:
-    """What is known of a run, each value of its column's kind; None, and a line on stderr, where it cannot be read."""
+    """What is known of a run. None, and a line on stderr, where it cannot be read or a value is of the wrong type."""
     try:
-        row = {**records.read_run(run_dir), "run": run_dir.name}
+        row = {**vars(RunResult.read_or_unfinished(run_dir)), "run": run_dir.name}
         for column in RUN_COLUMNS:
-            if not isinstance(row.get(column), int | float | None if column in _NUMBERS else str | None):
+            if not isinstance(row[column], int | float | None if column in _NUMBERS else str | None):
                 raise ValueError(f"{run_dir}: {column}={row[column]!r}")
     except (OSError, ValueError) as error:
         _left_out(error)
@@ -175,38 +176,38 @@ def _left_out(error: Exception) -> None:
 
 
 def _sweeps(paths: Iterable[Path]) -> list[Row]:
-    found = dict.fromkeys(folder for path in paths for folder in folders.find_sweeps(path))
-    return [row for folder in found if (row := _sweep(folder)) is not None]
+    sweep_dirs = dict.fromkeys(folder for path in paths for folder in folders.find_sweeps(path))
+    return [row for folder in sweep_dirs if (row := _sweep(folder)) is not None]
 
 
 def _sweep(folder: Path) -> Row | None:
     """What is known of a sweep; None, and a line on stderr, where it cannot be read."""
     try:
-        sweep = sweeps.read_sweep(folder)
+        sweep = sweeps.SweepRecord.read(folder)
     except (OSError, ValueError) as error:
         _left_out(error)
         return None
-    jobs, command = sweep["jobs"].values(), sweep["commands"][-1]
-    names = {job["run"] for job in jobs if job.get("run")}
+    jobs, command = sweep.jobs.values(), sweep.commands[-1]
+    names = {job.run for job in jobs if job.run}
     results = [result for name in names if (result := _result(folder.parent.parent / "runs" / Path(name).name))]
-    counts = Counter(result["status"] for result in results)
-    without_run = sum("error" in job and not job.get("run") for job in jobs)
-    accuracies = [result.get("val_accuracy") for result in results]
+    counts = Counter(result.status for result in results)
+    without_run = sum(job.error is not None and not job.run for job in jobs)
+    accuracies = [result.val_accuracy for result in results]
     return {
         "sweep": folder.name,
         "status": "running" if sweeps.is_running(folder) else "ended",
-        "jobs": command.get("num_jobs", len(jobs)),
+        "jobs": len(jobs) if command.num_jobs is None else command.num_jobs,
         "ended": len(results) + without_run,
         "complete": counts["complete"],
         "failed": counts["failed"] + without_run,
         "val_accuracy": max((x for x in accuracies if isinstance(x, float)), default=None),
-        "started": command.get("time"),
+        "started": command.time,
     }
 
 
-def _result(run_dir: Path) -> dict[str, Any] | None:
+def _result(run_dir: Path) -> RunResult | None:
     try:
-        return records.read_result(run_dir)
+        return RunResult.read(run_dir)
     except (OSError, ValueError):
         return None
 

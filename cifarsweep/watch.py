@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from cifarsweep.results import files, records, sweeps
+from cifarsweep.results.records import RunResult
+from cifarsweep.results.sweeps import JobRecord, SweepRecord
 from cifarsweep.terminal import formatting
 from cifarsweep.terminal.arguments import Parser, exit_code
 
@@ -25,45 +27,39 @@ class Sweep:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._results: dict[str, dict[str, Any]] = {}
+        self._results: dict[str, RunResult] = {}
 
     def rows(self, running: bool) -> list[dict[str, Any]]:
-        """A row a job that has begun, those that run and those that failed first. ValueError where it is no sweep."""
-        jobs = sweeps.read_sweep(self.folder)["jobs"].values()
-        found = [self._row(job, running) for job in sorted(jobs, key=lambda job: -int(job.get("job", 0)))]
-        return sorted(found, key=lambda row: ORDER.get(row["status"], len(ORDER)))
+        """A row for each job that has begun: first those that run, then those that failed. ValueError for no sweep."""
+        jobs = SweepRecord.read(self.folder).jobs.values()
+        rows = [self._row(job, running) for job in sorted(jobs, key=lambda job: -(job.job or 0))]
+        return sorted(rows, key=lambda row: ORDER.get(row["status"], len(ORDER)))
 
     def total(self) -> int | None:
-        """Jobs or trials that the sweep is to have; None where nobody knows, as with a budget or final runs."""
-        number = sweeps.read_sweep(self.folder)["commands"][-1].get("num_jobs")
+        """How many jobs or trials the sweep will have; None where nobody knows, such as with a budget or final runs."""
+        number = SweepRecord.read(self.folder).commands[-1].num_jobs
         if (self.folder / "studies.json").exists():
             return None
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # where it is no search
             number = files.read_json(self.folder / "study.json")["n_trials"]
         return number if isinstance(number, int) else None
 
-    def _row(self, job: dict[str, Any], running: bool) -> dict[str, Any]:
-        name = Path(str(job.get("run") or "")).name
-        row = {"run": name or " ".join(job.get("overrides", [])), "reason": job.get("error")}
+    def _row(self, job: JobRecord, running: bool) -> dict[str, Any]:
+        name = Path(str(job.run or "")).name
+        state = "failed" if job.error else "running" if running else "unfinished"
+        row: dict[str, Any] = {"run": name or " ".join(job.overrides or ()), "reason": job.error, "status": state}
         if not name:
-            return {**row, "status": "failed" if job.get("error") else "running" if running else "unfinished"}
+            return row
         run_dir = self.folder.parent.parent / "runs" / name
         try:
-            result = self._results.get(name) or records.read_result(run_dir)
+            result = self._results.get(name) or RunResult.read(run_dir)
             if result:
                 self._results[name] = result
-                return {
-                    **row,
-                    **result,
-                    "epoch": result.get("epochs_trained"),
-                    "reason": result["error"] or row["reason"],
-                }
+                return {**row, **vars(result), "epoch": result.epochs_trained, "reason": result.error or job.error}
             epochs = records.read_metrics(run_dir)
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError) as error:
             return {**row, "status": "unreadable", "reason": str(error)}
-        last = epochs[-1] if epochs else {}
-        status = "failed" if job.get("error") else "running" if running else "unfinished"
-        return {**row, "status": status, "epoch": int(last.get("epoch") or 0), "val_accuracy": last.get("val_accuracy")}
+        return {**row, "epoch": len(epochs), "val_accuracy": epochs[-1].val_accuracy if epochs else None}
 
 
 def main(arguments: list[str] | None = None) -> int:

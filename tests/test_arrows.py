@@ -41,7 +41,14 @@ LIBRARIES = {
 }
 HEAVY = {"torch", "torchvision", "pandas", "matplotlib", "optuna", "jinja2"}
 LIGHT = {"__main__", "describe", "runs", "trial", "watch", "results", "terminal", "training.command", "training.groups"}
-LIGHT |= {"training.application", "training.compose", "training.schema", "training.sweep", "sweeper.application"}
+LIGHT |= {
+    "training.application",
+    "training.compose",
+    "training.configuration",
+    "training.schema",
+    "training.sweep",
+    "sweeper.application",
+}
 LIGHT |= {"sweeper.grid", "sweeper.hydra_compat", "sweeper.hydra_plugins", "sweeper.jobs", "sweeper.local"}
 """Modules that a command's first answer needs: they import nothing heavy at their top."""
 

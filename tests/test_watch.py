@@ -11,6 +11,7 @@ import pytest
 
 from cifarsweep import watch
 from cifarsweep.results import files, records, sweeps
+from cifarsweep.results.records import RunResult
 
 
 @pytest.fixture
@@ -116,7 +117,7 @@ def test_results_are_read_once(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> 
     watched = watch.Sweep(sweep)
     watched.rows(running=True)
     read: list[Path] = []
-    real = records.read_result
-    monkeypatch.setattr(records, "read_result", lambda run_dir: (read.append(run_dir), real(run_dir))[1])
+    real = RunResult.read
+    monkeypatch.setattr(RunResult, "read", lambda run_dir: (read.append(run_dir), real(run_dir))[1])
     watched.rows(running=True)
     assert [path.name for path in read] == ["b-training"]

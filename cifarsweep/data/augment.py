@@ -11,24 +11,32 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What training does to an image. `crop`: shift by up to so many pixels, the edge mirrored; `flip`: left and
-    right swapped in half of the images; `cutout`: a square of that side, in pixels, set to the mean colour."""
+    """What training does to an image. `crop`: shifts it by up to so many pixels, the edge mirrored; `flip`: swaps left
+    and right in half of the images; `cutout`: sets a square with a side of so many pixels to the mean colour.
+
+    Pixels move while they are uint8, a quarter of the memory. The mean colour is exact only once they are normalised,
+    so cutout is a second step. Both draw from `generator`, which is on the images' device.
+    """
 
     crop: int = 0
     flip: bool = False
     cutout: int = 0
 
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """uint8 (N, C, H, W) to uint8 of the same shape. Draws from `generator` on the images' device."""
+    def crop_and_flip(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """uint8 (N, C, H, W) to uint8 of the same shape."""
         if self.crop:
             images = random_crop(images, self.crop, generator)
         if self.flip:
             images = random_flip(images, generator)
         return images
 
+    def cut_out(self, batch: Tensor, generator: torch.Generator) -> Tensor:
+        """Works in place on a normalised batch (N, C, H, W), in which 0 is the mean colour."""
+        return batch.masked_fill_(cutout_mask(batch, self.cutout, generator), 0.0) if self.cutout else batch
+
 
 def random_crop(images: Tensor, pixels: int, generator: torch.Generator) -> Tensor:
-    """Each image shifted by -pixels … pixels in both directions, what enters mirrored at the edge."""
+    """Each image shifted by -pixels … pixels in both directions. The edge is mirrored into the gap."""
     num, _, height, width = images.shape
     padded = _reflect_pad(images, pixels)
     dy, dx = _randint(2 * pixels + 1, (2, num), generator)
@@ -93,21 +101,18 @@ class Batcher:
         generator = torch.Generator(self.images.device).manual_seed(seed)
         order = torch.randperm(len(self.indices), generator=generator, device=generator.device)
         num_full = len(order) // batch_size
-        for chosen in torch.split(self.indices[order][: num_full * batch_size], batch_size):
-            images = augmentation(self._gather(chosen), generator)
-            batch = self._normalised(images)
-            if augmentation.cutout:
-                batch.masked_fill_(cutout_mask(images, augmentation.cutout, generator), 0.0)
-            yield batch, self.labels[chosen]
+        for places in torch.split(self.indices[order][: num_full * batch_size], batch_size):
+            images = augmentation.crop_and_flip(self._gather(places), generator)
+            yield augmentation.cut_out(self._normalised(images), generator), self.labels[places]
 
     def evaluation(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """All images once, in order, as they are."""
-        for chosen in torch.split(self.indices, batch_size):
-            yield self._normalised(self._gather(chosen)), self.labels[chosen]
+        for places in torch.split(self.indices, batch_size):
+            yield self._normalised(self._gather(places)), self.labels[places]
 
-    def _gather(self, chosen: Tensor) -> Tensor:
+    def _gather(self, places: Tensor) -> Tensor:
         """Rows of the uint8 images; over the (N, H, W, C) memory, where a row is one piece that is copied as such."""
-        return self.images.permute(0, 2, 3, 1).index_select(0, chosen).permute(0, 3, 1, 2)
+        return self.images.permute(0, 2, 3, 1).index_select(0, places).permute(0, 3, 1, 2)
 
     def _normalised(self, images: Tensor) -> Tensor:
         num, channels, height, width = images.shape

@@ -62,7 +62,7 @@ def cached(cache: Path, kind: str, key: Iterable[object], decode: Callable[[Writ
 
 
 def _set_aside(folder: Path) -> Path:
-    """Under a name that no earlier one has; processes that have it mapped keep it."""
+    """Renames the folder to a name that is not taken. Processes that have mapped its files keep them."""
     aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f"{folder.name}.", suffix=".corrupt"))
     return folder.rename(aside)  # over the empty folder
 
@@ -78,7 +78,7 @@ def _make(folder: Path, decode: Callable[[Writer], None]) -> None:
 
 @contextmanager
 def temporary_folder(parent: Path, name: str) -> Iterator[Path]:
-    """One that is gone at the end, unless it was renamed, as are those of this name that killed processes left."""
+    """A folder that is removed at the end, unless it was renamed. Removes those that killed processes left, too."""
     for left_by_a_killed_process in parent.glob(f".{name}.*/"):
         shutil.rmtree(left_by_a_killed_process, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(dir=parent, prefix=f".{name}."))
@@ -89,7 +89,7 @@ def temporary_folder(parent: Path, name: str) -> Iterator[Path]:
 
 
 def _open(folder: Path) -> Arrays | None:
-    """The entry, or None where it is not what was written. To compare takes a pass over the images, 0.1 s a 200 MB."""
+    """The entry, or None where it is not what was written. To compare, it reads the images: 0.1 s for 200 MB."""
     try:
         # "c", copy on write: PyTorch wants writable memory, and a stray write must never reach the file.
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="c") for name in ("train_images", "test_images")}
@@ -144,7 +144,7 @@ class Writer:
 
 
 def _allocate(path: Path) -> None:
-    """Takes the file's room on the disk: where a mapped file finds none later, SIGBUS ends the process."""
+    """Reserves the file's room on the disk: SIGBUS ends a process whose mapped file finds none later."""
     if not hasattr(os, "posix_fallocate"):
         return
     with path.open("r+b") as file:

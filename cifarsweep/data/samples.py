@@ -23,14 +23,14 @@ def of_classes(dataset: DataSet) -> Mosaic:
     rows = []
     for label in range(len(dataset.class_names)):
         places = (dataset.train_labels == label).nonzero()[:, 0]
-        chosen = places[torch.randperm(len(places), generator=generator)[:NUM_COLUMNS]]
-        rows.append(_row(dataset.train_images, chosen))
+        drawn = places[torch.randperm(len(places), generator=generator)[:NUM_COLUMNS]]
+        rows.append(_row(dataset.train_images, drawn))
     return Mosaic(dataset.class_names, np.stack(rows))
 
 
 def augmented(dataset: DataSet) -> Mosaic:
     """An image of each of ten classes, and beside it what training makes of it, by the code that training uses."""
-    train, _, _ = dataset.batchers(torch.device("cpu"))
+    train = dataset.batchers(torch.device("cpu")).train
     names, rows = [], []
     for label, name in enumerate(dataset.class_names[:MOST_ORIGINALS]):
         places = (dataset.train_labels == label).nonzero()[:1, 0]
@@ -65,11 +65,11 @@ def confused(dataset: DataSet, predicted: Tensor) -> Mosaic | None:
     return Mosaic(names, np.stack(rows)) if rows else None
 
 
-def _row(images: Tensor, chosen: Tensor) -> NDArray[np.uint8]:
+def _row(images: Tensor, places: Tensor) -> NDArray[np.uint8]:
     """(NUM_COLUMNS, H, W, 3), white after the last."""
-    found = images[chosen].permute(0, 2, 3, 1).numpy()
-    row = np.full((NUM_COLUMNS, *found.shape[1:]), 255, np.uint8)
-    row[: len(found)] = found
+    shown = images[places].permute(0, 2, 3, 1).numpy()
+    row = np.full((NUM_COLUMNS, *shown.shape[1:]), 255, np.uint8)
+    row[: len(shown)] = shown
     return row
 
 

@@ -1,4 +1,4 @@
-"""The embedded data set: ten kinds of shape, drawn from a seed. Knows nothing of torch, caches or files.
+"""The embedded data set: ten kinds of shape, drawn from a seed.
 
 An image is a painted ground with strokes on it, one shape (filled or outlined, turned, scaled, shifted and stretched
 a little), strokes in front, and noise. Colours, textures and places say nothing of the class, and hardly any part of
@@ -9,11 +9,16 @@ network has to see how the parts of a whole shape lie to each other, so depth pa
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
+
+from cifarsweep.data.cache import Writer, cached
+from cifarsweep.data.dataset import DataSet, split
 
 Floats = NDArray[np.floating]
 """float32, which numpy's stubs lose sight of: (N, 32, 32) pixels, (N, 1, 1) one an image, (N, 3, 1, 1) colours."""
@@ -38,6 +43,29 @@ NOISE = (0.01, 0.10)
 STROKE_HALF_LENGTH = 8.0
 STRETCH = 0.2
 HALF_LINE = (0.6, 1.0)
+
+
+def load_shapes(
+    cache: str,
+    val_size: float,
+    num_train: int = 50_000,
+    num_test: int = 10_000,
+    seed: int = 0,
+    subset: int | None = None,
+    augment: Mapping[str, Any] | None = None,
+    split_seed: int = 0,
+    name: str = "shapes",
+) -> DataSet:
+    """Any number of 32×32 drawings of ten kinds of shape, from a seed."""
+
+    def decode(writer: Writer) -> None:
+        writer.class_names = list(CLASS_NAMES)
+        for stream, (split_name, num) in enumerate({"train": num_train, "test": num_test}.items()):
+            images, labels = writer.split(split_name, num, SIDE)
+            images[:], labels[:] = draw(num, seed, stream)
+
+    key = (VERSION, num_train, num_test, seed)
+    return split(name, cached(Path(cache).expanduser(), "shapes", key, decode), val_size, subset, augment, split_seed)
 
 
 def draw(num_images: int, seed: int, stream: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -143,8 +171,8 @@ def _shape(rng: Generator, labels: NDArray[np.int64], difficulty: Floats) -> Flo
     y /= stretch * radius
     distance = np.empty_like(x)
     for label, unit_shape in enumerate(CLASSES.values()):
-        chosen = labels == label
-        distance[chosen] = unit_shape(x[chosen], y[chosen])
+        of_class = labels == label
+        distance[of_class] = unit_shape(x[of_class], y[of_class])
     distance *= radius
     half_line = _uniform(rng, num, *HALF_LINE)
     outline = np.abs(distance + half_line) - half_line

@@ -198,12 +198,12 @@ def _results(found: dict[str, Any], runs_dir: Path) -> tuple[dict[str, dict[str,
     results, unreadable = {}, []
     for name in dict.fromkeys(Path(str(name)).name for name in named):
         try:
-            result = records.read_result(runs_dir / name)
+            result = records.RunResult.read(runs_dir / name)
         except (OSError, ValueError) as error:
             unreadable.append(" ".join(str(error).split()))
             continue
         if result is not None:
-            results[name] = result
+            results[name] = result.as_dict()
     return results, unreadable
 
 

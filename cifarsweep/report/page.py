@@ -27,7 +27,8 @@ from cifarsweep.report.figures import Material, of_models
 from cifarsweep.report.findings import Best
 from cifarsweep.report.style import count, span
 from cifarsweep.report.tables import Tables
-from cifarsweep.results import files, records, sweeps
+from cifarsweep.results import files, sweeps
+from cifarsweep.results.records import RunResult
 from cifarsweep.terminal.formatting import shortened
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -206,9 +207,10 @@ def _command(run_dir: Path, sources: tuple[Path, ...]) -> str | None:
         if overrides is not None:
             return shlex.join(["python", "-m", "cifarsweep", *overrides])
     try:
-        words = (records.read_result(run_dir) or {}).get("command_line")
+        result = RunResult.read(run_dir)
     except (OSError, ValueError):
         return None
+    words = result and result.command_line
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         return None
     started = next((start for start in STARTS if words[: len(start)] == start), None)
@@ -220,11 +222,11 @@ def _command(run_dir: Path, sources: tuple[Path, ...]) -> str | None:
 def _overrides(sweep_dir: Path, run: str) -> list[str] | None:
     """Of the job that this run answers; without what makes it a part of its sweep."""
     try:
-        jobs = sweeps.read_sweep(sweep_dir)["jobs"].values()
+        jobs = sweeps.SweepRecord.read(sweep_dir).jobs.values()
     except (OSError, ValueError):
         return None
-    job = next((job for job in jobs if job.get("run") == run), None)
-    overrides = job.get("overrides") if job else None
+    job = next((job for job in jobs if job.run == run), None)
+    overrides = job.overrides if job else None
     if not isinstance(overrides, list):
         return None
     return [str(word) for word in overrides if not str(word).startswith(("search=", "hydra", "name="))]

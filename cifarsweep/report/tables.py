@@ -94,24 +94,25 @@ def jobs_without_run(path: Path) -> list[str]:
     """The error of each job of a sweep that has no run to show for it; nothing where `path` is no sweep."""
     if not (path / "sweep.json").exists():
         return []
-    jobs = sweeps.read_sweep(path)["jobs"].values()
-    return [_one_line(job.get("error", "unknown reason")) for job in jobs if not job.get("run")]
+    jobs = sweeps.SweepRecord.read(path).jobs.values()
+    return [_one_line(job.error or "unknown reason") for job in jobs if not job.run]
 
 
 def _read_run(run_dir: Path) -> tuple[dict[str, Any], list[dict[str, Any]], str]:
-    curve = records.read_metrics(run_dir)
-    if any(not (row["epoch"] or 0.0).is_integer() for row in curve):
-        raise ValueError(f"{run_dir / 'metrics.csv'}: expected whole numbers as epochs")
-    found = {"epochs_trained": len(curve), **records.read_run(run_dir), "directory": run_dir.name}
-    if found.get("format", identity.FORMAT) != identity.FORMAT:
-        raise ValueError(f"format={found['format']!r}: expected {identity.FORMAT}")
+    curve = [vars(epoch) for epoch in records.read_metrics(run_dir)]
+    result = records.RunResult.read_or_unfinished(run_dir)
+    if result.format not in (None, identity.FORMAT):
+        raise ValueError(f"format={result.format!r}: expected {identity.FORMAT}")
+    found = {**vars(result), "directory": run_dir.name}
+    if found["epochs_trained"] is None:  # unfinished
+        found["epochs_trained"] = len(curve)
     row = {key: _checked(key, found.get(key)) for key in dict.fromkeys([*records.COLUMNS, *_FURTHER])}
     if row["status"] not in STATUSES:
         raise ValueError(f"status={row['status']}: expected one of {', '.join(STATUSES)}")
     accuracy = row["test_accuracy"]
     if row["status"] == "complete" and (accuracy is None or not 0 <= accuracy <= 1):
         raise ValueError(f"test_accuracy={accuracy}: expected 0 to 1, as status=complete")
-    return {**row, **_settings(run_dir)}, curve, json.dumps(found.get("provenance"), sort_keys=True)
+    return {**row, **_settings(run_dir)}, curve, json.dumps(result.provenance, sort_keys=True)
 
 
 def _checked(key: str, value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and read with a name for what is damaged. Knows no records."""
+"""Files written whole or not at all, whose damage is named when they are read. Knows no file by its name."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import csv
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 import yaml
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where libyaml is there
+YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where libyaml is there
 
 
 class Corrupt(ValueError):
@@ -26,7 +27,7 @@ class Corrupt(ValueError):
 
 
 def set_aside(path: Path) -> Path:
-    """Renames a corrupt file or folder to *.corrupt, past those of earlier times; its new name."""
+    """Renames a corrupt file or folder to *.corrupt, or *.2.corrupt and so on; its new name."""
     aside = path.with_name(f"{path.name}.corrupt")
     number = 1
     while aside.exists():
@@ -88,9 +89,30 @@ def write_csv(path: Path, columns: Iterable[str], rows: Iterable[Iterable[Any]])
 
 
 def read_csv(path: Path, columns: list[str]) -> Iterator[dict[str, str]]:
-    """A row at a time, as what `write_csv` wrote; ValueError where the columns are others."""
+    """The rows that `write_csv` wrote, one by one. ValueError where the columns are others."""
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
         if reader.fieldnames != columns:
             raise ValueError(f"columns {reader.fieldnames}")
         yield from reader
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """An object in a JSON file. Keys that are not among the fields stay in `further` and are written again.
+
+    A value that the file does not have is None. A field with a default is left out of the file where it is None.
+    """
+
+    further: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Self:
+        names = {item.name for item in fields(cls)} - {"further"}
+        further = {key: value for key, value in values.items() if key not in names}
+        return cls(**{name: values.get(name) for name in names}, further=further)
+
+    def as_dict(self) -> dict[str, Any]:
+        values = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "further"}
+        optional = {item.name for item in fields(self) if item.default is not MISSING}
+        return {key: v for key, v in values.items() if v is not None or key not in optional} | self.further

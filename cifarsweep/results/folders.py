@@ -10,18 +10,17 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from cifarsweep.results import files, identity, records, sweeps
+from cifarsweep.results.sweeps import SweepRecord
 
 
 @contextmanager
 def owned(runs_dir: Path, name: str, id: str, wait: Callable[[], None] = lambda: None) -> Iterator[Path]:
-    """The directory of run `id`, while no other process owns it; `wait` is called before another's is waited for.
+    """The directory of run `id`, once no other process owns it. Calls `wait` first if one does.
 
     The directory need not exist yet. A run that stands under another slug keeps that name.
     """
-    locks = runs_dir / ".locks"
-    locks.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(locks / f"{id}.lock")
+    lock = run_lock(runs_dir, id)
+    Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
     try:
         lock.acquire(blocking=False)
     except Timeout:
@@ -33,23 +32,9 @@ def owned(runs_dir: Path, name: str, id: str, wait: Callable[[], None] = lambda:
         lock.release()
 
 
-def mark_failed(run_dir: Path, reason: str) -> None:
-    """A result for a run whose process died, unless it has ended or another process trains it by now."""
-    lock = FileLock(run_dir.parent / ".locks" / f"{run_dir.name.rpartition('-')[2]}.lock")
-    try:
-        with lock.acquire(blocking=False):
-            if not (run_dir / "result.json").exists():
-                about = records.read_config(run_dir)["run"]
-                result = {
-                    **dict.fromkeys(records.COLUMNS),
-                    **about,
-                    "status": "failed",
-                    "error": reason,
-                    "format": identity.FORMAT,
-                }
-                files.write_json(run_dir / "result.json", result)
-    except (Timeout, OSError, ValueError):  # it cannot be read or written: the sweep's record has the reason
-        return
+def run_lock(runs_dir: Path, id: str) -> FileLock:
+    """What a process holds while it trains a run, or waits for one that another process trains."""
+    return FileLock(runs_dir / ".locks" / f"{id}.lock")
 
 
 def pictures(outputs: Path, data: str, fingerprint: str) -> Path:
@@ -69,9 +54,9 @@ def find(path: Path) -> list[Path]:
         return [path]
     swept = [path] if (path / "sweep.json").exists() else [file.parent for file in path.glob("*/sweep.json")]
     if swept:
-        names = {job["run"] for sweep in swept for job in sweeps.read_sweep(sweep)["jobs"].values() if job.get("run")}
-        found = (swept[0].parent.parent / "runs" / Path(name).name for name in names)
-        return sorted(run for run in found if run.exists())
+        names = {job.run for sweep in swept for job in SweepRecord.read(sweep).jobs.values() if job.run}
+        run_dirs = (swept[0].parent.parent / "runs" / Path(name).name for name in names)
+        return sorted(run_dir for run_dir in run_dirs if run_dir.exists())
     folder = path / "runs" if (path / "runs").is_dir() else path
     if not folder.is_dir():
         raise ValueError(f"{path}: no such folder, expected a run, a sweep or an outputs folder")
@@ -79,10 +64,10 @@ def find(path: Path) -> list[Path]:
 
 
 def find_sweeps(path: Path) -> list[Path]:
-    """The sweeps that `path` stands for: one, a folder of them, or those of a whole outputs folder. Or ValueError."""
+    """The sweeps that `path` stands for: a sweep, a folder of sweeps, or an outputs folder. ValueError for none."""
     path = Path(os.path.abspath(path))
     folders = [path, *path.glob("*"), *path.glob("sweeps/*")]
-    found = sorted(folder for folder in folders if (folder / "sweep.json").exists())
-    if not found:
+    sweep_dirs = sorted(folder for folder in folders if (folder / "sweep.json").exists())
+    if not sweep_dirs:
         raise ValueError(f"{path}: no sweeps here, expected a sweep or an outputs folder")
-    return found
+    return sweep_dirs

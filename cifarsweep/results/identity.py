@@ -22,7 +22,7 @@ DOES_NOT_DETERMINE = {
 
 
 _MEANS_NOTHING = [("match", None)]
-"""A model of a width of its own; so that runs from before there was the key are found."""
+"""Left out, so that runs from before the key existed are found. match=null: the model keeps its own width."""
 
 
 def identity(config: Mapping[str, Any], data_fingerprint: str) -> dict[str, Any]:

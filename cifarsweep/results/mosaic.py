@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from cifarsweep.results import files
+
 MOST_SIDE = 64
-"""Pixels from which on an image is made smaller: it is shown at a centimetre."""
+"""A larger image is made smaller, to so many pixels a side: it is shown at a centimetre."""
 _KEY = "cifarsweep"
 
 
@@ -24,14 +25,15 @@ class Mosaic:
     images: NDArray[np.uint8]
     """(rows, columns, height, width, 3); white where a row has fewer images than others."""
 
-    def write(self, file: IO[bytes]) -> None:
+    def write(self, path: Path) -> None:
         """A PNG file without gaps, which holds the names as text."""
         images = _smaller(self.images)
         rows, columns, height, width, _ = images.shape
         about = PngInfo()
         about.add_itxt(_KEY, json.dumps({"names": self.names, "columns": columns}))
         whole = images.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, 3)
-        Image.fromarray(whole).save(file, format="PNG", pnginfo=about)
+        with files.atomic(path, "wb") as file:
+            Image.fromarray(whole).save(file, format="PNG", pnginfo=about)
 
 
 def read(path: Path) -> Mosaic | None:
@@ -55,5 +57,5 @@ def _smaller(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     if max(height, width) <= MOST_SIDE:
         return images
     flat = images.reshape(-1, height, width, channels)
-    small = [np.asarray(Image.fromarray(one).resize((MOST_SIDE, MOST_SIDE), Image.Resampling.BOX)) for one in flat]
+    small = [np.asarray(Image.fromarray(image).resize((MOST_SIDE, MOST_SIDE), Image.Resampling.BOX)) for image in flat]
     return np.stack(small).reshape(*shape, MOST_SIDE, MOST_SIDE, channels)

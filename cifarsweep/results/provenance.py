@@ -37,8 +37,8 @@ def _cpu() -> str:
         info = Path("/proc/cpuinfo").read_text()
     except OSError:
         return platform.processor()
-    found = re.search(r"model name\s*:\s*(.*)", info)
-    return found[1] if found else platform.processor()
+    name = re.search(r"model name\s*:\s*(.*)", info)
+    return name[1] if name else platform.processor()
 
 
 def _git() -> dict[str, Any]:
@@ -65,6 +65,6 @@ def command_line() -> list[str]:
 
 
 def hide_password(text: str) -> str:
-    """With the password of a database's address left out: user:password@host, or ?password=…"""
+    """Leaves out the password of a database's address: user:password@host, or ?password=…"""
     text = re.sub(r"(://[^:/@\s]*):\S*@", r"\1:***@", text)
     return re.sub(r"([?&]password=)[^&'\"\s]*", r"\1***", text)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Iterable, Mapping
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
+from filelock import Timeout
 
-from cifarsweep.results import files
+from cifarsweep.results import files, folders, identity
+from cifarsweep.results.files import Record
 
 # fmt: off
 COLUMNS = [
@@ -18,21 +22,181 @@ COLUMNS = [
     "images_per_second",
 ]
 # fmt: on
-# fmt: on
-"""How runs.csv begins; result.json holds every one of them."""
-
+"""How runs.csv begins; result.json holds every one of them, in this order."""
 
 LAYERS = ["layer", "name", "kind", "inputs", "output_shape", "params", "multiply_adds"]
 
 
-METRICS = ["epoch", "lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds"]
+@dataclass(frozen=True, kw_only=True)
+class Description(Record):
+    """What is known of a run before it is trained; in config.yaml, under `run`."""
+
+    run_id: str
+    config_id: str
+    """Shared by runs that differ in their seed only."""
+    data: str
+    model: str
+    depth: int | None
+    width: int | None
+    params: int
+    flops: int
+    optimizer: str
+    lr: float
+    batch_size: int
+    schedule: str
+    loss: str
+    epochs: int
+    """How many were asked for."""
+    seed: int
+    data_fingerprint: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult(Description):
+    """result.json. Figures that are not finite are None; so is what an older version did not record."""
+
+    status: str
+    """complete, diverged, pruned or failed; unfinished where there is no result.json."""
+    train_loss: float | None
+    train_accuracy: float | None
+    val_loss: float | None
+    val_accuracy: float | None
+    test_loss: float | None
+    test_accuracy: float | None
+    train_seconds: float | None
+    images_per_second: float | None
+    epochs_trained: int
+    diverged_epoch: int | None
+    error: str | None
+    num_train: int
+    num_val: int
+    num_test: int
+    device: str
+    threads: int
+    started: str
+    finished: str
+    command_line: list[str]
+    provenance: dict[str, Any]
+    format: int
+
+    @classmethod
+    def read(cls, run_dir: Path) -> RunResult | None:
+        """None where the run has not ended. files.Corrupt where the file is no result."""
+        path = run_dir / "result.json"
+        if not path.exists():
+            return None
+        values = files.read_json(path)
+        if not isinstance(values, dict) or not values.keys() >= {*COLUMNS}:
+            raise files.Corrupt(path, "not the result of a run")
+        return cls.of(values)
+
+    @classmethod
+    def read_or_unfinished(cls, run_dir: Path) -> RunResult:
+        """The result, or what was known at the start, with status `unfinished`.
+
+        OSError or ValueError where neither file can be read.
+        """
+        return cls.read(run_dir) or cls.of({**read_config(run_dir)["run"], "status": "unfinished"})
+
+    def as_dict(self) -> dict[str, Any]:
+        values = super().as_dict()
+        finite = {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in values.items()}
+        return {column: finite[column] for column in COLUMNS} | finite
+
+    def write(self, run_dir: Path) -> None:
+        files.write_json(run_dir / "result.json", self.as_dict())
+
+    def __str__(self) -> str:
+        """How the run ended, for a person."""
+        if self.status == "diverged":
+            return f"diverged in epoch {self.diverged_epoch}: the loss is no longer finite"
+        if self.status != "complete":
+            return f"{self.status} after {self.epochs_trained} epochs"
+        return f"test accuracy {self.test_accuracy:.2%} after {self.epochs} epochs in {self.train_seconds:.0f} s"
+
+
+def mark_failed(run_dir: Path, reason: str) -> None:
+    """A result for a run whose process died, unless it has ended or another process trains it by now."""
+    lock = folders.run_lock(run_dir.parent, run_dir.name.rpartition("-")[2])
+    try:
+        with lock.acquire(blocking=False):
+            if not (run_dir / "result.json").exists():
+                known = {**read_config(run_dir)["run"], "status": "failed", "error": reason, "format": identity.FORMAT}
+                RunResult.of(known).write(run_dir)
+    except (Timeout, OSError, ValueError):  # it cannot be read or written: the sweep's record has the reason
+        return
+
+
+def read_config(run_dir: Path) -> dict[str, Any]:
+    """The resolved configuration, and under `run` the run's description and `choices`. OSError or files.Corrupt."""
+    path = run_dir / "config.yaml"
+    try:
+        config = yaml.load(path.read_text(encoding="utf-8"), files.YAML_LOADER)
+        if isinstance(config, dict) and isinstance(config["run"], dict):
+            return config
+    except (yaml.YAMLError, KeyError, ValueError, RecursionError) as error:
+        raise files.Corrupt(path, "not the configuration of a run") from error
+    raise files.Corrupt(path, "not the configuration of a run")
+
+
+def write_config(
+    run_dir: Path, config: Mapping[str, Any], description: Description, choices: Mapping[str, str]
+) -> None:
+    content = {**config, "run": {**description.as_dict(), "choices": dict(choices)}}
+    with files.atomic(run_dir / "config.yaml") as file:
+        yaml.safe_dump(content, file, sort_keys=False, allow_unicode=True)
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """A row of metrics.csv."""
+
+    epoch: int
+    """Counted from 1."""
+    lr: float
+    """Learning rate of the epoch's last step."""
+    train_loss: float
+    train_accuracy: float
+    """Measured while training: on augmented images, by the weights of each moment."""
+    val_loss: float | None
+    val_accuracy: float | None
+    seconds: float
+    """Wall clock of the epoch's training, validation left out."""
+
+    @property
+    def diverged(self) -> bool:
+        return not math.isfinite(self.train_loss) or not math.isfinite(self.val_loss or 0.0)
+
+
+METRICS = [column.name for column in fields(Epoch)]
+
+
+def write_metrics(run_dir: Path, epochs: Iterable[Epoch]) -> None:
+    files.write_csv(run_dir / "metrics.csv", METRICS, map(astuple, epochs))
+
+
+def read_metrics(run_dir: Path) -> list[Epoch]:
+    """What metrics.csv holds; nothing where there is none. files.Corrupt where it is something else."""
+    path = run_dir / "metrics.csv"
+    if not path.exists():
+        return []
+    try:
+        return [_epoch(row) for row in files.read_csv(path, METRICS)]
+    except (TypeError, ValueError, OverflowError, csv.Error) as error:
+        raise files.Corrupt(path, "not the metrics of a run") from error
+
+
+def _epoch(row: Mapping[str, str]) -> Epoch:
+    val_loss, val_accuracy = (float(row[name]) if row[name] else None for name in ("val_loss", "val_accuracy"))
+    lr, train_loss, train_accuracy, seconds = (float(row[name]) for name in ("lr", *METRICS[2:4], "seconds"))
+    return Epoch(int(row["epoch"]), lr, train_loss, train_accuracy, val_loss, val_accuracy, seconds)
 
 
 class Layer(NamedTuple):
     """A row of layers.csv: what happens to one image in a layer of a network."""
 
     name: str
-    """Where the module is in the network, as 0.1; empty for a function."""
+    """Where the module is in the network, such as 0.1; empty for a function."""
     kind: str
     inputs: tuple[int, ...]
     """The layers, counted from 1, whose outputs it takes; 0 is the image."""
@@ -43,64 +207,13 @@ class Layer(NamedTuple):
     multiply_adds: int
 
 
-def read_result(run_dir: Path) -> dict[str, Any] | None:
-    """What result.json holds, or None where the run has not ended. files.Corrupt where it is no result."""
-    path = run_dir / "result.json"
-    if not path.exists():
-        return None
-    result = files.read_json(path)
-    if not isinstance(result, dict) or not result.keys() >= {*COLUMNS}:
-        raise files.Corrupt(path, "not the result of a run")
-    return result
-
-
-def read_run(run_dir: Path) -> dict[str, Any]:
-    """result.json, or what was known at the start, with status `unfinished`, where the run has not ended.
-
-    `dir` is added: where it was found. OSError or ValueError where neither file can be read.
-    """
-    row = read_result(run_dir)
-    if row is None:
-        row = {**read_config(run_dir)["run"], "status": "unfinished"}
-    return {**row, "dir": run_dir}
-
-
-def read_config(run_dir: Path) -> dict[str, Any]:
-    """The resolved configuration, and under `run` what was known of the run at its start. OSError or files.Corrupt."""
-    path = run_dir / "config.yaml"
-    try:
-        config = yaml.load(path.read_text(encoding="utf-8"), files._LOADER)
-        if isinstance(config, dict) and isinstance(config["run"], dict):
-            return config
-    except (yaml.YAMLError, KeyError, ValueError, RecursionError) as error:
-        raise files.Corrupt(path, "not the configuration of a run") from error
-    raise files.Corrupt(path, "not the configuration of a run")
-
-
-def read_metrics(run_dir: Path) -> list[dict[str, float | None]]:
-    """One entry an epoch, keys METRICS; None where nothing was measured, as validation without a split."""
-    path = run_dir / "metrics.csv"
-    if not path.exists():
-        return []
-    try:
-        return [
-            {key: float(row[key]) if row[key] else None for key in METRICS} for row in files.read_csv(path, METRICS)
-        ]
-    except (KeyError, TypeError, ValueError, csv.Error) as error:
-        raise files.Corrupt(path, "not the metrics of a run") from error
-
-
 def write_layers(run_dir: Path, layers: Iterable[Layer]) -> None:
     """layers.csv: the network that the run trains, a row a layer in the order of the computation."""
     rows = [
-        [at, layer.name, layer.kind, _words(layer.inputs), "×".join(map(str, layer.shape)), *layer[4:]]
-        for at, layer in enumerate(layers, 1)
+        [number, layer.name, layer.kind, " ".join(map(str, layer.inputs)), "×".join(map(str, layer.shape)), *layer[4:]]
+        for number, layer in enumerate(layers, 1)
     ]
     files.write_csv(run_dir / "layers.csv", LAYERS, rows)
-
-
-def _words(numbers: Iterable[int]) -> str:
-    return " ".join(map(str, numbers))
 
 
 def read_layers(run_dir: Path) -> list[Layer]:
@@ -112,7 +225,7 @@ def read_layers(run_dir: Path) -> list[Layer]:
         layers = [_layer(row) for row in files.read_csv(path, LAYERS)]
     except (KeyError, TypeError, AttributeError, ValueError, csv.Error) as error:
         raise files.Corrupt(path, "not the layers of a network") from error
-    if any(not 0 <= source < at for at, layer in enumerate(layers, 1) for source in layer.inputs):
+    if any(not 0 <= source < number for number, layer in enumerate(layers, 1) for source in layer.inputs):
         raise files.Corrupt(path, "a layer takes what is not there yet")
     return layers
 

@@ -4,38 +4,86 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from cifarsweep.results import files, identity, provenance
+from cifarsweep.results.files import Record
 
 _JOURNAL = "jobs.jsonl"
 """Beside sweep.json while a command runs: what its jobs have told."""
 
 
-def read_sweep(sweep_dir: Path) -> dict[str, Any]:
-    """What sweep.json holds, with what the jobs of a command that still runs have told since: `commands`, one or more,
-    and `jobs`, a mapping. ValueError where it is something else."""
-    told = _read_journal(sweep_dir)  # first, as what is moved from there to sweep.json meanwhile may be read twice
-    path = sweep_dir / "sweep.json"
-    sweep = files.read_json(path)
-    if isinstance(sweep, dict) and isinstance(sweep.get("jobs"), dict):
-        _add(sweep["jobs"], told)
-    found = sweep if isinstance(sweep, dict) else {}
-    jobs, commands = found.get("jobs"), found.get("commands")
-    is_sweep = (
-        isinstance(jobs, dict)
-        and all(isinstance(job, dict) and isinstance(job.get("run"), str | None) for job in jobs.values())
-        and isinstance(commands, list)
-        and all(isinstance(command, dict) for command in commands)
-    )
-    if not is_sweep or not commands:
-        raise files.Corrupt(path, "expected the record of a sweep")
-    return found
+@dataclass(frozen=True, kw_only=True)
+class JobRecord(Record):
+    """What is known of a job: a line of jobs.jsonl, or all such lines on it in sweep.json."""
+
+    job: int
+    overrides: list[str]
+    run: str | None = None
+    """The name of its run's directory."""
+    error: str | None = None
+    """Why it failed."""
+
+    @property
+    def key(self) -> str:
+        """What makes it the same job when its command comes again."""
+        return " ".join(self.overrides or ()) or str(self.job)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command(Record):
+    """A command that began or continued the sweep."""
+
+    time: str
+    command_line: list[str]
+    plan: Mapping[str, Any]
+    """The configuration that its jobs have in common."""
+    provenance: dict[str, Any]
+    num_jobs: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepRecord(Record):
+    format: int | None = None
+    commands: list[Command]
+    """At least one."""
+    jobs: dict[str, JobRecord]
+
+    @classmethod
+    def read(cls, sweep_dir: Path) -> SweepRecord:
+        """What sweep.json holds, with what the jobs of a command that still runs have told since.
+
+        files.Corrupt where either file is something else.
+        """
+        told = _read_journal(sweep_dir)  # first, as what is moved from there to sweep.json meanwhile may be read twice
+        path = sweep_dir / "sweep.json"
+        values = files.read_json(path)
+        if not (isinstance(values, dict) and isinstance(values.get("jobs"), dict) and values.get("commands")):
+            raise files.Corrupt(path, "expected the record of a sweep")
+        try:
+            commands = [Command.of(command) for command in values["commands"]]
+            jobs = {key: JobRecord.of(job) for key, job in values["jobs"].items()}
+        except (TypeError, AttributeError) as error:
+            raise files.Corrupt(path, "expected the record of a sweep") from error
+        if not all(isinstance(job.run, str | None) for job in (*jobs.values(), *told)):
+            raise files.Corrupt(path, "expected the record of a sweep")
+        for job in told:  # a job that begins is told of anew; it changes nothing to add the same twice
+            known = jobs.get(job.key)
+            if known and job.run is None:
+                job = replace(job, run=known.run, further=known.further | job.further)
+            jobs[job.key] = job
+        return replace(cls.of(values), commands=commands, jobs=jobs)
+
+    def write(self, sweep_dir: Path) -> None:
+        commands = [command.as_dict() for command in self.commands]
+        jobs = {key: job.as_dict() for key, job in self.jobs.items()}
+        files.write_json(sweep_dir / "sweep.json", {**self.as_dict(), "commands": commands, "jobs": jobs})
 
 
 def own_sweep(sweep_dir: Path) -> FileLock | None:
@@ -43,7 +91,7 @@ def own_sweep(sweep_dir: Path) -> FileLock | None:
     sweep_dir.mkdir(parents=True, exist_ok=True)
     lock = FileLock(sweep_dir / ".owner.lock")
     try:
-        lock.acquire(timeout=0.5)  # who asks whether the sweep runs holds it for a moment
+        lock.acquire(timeout=0.5)  # whoever asks if the sweep runs holds it for a moment
     except Timeout:
         return None
     return lock
@@ -52,22 +100,44 @@ def own_sweep(sweep_dir: Path) -> FileLock | None:
 def open_sweep(sweep_dir: Path, command_line: list[str], plan: Mapping[str, Any]) -> None:
     """Writes sweep.json, or adds this command to the one that is there."""
     sweep_dir.mkdir(parents=True, exist_ok=True)
-    with _sweep(sweep_dir) as sweep:
-        command = {
-            "time": provenance.now(),
-            "command_line": command_line,
-            "plan": plan,
-            "provenance": provenance.provenance(),
-        }
-        sweep["commands"].append(command)
+    with _changed(sweep_dir) as sweep:
+        made_by = provenance.provenance()
+        sweep.commands.append(Command(time=provenance.now(), command_line=command_line, plan=plan, provenance=made_by))
 
 
-def register_job(sweep_dir: Path, job: int, overrides: list[str], **found: str) -> None:
-    """Adds to what is known of a job: `run`, the name of its directory; `error`, the reason why it failed.
+def expect_jobs(sweep_dir: Path, num_jobs: int) -> None:
+    """Records how many jobs the last command has."""
+    with _changed(sweep_dir) as sweep:
+        sweep.commands[-1] = replace(sweep.commands[-1], num_jobs=num_jobs)
 
-    A line of jobs.jsonl, as to write all jobs again for each would take a sweep of thousands longer than to train them.
+
+def close_sweep(sweep_dir: Path) -> None:
+    """At the end of a command, moves all that its jobs have told to sweep.json."""
+    with _changed(sweep_dir):
+        pass
+
+
+@contextmanager
+def _changed(sweep_dir: Path) -> Iterator[SweepRecord]:
+    """The record, which is written at the end of the block with the lists as they are by then."""
+    with FileLock(sweep_dir / ".lock"):
+        there = (sweep_dir / "sweep.json").exists()
+        sweep = SweepRecord.read(sweep_dir) if there else SweepRecord(format=identity.FORMAT, commands=[], jobs={})
+        yield sweep
+        sweep.write(sweep_dir)
+        (sweep_dir / _JOURNAL).unlink(missing_ok=True)
+
+
+def register_job(
+    sweep_dir: Path, job: int, overrides: list[str], run: str | None = None, error: str | None = None
+) -> None:
+    """Adds to what is known of a job.
+
+    Appends a line to jobs.jsonl: to write all jobs again for each would take a sweep of thousands longer than to train
+    them.
     """
-    line = json.dumps({"job": job, "overrides": overrides, **found}, ensure_ascii=False) + "\n"
+    told = JobRecord(job=job, overrides=overrides, run=run, error=error)
+    line = json.dumps(told.as_dict(), ensure_ascii=False) + "\n"
     sweep_dir.mkdir(parents=True, exist_ok=True)
     path = sweep_dir / _JOURNAL
     with FileLock(sweep_dir / ".lock"):
@@ -82,19 +152,13 @@ def register_job(sweep_dir: Path, job: int, overrides: list[str], **found: str) 
             raise OSError(error.errno, error.strerror, str(path)) from error
 
 
-def job_of_sweep(sweep_dir: Path, job: int, overrides: list[str]) -> dict[str, Any]:
-    """All that is known of a job; nothing where it never began."""
-    known: dict[str, Any] = read_sweep(sweep_dir)["jobs"].get(_key(job, overrides), {})
-    return known
+def job_of_sweep(sweep_dir: Path, job: int, overrides: list[str]) -> JobRecord:
+    """All that is known of a job, which need not have begun."""
+    asked_for = JobRecord(job=job, overrides=overrides)
+    return SweepRecord.read(sweep_dir).jobs.get(asked_for.key, asked_for)
 
 
-def close_sweep(sweep_dir: Path) -> None:
-    """At the end of a command, moves all that its jobs have told to sweep.json."""
-    with _sweep(sweep_dir):
-        pass
-
-
-def _read_journal(sweep_dir: Path) -> list[dict[str, Any]]:
+def _read_journal(sweep_dir: Path) -> list[JobRecord]:
     """What jobs have told since sweep.json was written, in that order."""
     path = sweep_dir / _JOURNAL
     try:
@@ -109,29 +173,11 @@ def _read_journal(sweep_dir: Path) -> list[dict[str, Any]]:
         overrides = job.get("overrides") if isinstance(job, dict) and "job" in job else None
         if not isinstance(overrides, list) or not all(isinstance(word, str) for word in overrides):
             raise files.Corrupt(path, "expected the record of jobs")
-    return told
-
-
-def _add(jobs: dict[str, Any], told: Iterable[dict[str, Any]]) -> None:
-    """A job that begins is told of anew; it changes nothing to add the same twice."""
-    for job in told:
-        key = _key(job["job"], job["overrides"])
-        known = {} if "run" in job else jobs.get(key, {})
-        jobs[key] = {**known, **job}
-
-
-def _key(job: int, overrides: list[str]) -> str:
-    return " ".join(overrides) or str(job)
-
-
-def expect_jobs(sweep_dir: Path, num_jobs: int) -> None:
-    """Adds to what sweep.json knows of the last command: how many jobs it has."""
-    with _sweep(sweep_dir) as sweep:
-        sweep["commands"][-1]["num_jobs"] = num_jobs
+    return [JobRecord.of(job) for job in told]
 
 
 def is_running(sweep_dir: Path) -> bool:
-    """Whether a process works on this sweep; a reader who may not write there need not be able to."""
+    """Whether a process works on this sweep. Needs no permission to write there."""
     lock = FileLock(sweep_dir / ".owner.lock")
     if not Path(lock.lock_file).exists():
         return False
@@ -145,7 +191,7 @@ def is_running(sweep_dir: Path) -> bool:
 
 
 def _is_locked(path: Path) -> bool:
-    """What FileLock's own call says of a file that is only read; nothing is known without that call, on Windows."""
+    """Asks as FileLock does, on a file opened for reading. False where the system has no such call (Windows)."""
     try:
         import fcntl
     except ImportError:
@@ -156,13 +202,3 @@ def _is_locked(path: Path) -> bool:
         except BlockingIOError:
             return True
     return False
-
-
-@contextmanager
-def _sweep(sweep_dir: Path) -> Iterator[dict[str, Any]]:
-    path = sweep_dir / "sweep.json"
-    with FileLock(sweep_dir / ".lock"):
-        sweep = read_sweep(sweep_dir) if path.exists() else {"format": identity.FORMAT, "commands": [], "jobs": {}}
-        yield sweep
-        files.write_json(path, sweep)
-        (sweep_dir / _JOURNAL).unlink(missing_ok=True)

@@ -13,11 +13,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from cifarsweep import trial
-from cifarsweep.results import folders, identity, records, sweeps
+from cifarsweep.results import identity, records, sweeps
+from cifarsweep.results.records import RunResult
 from cifarsweep.sweeper import local
 from cifarsweep.sweeper.application import Application, Cost, KnownRun
 from cifarsweep.terminal import errors
 from cifarsweep.training import compose, schema, sweep
+from cifarsweep.training.configuration import Configuration, plain
 
 if TYPE_CHECKING:  # Optuna, which a single run need not wait for
     from cifarsweep.sweeper.settings import Settings
@@ -38,7 +40,7 @@ class ImageTraining(Application):
     sweep_keys = ("name", "search")
 
     def check(self, config: DictConfig, *, is_trial: bool = False) -> None:
-        values = compose.plain(config)
+        values = plain(config)
         schema.check(values)
         if is_trial and values["data"]["val_size"] == 0:
             raise ValueError("data.val_size=0: expected validation images, as a search never sees the test set")
@@ -57,35 +59,31 @@ class ImageTraining(Application):
             raise ValueError(f"hydra.sweeper.finalists={settings.finalists}: {expected}")
 
     def determines(self, config: DictConfig) -> dict[str, Any]:
-        return identity.identity(compose.plain(config), data_fingerprint="")
+        return identity.identity(plain(config), data_fingerprint="")
 
     def max_steps(self, config: DictConfig) -> int | None:
         return OmegaConf.select(config, "trainer.epochs")  # type: ignore[no-any-return]
 
     def cost(self, config: DictConfig, choices: Mapping[str, str], threads: int) -> Cost:
-        from cifarsweep.training import trainer
+        from cifarsweep.training import cost
 
-        measured = trainer.cost(config, compose.plain(config), choices, threads)
-        # Validation images go forward only, about a third of the work.
-        images = measured["num_train"] + measured["num_val"] / 3
-        figures = {name: measured[name] for name in ("width", "params", "multiply_adds")}
-        return Cost(measured["model"], images / measured["images_per_second"], figures)
+        return cost.measure(Configuration.of(config, choices), threads)
 
     def known_runs(self, sweep: Path, objectives: Sequence[str]) -> Iterator[KnownRun]:
         """The complete runs in outputs/runs. What cannot be read is passed over, as by the report."""
         for run_dir in sorted((sweep.parent.parent / "runs").glob("*/")):
             with contextlib.suppress(ValueError, OSError, KeyError, TypeError):
-                result, config = records.read_result(run_dir), records.read_config(run_dir)
-                if result is None or result["status"] != "complete":
+                result, config = RunResult.read(run_dir), records.read_config(run_dir)
+                if result is None or result.status != "complete":
                     continue
-                values = [result[name] for name in objectives]
+                values = [result.as_dict()[name] for name in objectives]
                 if None not in values:
                     yield KnownRun(run_dir.name, config, config["run"]["choices"], values, partial(self._is_of, result))
 
-    def _is_of(self, result: Mapping[str, Any], config: DictConfig) -> bool:
+    def _is_of(self, result: RunResult, config: DictConfig) -> bool:
         what = self.determines(config)
-        what["data"] = {**what["data"], "fingerprint": result["data_fingerprint"]}
-        return bool(identity.run_id(what) == result["run_id"])
+        what["data"] = {**what["data"], "fingerprint": result.data_fingerprint}
+        return bool(identity.run_id(what) == result.run_id)
 
     def device(self, config: DictConfig) -> str:
         return str(config.trainer.device)
@@ -98,9 +96,9 @@ class ImageTraining(Application):
         job, overrides = config.hydra.job, list(config.hydra.overrides.task)
         folder = Path(config.hydra.sweep.dir)
         sweeps.register_job(folder, job.num, overrides, error=reason)
-        run = sweeps.job_of_sweep(folder, job.num, overrides).get("run")
+        run = sweeps.job_of_sweep(folder, job.num, overrides).run
         if run:
-            folders.mark_failed(Path(config.outputs) / "runs" / run, reason)
+            records.mark_failed(Path(config.outputs) / "runs" / run, reason)
 
     def command(self, overrides: Iterable[str]) -> list[str]:
         return ["python", "-m", "cifarsweep", *overrides]
@@ -116,7 +114,7 @@ def task(cfg: DictConfig) -> Any:
     if job.mode == RunMode.MULTIRUN:
         return _sweep_job(cfg, job)
     try:
-        return _train(cfg, job, announce=lambda run: None)["val_accuracy"]
+        return _train(cfg, job, announce=lambda run: None).val_accuracy
     except Exception as error:
         raise SystemExit(1) from error
 
@@ -139,29 +137,28 @@ def _sweep_job(cfg: DictConfig, job: Any) -> Any:
         register(error=errors.one_line(error))
         raise
     working_on = trial.current()
-    return _objectives(result, working_on.objectives) if working_on else result["val_accuracy"]
+    return _objectives(result, working_on.objectives) if working_on else result.val_accuracy
 
 
-def _objectives(result: dict[str, Any], names: tuple[str, ...]) -> list[float]:
+def _objectives(result: RunResult, names: tuple[str, ...]) -> list[float]:
     """What a study asked for."""
-    if result["status"] == "pruned":
+    if result.status == "pruned":
         raise trial.Pruned
-    if result["status"] == "diverged":
-        raise ValueError(f"diverged in epoch {result['diverged_epoch']}: the loss is no longer finite")
-    return [result[name] for name in names]
+    if result.status == "diverged":
+        raise ValueError(str(result))
+    return [result.as_dict()[name] for name in names]
 
 
-def _train(cfg: DictConfig, job: Any, announce: Callable[[str], None]) -> dict[str, Any]:
-    config = compose.plain(cfg)
-    schema.check(config)
-    from cifarsweep.training import trainer  # PyTorch, 1.8 s, which an argument error need not wait for
+def _train(cfg: DictConfig, job: Any, announce: Callable[[str], None]) -> RunResult:
+    configuration = Configuration.of(cfg, compose.choices(job))
+    from cifarsweep.training import run  # PyTorch, 1.8 s, which an argument error need not wait for
 
     answers: dict[int, bool] = {}
 
-    def stops(epoch: int, figures: Mapping[str, Any]) -> bool:
-        """Reports each epoch once: a recorded run that is then trained further tells of its first epochs twice."""
+    def report(epoch: int, figures: Mapping[str, Any]) -> bool:
+        """Each epoch once: a recorded run that is then trained further has its first epochs reported twice."""
         if epoch not in answers:
             answers[epoch] = trial.report(epoch, figures)
         return answers[epoch]
 
-    return trainer.run(cfg, config, compose.choices(job), announce, stops)
+    return run.train(configuration, report, announce)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,17 @@ import torch
 from torch import nn
 
 from cifarsweep.results import files
+from cifarsweep.results.records import Epoch
 
 FORMAT = 1
 
 
-def save(
-    path: Path, run_id: str, epochs: list[dict[str, Any]], model: nn.Module, optimizer: torch.optim.Optimizer
-) -> None:
+def save(path: Path, run_id: str, epochs: Sequence[Epoch], model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Everything that the rest of the training depends on: weights, optimizer, random states, figures so far."""
     content = {
         "format": FORMAT,
         "run_id": run_id,
-        "epochs": epochs,
+        "epochs": [vars(epoch) for epoch in epochs],
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
         "random": _random_states(),
@@ -39,7 +39,7 @@ def save(
         file.write(buffer.getbuffer())
 
 
-def restore(path: Path, run_id: str, model: nn.Module, optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+def restore(path: Path, run_id: str, model: nn.Module, optimizer: torch.optim.Optimizer) -> list[Epoch]:
     """Puts model, optimizer and random states back to where they were saved; the epochs so far, none without a file.
 
     The learning rates stay those that the optimizer came with. files.Corrupt, and nothing is changed, where the file is
@@ -53,12 +53,12 @@ def restore(path: Path, run_id: str, model: nn.Module, optimizer: torch.optim.Op
         shapes = {name: value.shape for name, value in model.state_dict().items()}
         if {name: value.shape for name, value in content["model"].items()} != shapes:
             raise ValueError("of another network")
+        epochs = [Epoch(**row) for row in content["epochs"]]
         lrs = [group["lr"] for group in optimizer.param_groups]
         optimizer.load_state_dict(content["optimizer"])
         for group, lr in zip(optimizer.param_groups, lrs, strict=True):
             group["lr"] = lr
         _set_random_states(content["random"])
-        epochs: list[dict[str, Any]] = content["epochs"]
     except Exception as error:  # pickle, runtime, key and value errors: all say that this is no file of ours
         raise files.Corrupt(path, str(error).partition("\n")[0] or type(error).__name__) from error
     model.load_state_dict(content["model"])
@@ -77,7 +77,7 @@ def _read(data: bytes, run_id: str) -> dict[str, Any]:
 
 
 def _random_states() -> dict[str, Any]:
-    """Of every generator that a model may draw from. A stateless one, of each epoch's images, is not among them."""
+    """Those of every generator that a model may draw from. The images of an epoch come from a generator of its own."""
     name, keys, *rest = np.random.get_state(legacy=True)
     states: dict[str, Any] = {
         "torch": torch.get_rng_state(),

@@ -1,4 +1,4 @@
-"""Configurations by Hydra: composed outside of a job, as plain values, and which keys they know."""
+"""Configurations by Hydra outside of a job: what overrides compose to, and which keys and options there are."""
 
 from __future__ import annotations
 
@@ -7,17 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from cifarsweep.sweeper import hydra_compat, jobs
 from cifarsweep.training import groups
-
-
-def plain(cfg: DictConfig, resolve: bool = True) -> dict[str, Any]:
-    """The configuration as plain values, without Hydra's own."""
-    values = OmegaConf.to_container(jobs.without_hydra(cfg), resolve=resolve)  # to resolve Hydra's part takes 10 ms
-    assert isinstance(values, dict)
-    return {str(key): value for key, value in values.items()}
 
 
 def choices(job: Any) -> dict[str, str]:

@@ -16,9 +16,9 @@ from cifarsweep.results.records import Layer
 def trace(model: nn.Module, image_shape: Sequence[int]) -> list[Layer]:
     """Every layer of the forward pass of one image (C, H, W), in the order of the computation.
 
-    A layer is a module without modules of its own, or a function called between them, as the addition of a residual.
-    Parameters are counted where they are first used, trainable ones only; multiply-adds are those of convolutions and
-    matrix products, as PyTorch's FlopCounterMode counts them. Leaves the model as it was.
+    A layer is a module without modules of its own, or a function called between them, such as a residual's addition.
+    Trainable parameters are counted where they are first used. Multiply-adds are those of convolutions and matrix
+    products, as PyTorch's FlopCounterMode counts them. Leaves the model as it was.
     """
     was_training = model.training
     image = torch.zeros(1, *image_shape, device=next(model.parameters()).device)
@@ -36,7 +36,7 @@ def trace(model: nn.Module, image_shape: Sequence[int]) -> list[Layer]:
 
 
 class _Recorder(TorchFunctionMode):
-    """Hears of each call of a module without children, and of each function outside of them."""
+    """Records each call of a module without children, and each function called outside of such modules."""
 
     def __init__(self, counter: FlopCounterMode, image: Tensor) -> None:
         super().__init__()
@@ -94,24 +94,21 @@ class _Recorder(TorchFunctionMode):
         self._counted |= {id(p) for p in parameters}
         self._made_by |= {id(tensor): len(self.layers) for tensor in made}
         self._kept += made
-        self._inside -= 1  # last: even to ask a tensor for its shape is a function that is heard of
+        self._inside -= 1  # last: to ask a tensor for its shape is a function call, too
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
     if isinstance(value, Tensor):
         yield value
-    elif isinstance(value, dict):
-        for one in value.values():
-            yield from _tensors(one)
-    elif isinstance(value, list | tuple):
-        for one in value:
-            yield from _tensors(one)
+    elif isinstance(value, dict | list | tuple):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _tensors(item)
 
 
 def _kind(module: nn.Module) -> str:
-    """The class, of PyTorch's own where it derives from one, and what its shapes do not tell: Conv2d 3×3, stride 2."""
-    own = (one.__name__ for one in type(module).__mro__ if one.__module__.startswith("torch.nn") and one != nn.Module)
-    name = next(own, type(module).__name__)
+    """The class, or PyTorch's own that it derives from, and what its shapes do not tell: Conv2d 3×3, stride 2."""
+    classes = [kind for kind in type(module).__mro__ if kind.__module__.startswith("torch.nn") and kind != nn.Module]
+    name = (classes or [type(module)])[0].__name__
     size = getattr(module, "kernel_size", None)
     details = [name if size is None else f"{name} {_by(size)}"]
     stride = getattr(module, "stride", size)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
+from cifarsweep.results.records import Epoch
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 """Pairs of normalised images (N, C, H, W) and int64 labels (N,), on the model's device."""
@@ -23,25 +24,6 @@ class Evaluation:
     """int64 class indices (N,), in the order of the batches, on the CPU."""
 
 
-@dataclass(frozen=True)
-class Epoch:
-    epoch: int
-    """Counted from 1."""
-    lr: float
-    """Learning rate of the epoch's last step."""
-    train_loss: float
-    train_accuracy: float
-    """Measured while training: on augmented images, by the weights of each moment."""
-    val_loss: float | None
-    val_accuracy: float | None
-    seconds: float
-    """Wall clock of the epoch's training, validation left out."""
-
-    @property
-    def diverged(self) -> bool:
-        return not math.isfinite(self.train_loss) or not math.isfinite(self.val_loss or 0.0)
-
-
 def train(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
@@ -54,9 +36,9 @@ def train(
     autocast: torch.autocast,
     first_epoch: int = 1,
 ) -> Iterator[Epoch]:
-    """Trains in place and yields after each epoch; the caller may stop between epochs. Ends where the loss does.
+    """Trains in place and yields after each epoch, where the caller may stop. Ends once the loss is not finite.
 
-    It goes on at `first_epoch` where model and optimizer come from an earlier training's end of the epoch before.
+    Starts at `first_epoch`, with model and optimizer as the epoch before it left them.
     `batches(epoch)` gives the epoch's `steps_per_epoch` batches; `schedule(step, num_steps)` gives the factor on
     the learning rates the optimizer came with.
     """
@@ -84,7 +66,7 @@ def train(
         train_loss, train_accuracy = float(loss_sum) / num_images, int(num_correct) / num_images
         seconds = time.perf_counter() - start
         val = validate()
-        done = Epoch(
+        measured = Epoch(
             epoch=epoch,
             lr=optimizer.param_groups[0]["lr"],
             train_loss=train_loss,
@@ -93,8 +75,8 @@ def train(
             val_accuracy=val.accuracy if val else None,
             seconds=seconds,
         )
-        yield done
-        if done.diverged:
+        yield measured
+        if measured.diverged:
             return
 
 

@@ -9,46 +9,30 @@ from collections.abc import Mapping
 from typing import Any
 
 from cifarsweep.terminal import domains
+from cifarsweep.terminal.domains import Domain
+
+
+def _matching(pattern: str, text: str, or_none: bool = False) -> Domain:
+    def accepts(value: Any) -> bool:
+        is_plain = isinstance(value, str | int | float)
+        return (or_none and value is None) or (is_plain and bool(re.fullmatch(pattern, str(value))))
+
+    return Domain(accepts, text)
+
 
 _POSITIVE = domains.number("a number above 0", lambda x: x > 0)
-
-
 _NOT_NEGATIVE = domains.number("a number, 0 or more", lambda x: x >= 0)
-
-
 _PART = domains.number("a number from 0 to below 1", lambda x: 0 <= x < 1)
-
-
-_FOLDER = domains.Domain(
-    lambda value: isinstance(value, str) and value not in ("", "???") and "\0" not in value, "a folder"
-)
-
-
-_NAME = domains.Domain(
-    lambda value: isinstance(value, str | int | float) and bool(re.fullmatch(r"[\w+-][\w.+ -]{0,99}", str(value))),
-    "a folder name of letters, digits and . _ + -",
-)
-
-
-_DEVICE = domains.Domain(
-    lambda value: isinstance(value, str) and bool(re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value)),
-    "one of auto, cpu, cuda, cuda:N, mps",
-)
-
-
-_MILESTONES = domains.Domain(
+_FOLDER = Domain(lambda value: isinstance(value, str) and value not in ("", "???") and "\0" not in value, "a folder")
+_MILESTONES = Domain(
     lambda value: isinstance(value, list) and all(_PART.accepts(x) for x in value),
     "a list of numbers from 0 to below 1",
 )
-
-
-_MATCH = domains.Domain(
-    lambda value: (
-        value is None or (isinstance(value, str) and bool(re.fullmatch(r"(params|multiply_adds):[1-9]\d*", value)))
-    ),
-    "params:N or multiply_adds:N with a whole number N, or null",
+_NAME = _matching(r"[\w+-][\w.+ -]{0,99}", "a folder name of letters, digits and . _ + -")
+_DEVICE = _matching(r"auto|cpu|mps|cuda(:\d+)?", "one of auto, cpu, cuda, cuda:N, mps")
+_MATCH = _matching(
+    r"(params|multiply_adds):[1-9]\d*", "params:N or multiply_adds:N with a whole number N, or null", or_none=True
 )
-
 
 DOMAINS = {
     "batch_size": domains.whole(1),
@@ -89,14 +73,11 @@ DOMAINS = {
     "trainer.compile": domains.BOOLEAN,
     "trainer.deterministic": domains.BOOLEAN,
 }
-"""Keys that are not here, as those of a user's own model, are checked by whatever takes them."""
-
+"""Keys that are not here, such as those of a user's own model, are checked by whatever takes them."""
 
 _GROUPS = ("model", "optimizer", "schedule", "loss", "data", "trainer")
-
-
 _REQUIRED = {"batch_size", "seed", "name", "force", "outputs", "optimizer.lr"}
-"""With those of the trainer; what else a group's option needs, its constructor says."""
+"""And every key of the trainer. What else a group's option needs, its constructor says."""
 
 
 def check(config: Mapping[str, Any]) -> None:

@@ -11,7 +11,8 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from cifarsweep.results import provenance, sweeps
-from cifarsweep.training import compose, schema
+from cifarsweep.training import schema
+from cifarsweep.training.configuration import plain
 
 
 class _Opened(NamedTuple):
@@ -49,7 +50,7 @@ def _open(config: DictConfig) -> None:
         lock = sweeps.own_sweep(folder)
         if lock is None:
             raise ValueError(f"name={folder.name}: another process runs this sweep; wait, or give another name=")
-    sweeps.open_sweep(folder, provenance.command_line(), compose.plain(config, resolve=False))
+    sweeps.open_sweep(folder, provenance.command_line(), plain(config, resolve=False))
     _opened.set(_Opened(folder, lock))
 
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-from omegaconf import OmegaConf
 
 from cifarsweep.terminal import progress
-from cifarsweep.training import checkpoint, trainer
+from cifarsweep.training import checkpoint, run
+from cifarsweep.training.configuration import Configuration
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
@@ -42,12 +42,11 @@ def measure(model: str, optimizer: str, num_train: int, epochs: int) -> tuple[fl
             words += [f"outputs={folder}", f"trainer.epochs={epochs}", "trainer.threads=1"]
             with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
                 cfg = hydra.compose("config", words)
-            config: Any = OmegaConf.to_container(cfg, resolve=True)
             choices = {"model": model, "optimizer": optimizer, "schedule": "onecycle", "loss": "label_smoothing"}
-            result = trainer.run(cfg, config, choices, lambda run: None)
+            result = run.train(Configuration.of(cfg, choices))
     finally:
         checkpoint.save = save
-    return result["train_seconds"] / epochs, statistics.median(seconds), sizes[-1]
+    return (result.train_seconds or 0.0) / epochs, statistics.median(seconds), sizes[-1]
 
 
 if __name__ == "__main__":

@@ -60,8 +60,7 @@ def _write_pictures(outputs: Path) -> None:
     folder.mkdir(parents=True)
     names = ("classes.png", folders.augmentation_picture(crop=2, flip=True), "confused.png")
     for name, rows in zip(names, (10, 10, 6), strict=True):
-        with (folder / name).open("wb") as file:
-            Mosaic(CLASSES[:rows], noise[:rows]).write(file)
+        Mosaic(CLASSES[:rows], noise[:rows]).write(folder / name)
     for confusion in (outputs / "runs").glob("*/confusion.csv"):
         (confusion.parent / "confused.png").hardlink_to(folder / "confused.png")  # 180 KB, which 10,000 runs share
 

@@ -105,30 +105,28 @@ class Setup:
         import hydra
         from hydra.utils import instantiate
 
-        from cifarsweep.training import trainer
+        from cifarsweep.training import process
 
         if not plain:
-            trainer._keep_freed_memory()
-            trainer._set_determinism(True)
+            process.keep_freed_memory()
+            process.set_determinism(True)
         self.words, self.compose = words, hydra.compose
         hydra.initialize_config_dir(str(bench.REPOSITORY / "conf"), version_base="1.3").__enter__()
         self.dataset = instantiate(hydra.compose("config", words).data)
-        self.batchers = self.dataset.batchers(trainer.choose_device("cpu"))
+        self.batchers = self.dataset.batchers(process.choose_device("cpu"))
 
     def _session(self, depth: int, batch_size: int) -> Any:
-        from omegaconf import OmegaConf
-
-        from cifarsweep.training import trainer
+        from cifarsweep.training.configuration import Configuration
+        from cifarsweep.training.session import Session
 
         overrides = [*self.words, f"model=layers{depth}", f"batch_size={batch_size}", "trainer.device=cpu"]
-        cfg = self.compose("config", overrides)
-        config: Any = OmegaConf.to_container(cfg, resolve=True)
-        return trainer.Session(cfg, config, self.dataset)
+        choices = {"model": f"layers{depth}", "optimizer": "", "schedule": "", "loss": ""}
+        return Session(Configuration.of(self.compose("config", overrides), choices), self.dataset)
 
     def _batches(self, batch_size: int) -> Iterator[Any]:
         """Augmented ones, epoch after epoch."""
         for epoch in itertools.count():
-            yield from self.batchers[0].training(batch_size, self.dataset.augmentation, epoch)
+            yield from self.batchers.train.training(batch_size, self.dataset.augmentation, epoch)
 
     def cifarsweep(self, depth: int, batch_size: int, steps: int) -> Iterator[int]:
         from cifarsweep.terminal import progress
@@ -169,14 +167,14 @@ class Setup:
         yield steps * batch_size
 
     def evaluate(self, depth: int, batch_size: int, steps: int) -> Iterator[int]:
-        from cifarsweep.training import trainer
         from cifarsweep.training.loop import evaluate
+        from cifarsweep.training.run import EVALUATION_BATCH
 
-        session, size = self._session(depth, batch_size), trainer.EVALUATION_BATCH
+        session, size = self._session(depth, batch_size), EVALUATION_BATCH
         num_batches = max(steps * batch_size // size, 2)
 
         def go(batches: int) -> int:
-            some = itertools.islice(itertools.cycle(self.batchers[2].evaluation(size)), batches)
+            some = itertools.islice(itertools.cycle(self.batchers.test.evaluation(size)), batches)
             return len(evaluate(session.model, some, session.loss_fn, session.autocast).predicted)
 
         go(2)

@@ -15,7 +15,8 @@ from conftest import REAL_CIFAR10, REPOSITORY
 from PIL import Image
 
 from cifarsweep import data
-from cifarsweep.data import augment, cache
+from cifarsweep.data import augment, cache, torchvision_sets
+from cifarsweep.data.dataset import stratified
 
 
 def small_shapes(data_cache: Path, **changed: object) -> data.DataSet:
@@ -52,11 +53,11 @@ def test_training_and_validation_share_no_image_and_leave_none_out(data_cache: P
 
 def test_each_class_has_its_share_of_a_split() -> None:
     labels = torch.tensor([0] * 50 + [1] * 30 + [2] * 20)
-    chosen = data.stratified(labels, 10, seed=0)
-    assert torch.bincount(labels[chosen]).tolist() == [5, 3, 2]
-    chosen = data.stratified(labels, 11, seed=0)
-    assert torch.bincount(labels[chosen]).sum() == 11
-    assert not torch.equal(data.stratified(labels, 10, seed=0), data.stratified(labels, 10, seed=1))
+    drawn = stratified(labels, 10, seed=0)
+    assert torch.bincount(labels[drawn]).tolist() == [5, 3, 2]
+    drawn = stratified(labels, 11, seed=0)
+    assert torch.bincount(labels[drawn]).sum() == 11
+    assert not torch.equal(stratified(labels, 10, seed=0), stratified(labels, 10, seed=1))
 
 
 def test_a_subset_is_taken_from_the_training_images_only(data_cache: Path) -> None:
@@ -88,7 +89,7 @@ def test_an_unknown_augmentation_is_refused(data_cache: Path) -> None:
 
 def test_an_epoch_shows_each_image_once_and_a_seed_fixes_it(data_cache: Path) -> None:
     dataset = small_shapes(data_cache)
-    train, _, _ = dataset.batchers(torch.device("cpu"))
+    train = dataset.batchers(torch.device("cpu")).train
 
     def epoch(seed: int) -> list[torch.Tensor]:
         return [images for images, _ in train.training(50, data.Augmentation(), seed)]
@@ -102,7 +103,7 @@ def test_an_epoch_shows_each_image_once_and_a_seed_fixes_it(data_cache: Path) ->
 
 def test_batches_are_normalised_by_the_training_images_and_labels_fit(data_cache: Path) -> None:
     dataset = small_shapes(data_cache, val_size=0)
-    train, _, _ = dataset.batchers(torch.device("cpu"))
+    train = dataset.batchers(torch.device("cpu")).train
     images, labels = next(train.evaluation(300))
     assert images.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(images.mean((0, 2, 3)), torch.zeros(3), atol=1e-4, rtol=0)
@@ -115,7 +116,7 @@ def test_batches_are_normalised_by_the_training_images_and_labels_fit(data_cache
 
 
 def test_cutout_blanks_a_square_of_the_mean_colour(data_cache: Path) -> None:
-    train, _, _ = small_shapes(data_cache).batchers(torch.device("cpu"))
+    train = small_shapes(data_cache).batchers(torch.device("cpu")).train
     plain, _ = next(train.training(250, data.Augmentation(), 0))
     cut, _ = next(train.training(250, data.Augmentation(cutout=8), 0))
     changed = (plain != cut).any(dim=1)
@@ -368,13 +369,13 @@ def test_an_interrupted_download_is_done_again_and_nobody_sees_half_of_it(
             raise ConnectionError("gone")
         (folder / "two").touch()
 
-    monkeypatch.setattr(data, "_torchvision_set", lambda name: kind)
+    monkeypatch.setattr(torchvision_sets, "_torchvision_set", lambda name: kind)
     with pytest.raises(ValueError, match="its download failed \\(gone\\)"):
-        data._download("cifar10", tmp_path, raw)
+        torchvision_sets._download("cifar10", tmp_path, raw)
     assert not raw.exists()
     (tmp_path / ".cifar10.part.killed").mkdir()
     (tmp_path / "online").touch()
-    data._download("cifar10", tmp_path, raw)
+    torchvision_sets._download("cifar10", tmp_path, raw)
     assert sorted(path.name for path in raw.iterdir()) == ["one", "two"]
     assert not list(tmp_path.glob(".cifar10.part*"))
-    data._download("cifar10", tmp_path, raw)  # as the second of two processes
+    torchvision_sets._download("cifar10", tmp_path, raw)  # as the second of two processes

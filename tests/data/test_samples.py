@@ -81,8 +81,7 @@ def test_nothing_is_shown_where_nothing_was_confused(dataset: DataSet) -> None:
 
 def test_what_was_written_is_read(dataset: DataSet, tmp_path: Path) -> None:
     found = samples.of_classes(dataset)
-    with (tmp_path / "classes.png").open("wb") as file:
-        found.write(file)
+    found.write(tmp_path / "classes.png")
     again = mosaic.read(tmp_path / "classes.png")
     assert again is not None
     assert again.names == found.names
@@ -91,8 +90,7 @@ def test_what_was_written_is_read(dataset: DataSet, tmp_path: Path) -> None:
 
 def test_large_images_are_kept_small(tmp_path: Path) -> None:
     large = Mosaic(["a", "ü<b>"], np.full((2, 3, 224, 224, 3), 200, np.uint8))
-    with (tmp_path / "m.png").open("wb") as file:
-        large.write(file)
+    large.write(tmp_path / "m.png")
     again = mosaic.read(tmp_path / "m.png")
     assert again is not None
     assert again.names == ["a", "ü<b>"]

@@ -24,6 +24,9 @@ from cifarsweep.training import checkpoint
 # checkpoints
 
 
+EPOCH = records.Epoch(1, 0.1, 2.0, 0.2, None, None, 1.5)
+
+
 def network() -> tuple[nn.Module, torch.optim.Optimizer]:
     torch.manual_seed(0)
     model = nn.Linear(3, 2)
@@ -36,7 +39,7 @@ def network() -> tuple[nn.Module, torch.optim.Optimizer]:
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
     path = tmp_path / "checkpoint.pt"
-    checkpoint.save(path, "abc", [{"epoch": 1}], *network())
+    checkpoint.save(path, "abc", [EPOCH], *network())
     return path
 
 
@@ -47,7 +50,7 @@ def test_a_checkpoint_puts_everything_back(saved: Path) -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.25, momentum=0.9)
     torch.rand(5)
     random.random()
-    assert checkpoint.restore(saved, "abc", model, optimizer) == [{"epoch": 1}]
+    assert checkpoint.restore(saved, "abc", model, optimizer) == [EPOCH]
     assert torch.equal(model.weight, expected.weight)  # type: ignore[arg-type]
     assert optimizer.param_groups[0]["lr"] == 0.25
     assert torch.equal(optimizer.state[model.weight]["momentum_buffer"], torch.ones(2, 3))
@@ -113,7 +116,7 @@ def test_a_result_torn_at_any_byte_is_told(tmp_path: Path) -> None:
     for length in range(len(whole) - 1):  # the last byte is the newline
         (tmp_path / "result.json").write_bytes(whole[:length])
         with pytest.raises(files.Corrupt, match=r"result\.json: "):
-            records.read_result(tmp_path)
+            records.RunResult.read(tmp_path)
 
 
 def test_aside_keeps_what_was_set_aside_before(tmp_path: Path) -> None:
@@ -151,7 +154,7 @@ def test_a_corrupt_file_of_a_run_is_kept_and_the_run_trained_again(
     assert (again.returncode, again.stderr) == (0, "")
     assert f"{name}.corrupt, the work is done again" in again.stdout
     assert (run / f"{name}.corrupt").read_bytes() == content
-    assert records.read_result(run)
+    assert records.RunResult.read(run)
     assert (run / "model.pt").read_bytes() == whole
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from copy import deepcopy
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from cifarsweep.results import files, identity, records, sweeps
+from cifarsweep.results.records import Epoch
 from cifarsweep.sweeper.space import parse
 from cifarsweep.terminal import domains
 
@@ -130,23 +132,24 @@ def test_json_comes_back(tmp_path: Path, value: Any) -> None:
 
 
 @ANY_FOLDER
-@given(st.lists(st.lists(st.none() | FINITE, min_size=len(records.METRICS), max_size=len(records.METRICS)), max_size=5))
-def test_metrics_come_back_to_the_last_bit(tmp_path: Path, rows: list[list[float | None]]) -> None:
-    files.write_csv(tmp_path / "metrics.csv", records.METRICS, rows)
-    back = [list(row.values()) for row in records.read_metrics(tmp_path)]
-    assert back == rows
+@given(st.lists(st.builds(Epoch, st.integers(), *[FINITE] * 3, *[st.none() | FINITE] * 2, FINITE), max_size=5))
+def test_metrics_come_back_to_the_last_bit(tmp_path: Path, epochs: list[Epoch]) -> None:
+    records.write_metrics(tmp_path, epochs)
+    back = records.read_metrics(tmp_path)
+    assert back == epochs
+    rows, rows_back = (map(astuple, table) for table in (epochs, back))
     signs = [math.copysign(1, x) for row in rows for x in row if x is not None]
-    assert [math.copysign(1, x) for row in back for x in row if x is not None] == signs
+    assert [math.copysign(1, x) for row in rows_back for x in row if x is not None] == signs
 
 
 @ANY_FOLDER
 @given(st.binary(max_size=300))
 def test_any_bytes_are_read_or_named(tmp_path: Path, content: bytes) -> None:
     for name, read in (
-        ("result.json", records.read_result),
+        ("result.json", records.RunResult.read),
         ("metrics.csv", records.read_metrics),
         ("config.yaml", records.read_config),
-        ("sweep.json", sweeps.read_sweep),
+        ("sweep.json", sweeps.SweepRecord.read),
     ):
         (tmp_path / name).write_bytes(content)
         try:
@@ -162,6 +165,6 @@ def test_any_bytes_that_jobs_told_are_read_or_named(tmp_path: Path, content: byt
         sweeps.open_sweep(tmp_path, ["x"], {})
     (tmp_path / "jobs.jsonl").write_bytes(content)
     try:
-        sweeps.read_sweep(tmp_path)
+        sweeps.SweepRecord.read(tmp_path)
     except ValueError as error:
         assert str(error).startswith(str(tmp_path))  # noqa: PT017

@@ -195,7 +195,7 @@ def test_epochs_have_a_row_each_in_the_order_of_the_runs(tmp_path: Path) -> None
     assert header == ["run_id", *records.METRICS]
     assert [(row[0], row[1]) for row in rows] == [(id, str(epoch)) for id in order for epoch in (1, 2, 3)]
     (run_dir,) = [path for path in folders.find(tmp_path) if path.name.endswith(order[0])]
-    assert float(rows[0][5]) == records.read_metrics(run_dir)[0]["val_loss"]
+    assert float(rows[0][5]) == records.read_metrics(run_dir)[0].val_loss
 
 
 def test_no_parquet_file_of_an_earlier_report_stays(tmp_path: Path) -> None:

@@ -380,8 +380,7 @@ def leave_pictures(run_dir: Path, names: list[str] = CLASSES) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     rows = Mosaic(names, np.full((len(names), 10, 8, 8, 3), 128, np.uint8))
     for path in (folder / "classes.png", folder / folders.augmentation_picture(2, True), run_dir / "confused.png"):
-        with path.open("wb") as file:
-            rows.write(file)
+        rows.write(path)
 
 
 def test_networks_and_images_that_the_runs_left_are_shown(tmp_path: Path) -> None:

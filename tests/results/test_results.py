@@ -16,6 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cifarsweep.results import files, folders, identity, provenance, records, sweeps
+from cifarsweep.results.records import Epoch, RunResult
+from cifarsweep.results.sweeps import JobRecord, SweepRecord
 
 
 def config(**changed: Any) -> dict[str, Any]:
@@ -118,16 +120,15 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path)
 
 
 def test_metrics_survive_the_csv_file_to_the_last_bit(tmp_path: Path) -> None:
-    row = [1, 0.1 + 0.2, 1 / 3, 2**-40, None, None, 12.5]
-    files.write_csv(tmp_path / "metrics.csv", records.METRICS, [row])
-    (read,) = records.read_metrics(tmp_path)
-    assert list(read.values()) == row
+    epoch = Epoch(1, 0.1 + 0.2, 1 / 3, 2**-40, None, None, 12.5)
+    records.write_metrics(tmp_path, [epoch])
+    assert records.read_metrics(tmp_path) == [epoch]
 
 
 def test_a_file_that_is_no_json_is_named(tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text('{"status": "comp')
     with pytest.raises(ValueError, match=r"result\.json: not a JSON file"):
-        records.read_result(tmp_path)
+        RunResult.read(tmp_path)
 
 
 def test_files_get_the_permissions_of_the_umask(tmp_path: Path) -> None:
@@ -150,9 +151,10 @@ def make_run(folder: Path, name: str, result: dict[str, Any] | None = None) -> P
 
 def test_a_run_without_a_result_is_unfinished(tmp_path: Path) -> None:
     run = make_run(tmp_path, "a-abc")
-    assert records.read_run(run) == {"run_id": "abc", "model": "layers3", "status": "unfinished", "dir": run}
+    unfinished = RunResult.read_or_unfinished(run)
+    assert (unfinished.run_id, unfinished.model, unfinished.status) == ("abc", "layers3", "unfinished")
     files.write_json(run / "result.json", {**dict.fromkeys(records.COLUMNS), "status": "complete"})
-    assert records.read_run(run)["status"] == "complete"
+    assert RunResult.read_or_unfinished(run).status == "complete"
 
 
 def test_runs_are_found_in_a_run_a_sweep_and_an_outputs_folder(tmp_path: Path) -> None:
@@ -173,12 +175,12 @@ def test_a_sweep_keeps_every_command_and_the_last_word_on_each_job(tmp_path: Pat
         sweeps.open_sweep(tmp_path, [command], {"seed": 0})
     sweeps.register_job(tmp_path, 0, ["seed=1"], run="a-1")
     sweeps.register_job(tmp_path, 0, ["seed=1"], error="it failed")
-    sweep = sweeps.read_sweep(tmp_path)
-    assert [command["command_line"] for command in sweep["commands"]] == [["one"], ["two"]]
-    assert sweep["jobs"] == {"seed=1": {"job": 0, "overrides": ["seed=1"], "run": "a-1", "error": "it failed"}}
-    assert sweeps.job_of_sweep(tmp_path, 0, ["seed=1"])["run"] == "a-1"
+    sweep = SweepRecord.read(tmp_path)
+    assert [command.command_line for command in sweep.commands] == [["one"], ["two"]]
+    assert sweep.jobs == {"seed=1": JobRecord(job=0, overrides=["seed=1"], run="a-1", error="it failed")}
+    assert sweeps.job_of_sweep(tmp_path, 0, ["seed=1"]).run == "a-1"
     sweeps.register_job(tmp_path, 0, ["seed=1"], run="a-1")
-    assert "error" not in sweeps.read_sweep(tmp_path)["jobs"]["seed=1"]
+    assert SweepRecord.read(tmp_path).jobs["seed=1"].error is None
 
 
 @pytest.mark.parametrize("move", [sweeps.close_sweep, lambda sweep: sweeps.expect_jobs(sweep, 2)])
@@ -188,13 +190,15 @@ def test_what_jobs_told_is_moved_to_sweep_json(tmp_path: Path, move: Callable[[P
     move(tmp_path)
     sweeps.register_job(tmp_path, 0, ["seed=1"], run="a-1")
     sweeps.register_job(tmp_path, 0, ["seed=1"], error="it failed")
-    journal, told = (tmp_path / "jobs.jsonl").read_bytes(), sweeps.read_sweep(tmp_path)["jobs"]
-    assert told == {"seed=1": {"job": 0, "overrides": ["seed=1"], "run": "a-1", "error": "it failed"}}
+    journal, told = (tmp_path / "jobs.jsonl").read_bytes(), SweepRecord.read(tmp_path).jobs
+    assert told == {"seed=1": JobRecord(job=0, overrides=["seed=1"], run="a-1", error="it failed")}
     move(tmp_path)
     assert not (tmp_path / "jobs.jsonl").exists()
-    assert json.loads((tmp_path / "sweep.json").read_text())["jobs"] == told
+    assert json.loads((tmp_path / "sweep.json").read_text())["jobs"] == {
+        "seed=1": {"job": 0, "overrides": ["seed=1"], "run": "a-1", "error": "it failed"}
+    }
     (tmp_path / "jobs.jsonl").write_bytes(journal)  # as if killed before it was removed
-    assert sweeps.read_sweep(tmp_path)["jobs"] == told
+    assert SweepRecord.read(tmp_path).jobs == told
 
 
 def test_a_line_that_was_cut_short_costs_no_other(tmp_path: Path) -> None:
@@ -202,9 +206,9 @@ def test_a_line_that_was_cut_short_costs_no_other(tmp_path: Path) -> None:
     sweeps.register_job(tmp_path, 0, ["seed=1"], run="a-1")
     with (tmp_path / "jobs.jsonl").open("a") as file:
         file.write('{"job": 1, "overr')
-    assert [*sweeps.read_sweep(tmp_path)["jobs"]] == ["seed=1"]
+    assert [*SweepRecord.read(tmp_path).jobs] == ["seed=1"]
     sweeps.register_job(tmp_path, 2, ["seed=3"], run="a-3")
-    assert [*sweeps.read_sweep(tmp_path)["jobs"]] == ["seed=1", "seed=3"]
+    assert [*SweepRecord.read(tmp_path).jobs] == ["seed=1", "seed=3"]
 
 
 def test_many_processes_register_their_jobs_in_one_sweep(tmp_path: Path) -> None:
@@ -217,7 +221,7 @@ def test_many_processes_register_their_jobs_in_one_sweep(tmp_path: Path) -> None
         subprocess.Popen([sys.executable, "-c", code, str(tmp_path), name], cwd=REPOSITORY) for name in ("a", "b", "c")
     ]
     assert [process.wait() for process in started] == [0, 0, 0]
-    assert len(sweeps.read_sweep(tmp_path)["jobs"]) == 60
+    assert len(SweepRecord.read(tmp_path).jobs) == 60
 
 
 def test_a_run_has_one_owner_and_the_other_waits(tmp_path: Path) -> None:
@@ -245,6 +249,43 @@ def test_a_run_keeps_the_directory_it_has_under_another_slug(tmp_path: Path) -> 
 
 
 def test_provenance_names_versions_and_the_commit() -> None:
-    found = provenance.provenance()
-    assert found["versions"]["torch"]
-    assert set(found) >= {"git_commit", "git_dirty", "platform", "cpu", "cores"}
+    made_by = provenance.provenance()
+    assert made_by["versions"]["torch"]
+    assert set(made_by) >= {"git_commit", "git_dirty", "platform", "cpu", "cores"}
+
+
+# records
+
+
+def test_the_records_of_the_example_come_back_byte_for_byte(tmp_path: Path) -> None:
+    example = REPOSITORY / "outputs" / "example"
+    for run_dir in (example / "runs").glob("*/"):
+        result = RunResult.read(run_dir)
+        assert result is not None
+        result.write(tmp_path)
+        records.write_metrics(tmp_path, records.read_metrics(run_dir))
+        records.write_layers(tmp_path, records.read_layers(run_dir))
+        written = {name: (run_dir / name).read_bytes() for name in ("result.json", "metrics.csv", "layers.csv")}
+        assert {name: (tmp_path / name).read_bytes() for name in written} == written
+    (sweep_dir,) = (example / "sweeps").iterdir()
+    SweepRecord.read(sweep_dir).write(tmp_path)
+    assert (tmp_path / "sweep.json").read_bytes() == (sweep_dir / "sweep.json").read_bytes()
+
+
+def test_keys_that_this_version_does_not_know_are_kept_and_missing_ones_are_none(tmp_path: Path) -> None:
+    files.write_json(tmp_path / "result.json", {**dict.fromkeys(records.COLUMNS), "status": "complete", "newer": [1]})
+    result = RunResult.read(tmp_path)
+    assert result is not None
+    assert result.num_train is None
+    result.write(tmp_path)
+    assert files.read_json(tmp_path / "result.json")["newer"] == [1]
+
+
+def test_a_run_whose_process_died_is_marked_as_failed_unless_it_has_ended(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "a-abc")
+    (run.parent / ".locks").mkdir()
+    records.mark_failed(run, "killed")
+    records.mark_failed(run, "killed again")
+    result = RunResult.read(run)
+    assert result is not None
+    assert (result.run_id, result.status, result.error) == ("abc", "failed", "killed")

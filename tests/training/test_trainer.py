@@ -17,11 +17,12 @@ import pytest
 import torch
 import yaml
 from conftest import REPOSITORY, Command
-from omegaconf import OmegaConf
 
 from cifarsweep.results import files, records
+from cifarsweep.results.records import RunResult
 from cifarsweep.terminal import progress
-from cifarsweep.training import trainer
+from cifarsweep.training import loop, process, run, run_files
+from cifarsweep.training.configuration import Configuration
 
 Train = Callable[..., dict[str, Any]]
 
@@ -38,20 +39,18 @@ def said() -> Iterator[list[str]]:
 
 @pytest.fixture
 def train(small: list[str], said: list[str]) -> Train:
-    def run(*overrides: str, stops: trainer.Stops = trainer.never) -> dict[str, Any]:
+    def train(*overrides: str, stops: run.Report = run.never_stop) -> dict[str, Any]:
         words = [*small, *overrides]
         with hydra.initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
             cfg = hydra.compose("config", words)
         groups = ("model", "optimizer", "schedule", "loss", "data", "trainer")
         choices = {"optimizer": "momentum", "schedule": "onecycle", "loss": "label_smoothing", "trainer": "default"}
         choices |= {k: v for k, v in (word.split("=", 1) for word in words) if k in groups}
-        config = OmegaConf.to_container(cfg, resolve=True)
-        assert isinstance(config, dict)
         announced: list[str] = []
-        result = trainer.run(cfg, {str(k): v for k, v in config.items()}, choices, announced.append, stops)
-        return {**result, "dir": Path(config["outputs"]) / "runs" / announced[0]}
+        result = run.train(Configuration.of(cfg, choices), stops, announced.append)
+        return {**result.as_dict(), "dir": Path(cfg.outputs) / "runs" / announced[0]}
 
-    return run
+    return train
 
 
 def figures(result: dict[str, Any]) -> dict[str, Any]:
@@ -88,7 +87,7 @@ def test_a_run_leaves_the_files_of_the_design(train: Train) -> None:
     assert list(written)[: len(records.COLUMNS)] == records.COLUMNS
     assert written["status"] == "complete"
     assert written["provenance"]["versions"]["torch"] == torch.__version__.partition("+")[0]
-    assert [row["epoch"] for row in records.read_metrics(run_dir)] == [1, 2]
+    assert [epoch.epoch for epoch in records.read_metrics(run_dir)] == [1, 2]
     assert yaml.safe_load((run_dir / "config.yaml").read_text())["optimizer"]["lr"] == 0.1
     assert "epoch 2/2" in (run_dir / "train.log").read_text()
 
@@ -179,13 +178,13 @@ def test_a_pruned_run_goes_on_from_its_last_epoch_when_asked_for_alone(train: Tr
 def test_a_run_that_failed_after_its_last_epoch_trains_none_again(
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = trainer.evaluate, []
+    real, calls = loop.evaluate, []
 
     def failing_on_the_test_set(*arguments: Any) -> Any:
         calls.append(arguments)
         return 1 / 0 if len(calls) == 3 else real(*arguments)
 
-    monkeypatch.setattr(trainer, "evaluate", failing_on_the_test_set)
+    monkeypatch.setattr(loop, "evaluate", failing_on_the_test_set)
     with pytest.raises(ZeroDivisionError):
         train()
     result = train()
@@ -221,12 +220,12 @@ def test_a_loss_that_explodes_is_recorded_as_diverged(train: Train, said: list[s
 
 
 def test_a_failed_run_says_why_in_its_directory(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer, "evaluate", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(loop, "evaluate", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         train()
     (run_dir,) = (tmp_path / "outputs" / "runs").glob("layers2-*")
-    result = records.read_run(run_dir)
-    assert (result["status"], result["error"]) == ("failed", "division by zero")
+    result = RunResult.read_or_unfinished(run_dir)
+    assert (result.status, result.error) == ("failed", "division by zero")
     assert "ZeroDivisionError" in (run_dir / "train.log").read_text()
 
 
@@ -244,34 +243,34 @@ def test_a_full_disk_is_named_and_the_run_is_not_complete(
     with pytest.raises(OSError, match=r"No space left on device: .*model\.pt"):
         train()
     (run_dir,) = (tmp_path / "outputs" / "runs").glob("layers2-*")
-    assert records.read_run(run_dir)["status"] == "failed"
+    assert RunResult.read_or_unfinished(run_dir).status == "failed"
     assert not [path for path in run_dir.iterdir() if "model.pt" in path.name]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is always full")
 def test_a_log_that_cannot_be_written_leaves_it_to_the_results_to_say_so(capfd: pytest.CaptureFixture[str]) -> None:
-    with trainer._log_file(Path("/dev/full"), "w"):
-        trainer.log.info("a line")
+    with run_files.log_file(Path("/dev/full"), "w"):
+        run.log.info("a line")
     assert capfd.readouterr() == ("", "")
 
 
 def test_without_validation_images_the_columns_stay_empty(train: Train) -> None:
     result = train("data.val_size=0")
     assert result["val_accuracy"] is None
-    assert records.read_metrics(result["dir"])[0]["val_loss"] is None
+    assert records.read_metrics(result["dir"])[0].val_loss is None
     assert result["num_train"] == 600
 
 
 def test_the_test_images_are_seen_once_after_the_last_epoch(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
-    real = trainer.evaluate
+    real = loop.evaluate
 
     def counted(model: Any, batches: Any, *rest: Any) -> Any:
         result = real(model, batches, *rest)
         sizes.append(len(result.predicted))
         return result
 
-    monkeypatch.setattr(trainer, "evaluate", counted)
+    monkeypatch.setattr(loop, "evaluate", counted)
     train("trainer.epochs=3")
     assert sizes == [100, 100, 100, 200]
 
@@ -311,9 +310,9 @@ def test_the_model_column_follows_an_overridden_depth(train: Train) -> None:
 
 def test_threads_are_those_given_to_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert trainer.num_cores() == 3
+    assert process.num_cores() == 3
     monkeypatch.delenv("OMP_NUM_THREADS")
-    assert trainer.num_cores() >= 1
+    assert process.num_cores() >= 1
 
 
 def test_a_matched_run_is_the_run_of_its_width_and_shows_it(
@@ -340,6 +339,6 @@ def test_a_budget_that_no_width_meets_is_one_line(cifarsweep: Command, small: li
 def test_every_generator_is_seeded() -> None:
     draws = []
     for _ in range(2):
-        trainer._seed(7)
+        process.seed(7)
         draws.append((random.random(), float(np.random.rand()), float(torch.rand(()))))
     assert draws[0] == draws[1]

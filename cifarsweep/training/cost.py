@@ -1,0 +1,51 @@
+"""What a configuration would cost, measured over a few batches of which nothing is kept."""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from hydra.utils import instantiate
+
+from cifarsweep.data import DataSet
+from cifarsweep.sweeper.application import Cost
+from cifarsweep.training import loop, run_files
+from cifarsweep.training.configuration import Configuration
+from cifarsweep.training.session import Session
+
+NUM_STEPS_TIMED = 6
+
+
+def measure(configuration: Configuration, threads: int) -> Cost:
+    """The cost of an epoch: with so many threads, if the configuration does not say how many."""
+    run_files.show_log("cifarsweep.data")
+    torch.set_num_threads(configuration.values["trainer"]["threads"] or threads)
+    dataset: DataSet = instantiate(configuration.node.data)
+    session = Session(configuration, dataset)
+    batcher = dataset.batchers(session.device).train
+    size = min(session.description.batch_size, len(dataset.train_indices))
+    num_steps = min(NUM_STEPS_TIMED, len(dataset.train_indices) // size)
+    epochs = loop.train(
+        model=session.model,
+        optimizer=session.optimizer,
+        schedule=session.schedule,
+        loss_fn=session.loss_fn,
+        batches=lambda epoch: itertools.islice(batcher.training(size, dataset.augmentation, epoch), num_steps),
+        steps_per_epoch=num_steps,
+        num_epochs=2,
+        validate=lambda: None,
+        autocast=session.autocast,
+    )
+    seconds = min(epoch.seconds for epoch in epochs)  # the first one makes the buffers
+    description = session.description
+    # Validation images go forward only, about a third of the work.
+    num_images = len(dataset.train_indices) + len(dataset.val_indices) / 3
+    return Cost(
+        name=description.model,
+        step_seconds=num_images * seconds / (num_steps * size),
+        figures={
+            "width": description.width,
+            "params": description.params,
+            "multiply_adds": description.flops // 2,
+        },
+    )

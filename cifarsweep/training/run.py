@@ -1,0 +1,239 @@
+"""One run, from its configuration to its result files: data, network, loop, results, in this order."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from hydra.utils import instantiate
+from torch import Tensor, nn
+
+from cifarsweep.data import Batcher, DataSet
+from cifarsweep.results import files, folders, identity, provenance, records
+from cifarsweep.results.records import Description, Epoch, RunResult
+from cifarsweep.terminal import errors, progress
+from cifarsweep.training import checkpoint, loop, process, run_files
+from cifarsweep.training.configuration import Configuration
+from cifarsweep.training.session import Session
+
+log = logging.getLogger("cifarsweep")
+CHECKPOINT = "checkpoint.pt"
+FINAL = ("complete", "diverged")
+"""Status of a run that need not be trained again. A pruned one was stopped early for others' sake."""
+EVALUATION_BATCH = 500
+
+Report = Callable[[int, Mapping[str, Any]], bool]
+"""Takes an epoch's number and figures; True where the training should stop there as pruned."""
+
+
+def never_stop(epoch: int, figures: Mapping[str, Any]) -> bool:
+    return False
+
+
+def train(
+    configuration: Configuration, report: Report = never_stop, announce: Callable[[str], None] = lambda run: None
+) -> RunResult:
+    """Trains the configuration, or finds it trained.
+
+    `report` gets the figures of each epoch, of a recorded run as well. `announce` gets the name of the run's directory
+    before the training starts.
+    """
+    values = configuration.values
+    run_files.show_log("cifarsweep.data")
+    process.prepare(values["trainer"])
+    dataset: DataSet = instantiate(configuration.node.data)
+    if values["batch_size"] > len(dataset.train_indices):
+        most = f"1 to {len(dataset.train_indices)}, the number of training images"
+        raise ValueError(f"batch_size={values['batch_size']}: expected {most}")
+    session = Session(configuration, dataset)
+    about = session.description
+    slug = identity.slug(about.model, about.optimizer, about.lr, about.batch_size, about.seed)
+    wait = partial(progress.line, f"{slug}-{about.run_id}: another process trains it, waiting for its result")
+    with folders.owned(Path(values["outputs"]) / "runs", slug, about.run_id, wait) as run_dir:
+        announce(run_dir.name)
+        result = None if values["force"] else _recorded(run_dir, report)
+        if result:
+            progress.result(f"{run_dir}: trained before, {result}")
+            return result
+        return _train(session, run_dir, report)
+
+
+def _recorded(run_dir: Path, report: Report) -> RunResult | None:
+    """The result of a run that answers this request; a pruned one does where it would be pruned again.
+
+    A corrupt file of it is set aside, and the run does not count as trained.
+    """
+    try:
+        result, epochs = RunResult.read(run_dir), records.read_metrics(run_dir)
+        if result is None or result.status not in (*FINAL, "pruned"):
+            return None
+        if len(epochs) != result.epochs_trained:
+            reason = f"{len(epochs)} epochs, expected {result.epochs_trained}"
+            raise files.Corrupt(run_dir / "metrics.csv", reason)
+    except files.Corrupt as error:
+        _set_aside(error)
+        return None
+    for num_epochs in range(1, len(epochs) + 1):
+        if _reported(report, result, epochs[:num_epochs]) and result.status == "pruned":
+            return result
+    if result.status not in FINAL:
+        return None
+    (run_dir / CHECKPOINT).unlink(missing_ok=True)  # of a process that was killed at the very end
+    return result
+
+
+def _reported(report: Report, about: Description, epochs: Sequence[Epoch]) -> bool:
+    """Reports the last of these epochs, and says whether the training should stop there."""
+    seconds = sum(epoch.seconds for epoch in epochs)
+    costs = {"params": about.params, "flops": about.flops, "train_seconds": seconds}
+    return report(epochs[-1].epoch, {**vars(epochs[-1]), **costs})
+
+
+def _set_aside(error: files.Corrupt) -> None:
+    progress.line(f"{error}; kept as {files.set_aside(error.path).name}, the work is done again")
+
+
+def _train(session: Session, run_dir: Path, report: Report) -> RunResult:
+    """Trains, from where an earlier process stopped, and writes the run's files, result.json last.
+
+    A failure is recorded there and raised again.
+    """
+    started = provenance.now()
+    run_files.start(run_dir, session)
+    epochs = _resume(session, run_dir)
+    with run_files.log_file(run_dir / "train.log", "a" if epochs else "w"):
+        command = " ".join(provenance.command_line())
+        log.info("%s on %s, %d thread(s)", command, session.device, torch.get_num_threads())
+        if epochs:
+            log.info("goes on after epoch %d", len(epochs))
+            progress.detail(f"{run_dir.name}: goes on after epoch {len(epochs)}/{session.description.epochs}")
+        try:
+            figures = _fit(session, run_dir, epochs, report)
+        except Exception as error:
+            log.exception("failed")
+            with contextlib.suppress(OSError):  # a full disk may be the very reason
+                _result(session, started, epochs, {"status": "failed", "error": errors.one_line(error)}).write(run_dir)
+            raise
+        finally:
+            progress.end()
+        result = _result(session, started, epochs, figures)
+        result.write(run_dir)
+        if result.status in FINAL:
+            (run_dir / CHECKPOINT).unlink(missing_ok=True)
+        log.info("%s", result)
+        progress.result(f"{run_dir}: {result}")
+    return result
+
+
+def _resume(session: Session, run_dir: Path) -> list[Epoch]:
+    """The epochs that an earlier process trained, with everything put back to their end."""
+    path = run_dir / CHECKPOINT
+    if session.values["force"]:
+        path.unlink(missing_ok=True)
+    try:
+        epochs = checkpoint.restore(path, session.description.run_id, session.model, session.optimizer)
+    except files.Corrupt as error:
+        _set_aside(error)
+        return []
+    if epochs:  # an earlier process may have ended before it wrote them
+        records.write_metrics(run_dir, epochs)
+    return epochs
+
+
+def _fit(session: Session, run_dir: Path, epochs: list[Epoch], report: Report) -> dict[str, Any]:
+    """Trains the epochs that are missing and adds them to `epochs`; the status and figures of the end."""
+    values, about, num_steps = session.values, session.description, session.steps_per_epoch
+    data = session.dataset.batchers(session.device)
+    network = cast(nn.Module, torch.compile(session.model)) if values["trainer"]["compile"] else session.model
+
+    def batches(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        # A seed of its own for each epoch: a resumed run sees the same images in the same order. 64 bits, far apart for
+        # neighbouring seeds and epochs.
+        seed = int.from_bytes(hashlib.sha256(f"{about.seed} {epoch}".encode()).digest()[:8], "big")
+        shuffled = data.train.training(about.batch_size, session.dataset.augmentation, seed)
+        slug, accuracy = run_dir.name.rpartition("-")[0], _accuracy(epochs[-1]) if epochs else ""
+        done, total = (epoch - 1) * num_steps, about.epochs * num_steps
+        return progress.track(shuffled, progress.Stage(slug, epoch, about.epochs, accuracy, done, total))
+
+    def evaluate(batcher: Batcher) -> loop.Evaluation:
+        return loop.evaluate(network, batcher.evaluation(EVALUATION_BATCH), session.loss_fn, session.autocast)
+
+    # A search may have missed the end of an epoch: it hears of each again.
+    pruned = any(_reported(report, about, epochs[:n]) for n in range(1, len(epochs) + 1))
+    remaining = loop.train(
+        model=network,
+        optimizer=session.optimizer,
+        schedule=session.schedule,
+        loss_fn=session.loss_fn,
+        batches=batches,
+        steps_per_epoch=num_steps,
+        first_epoch=len(epochs) + 1,
+        num_epochs=about.epochs,
+        validate=lambda: evaluate(data.val) if len(data.val.indices) else None,
+        autocast=session.autocast,
+    )
+    for epoch in () if pruned or (epochs and epochs[-1].diverged) else remaining:
+        epochs.append(epoch)
+        checkpoint.save(run_dir / CHECKPOINT, about.run_id, epochs, session.model, session.optimizer)
+        records.write_metrics(run_dir, epochs)
+        line = _epoch_line(epoch, about.epochs, num_steps * about.batch_size)
+        log.info("%s", line)
+        progress.detail(f"{run_dir.name}: {line}")
+        if pruned := _reported(report, about, epochs):
+            break
+
+    if epochs[-1].diverged:
+        return {"status": "diverged", "diverged_epoch": epochs[-1].epoch}
+    if pruned and len(epochs) < about.epochs:
+        return {"status": "pruned"}
+    test = evaluate(data.test)
+    run_files.write_model(run_dir, session)
+    run_files.write_confusion(run_dir, session.dataset, test.predicted)
+    return {"status": "complete", "test_accuracy": test.accuracy, "test_loss": test.loss}
+
+
+def _result(session: Session, started: str, epochs: list[Epoch], figures: Mapping[str, Any]) -> RunResult:
+    about, dataset, last = session.description, session.dataset, epochs[-1] if epochs else None
+    seconds = sum(epoch.seconds for epoch in epochs)
+    num_images = session.steps_per_epoch * about.batch_size * len(epochs)
+    return RunResult.of(
+        {
+            **about.as_dict(),
+            "train_loss": last and last.train_loss,
+            "train_accuracy": last and last.train_accuracy,
+            "val_loss": last and last.val_loss,
+            "val_accuracy": last and last.val_accuracy,
+            "train_seconds": seconds,
+            "images_per_second": num_images / seconds if seconds else None,
+            "epochs_trained": len(epochs),
+            "num_train": len(dataset.train_indices),
+            "num_val": len(dataset.val_indices),
+            "num_test": len(dataset.test_labels),
+            "device": process.device_name(session.device),
+            "threads": torch.get_num_threads(),
+            "started": started,
+            "finished": provenance.now(),
+            "command_line": provenance.command_line(),
+            "provenance": provenance.provenance(),
+            "format": identity.FORMAT,
+            **figures,
+        }
+    )
+
+
+def _epoch_line(epoch: Epoch, num_epochs: int, num_images: int) -> str:
+    val = "" if epoch.val_accuracy is None else f"  val {epoch.val_loss:.3f} {epoch.val_accuracy:.2%}"
+    return (
+        f"epoch {epoch.epoch}/{num_epochs}  lr {epoch.lr:.2g}  train {epoch.train_loss:.3f} {epoch.train_accuracy:.2%}"
+        f"{val}  {num_images / epoch.seconds:,.0f} images/s"
+    )
+
+
+def _accuracy(epoch: Epoch) -> str:
+    return f"train {epoch.train_accuracy:.1%}" if epoch.val_accuracy is None else f"val {epoch.val_accuracy:.1%}"

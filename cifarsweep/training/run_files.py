@@ -1,0 +1,112 @@
+"""The files that a run writes beside its records: its log, its weights, its confusion matrix and pictures."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cifarsweep.data import Augmentation, DataSet, samples
+from cifarsweep.results import files, folders, records
+from cifarsweep.terminal import progress
+from cifarsweep.training.session import Session
+
+
+def start(run_dir: Path, session: Session) -> None:
+    """What is known before the training: configuration, layers, and pictures of the data set. No result any more."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    (run_dir / "result.json").unlink(missing_ok=True)
+    for left_by_a_killed_process in run_dir.glob(".*.part"):
+        left_by_a_killed_process.unlink()
+    records.write_config(run_dir, session.values, session.description, session.choices)
+    records.write_layers(run_dir, session.layers)
+    _write_pictures(session.dataset, Path(session.values["outputs"]))
+
+
+def _write_pictures(dataset: DataSet, outputs: Path) -> None:
+    """Images of the data set, written by the first of all runs on it."""
+    folder = folders.pictures(outputs, dataset.name, dataset.fingerprint)
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = {"classes.png": samples.of_classes}
+    if dataset.augmentation != Augmentation():
+        drawn[folders.augmentation_picture(**vars(dataset.augmentation))] = samples.augmented
+    for name, draw in drawn.items():
+        if not (folder / name).exists():
+            draw(dataset).write(folder / name)
+
+
+def write_model(run_dir: Path, session: Session) -> None:
+    """Weights and what a prediction needs beside them: plain values, which weights_only=True opens."""
+    content = {
+        "target": session.values["model"]["_target_"],
+        "arguments": session.model_arguments,
+        "state_dict": {name: value.detach().cpu() for name, value in session.model.state_dict().items()},
+        "class_names": session.dataset.class_names,
+        "mean": session.dataset.mean,
+        "std": session.dataset.std,
+    }
+    buffer = io.BytesIO()  # torch.save itself answers a full disk with a RuntimeError that names neither
+    torch.save(content, buffer)
+    with files.atomic(run_dir / "model.pt", "wb") as file:
+        file.write(buffer.getbuffer())
+
+
+def write_confusion(run_dir: Path, dataset: DataSet, predicted: Tensor) -> None:
+    """A row a true class, a column a predicted one; the numbers of test images. And images of what was confused."""
+    names = dataset.class_names
+    pairs = dataset.test_labels * len(names) + predicted
+    counts = torch.bincount(pairs, minlength=len(names) ** 2).view(len(names), -1).tolist()
+    rows = [[name, *row] for name, row in zip(names, counts, strict=True)]
+    files.write_csv(run_dir / "confusion.csv", ["true", *names], rows)
+    confused = samples.confused(dataset, predicted)
+    if confused:
+        confused.write(run_dir / "confused.png")
+
+
+class _Console(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        progress.line(record.getMessage())
+
+
+def show_log(name: str) -> None:
+    """What that logger says from now on is shown where the progress is."""
+    logger = logging.getLogger(name)
+    logger.setLevel(logging.INFO)
+    logger.handlers, logger.propagate = [_Console()], False
+
+
+class _LogFile(logging.FileHandler):
+    """Goes on without a line that cannot be written: on a full disk, the next result says so by its name."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        return
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            super().close()
+
+
+@contextlib.contextmanager
+def log_file(path: Path, mode: str) -> Iterator[None]:
+    """What our logger and Python's warnings say goes to the file, while it lasts."""
+    handler = _LogFile(path, mode, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log = logging.getLogger("cifarsweep")
+    loggers = log, logging.getLogger("py.warnings")
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.propagate = False
+    log.setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        for logger in loggers:
+            logger.removeHandler(handler)
+        handler.close()
