@@ -1,5 +1,8 @@
-"""The command `python -m cifarsweep`: puts our Hydra plugins in reach and hands over to cli."""
+"""The command `python -m cifarsweep`: trains one configuration or sweeps over many, then reports on the sweep."""
 
+from __future__ import annotations
+
+import importlib.util
 import sys
 from pathlib import Path
 
@@ -7,14 +10,36 @@ from cifarsweep.training import groups
 
 
 def main() -> None:
-    # Hydra looks for plugin classes in packages named hydra_plugins only.
-    sys.path.append(str(Path(__file__).resolve().parent / "sweeper"))
     if groups.asks_for_help(sys.argv[1:]):
         groups.show_help(sys.argv[1:])
         return
-    from cifarsweep.training import cli
+    if importlib.util.find_spec("hydra_plugins.cifarsweep_study") is None:  # a checkout that was not installed
+        sys.path.append(str(Path(__file__).resolve().parent / "sweeper"))
+    sys.exit(sweep_or_train())
 
-    sys.exit(cli.main())
+
+def sweep_or_train() -> int:
+    """Has Hydra run what sys.argv says, and reports on a sweep; the exit code, as a missing graph is a failure."""
+    from cifarsweep.training import command, sweep
+
+    code = command.run()
+    folder = sweep.opened()
+    return code if folder is None or code == command.INTERRUPTED else max(code, _report(folder))
+
+
+def _report(sweep_dir: Path) -> int:
+    """Writes and shows the report of a sweep that had jobs."""
+    import logging
+
+    from cifarsweep.results import sweeps
+
+    sweeps.close_sweep(sweep_dir)
+    if not sweeps.read_sweep(sweep_dir)["jobs"]:
+        return 0
+    from cifarsweep import report
+
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # Hydra's console handler would show its font cache
+    return report.main([str(sweep_dir)])
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from cifarsweep.terminal import errors, formatting
 from cifarsweep.terminal.arguments import Parser, exit_code
-from cifarsweep.training import cli, groups, schema
+from cifarsweep.training import compose, groups, schema
 
 if TYPE_CHECKING:  # PyTorch, 1.8 s, which a wrong value need not wait for
     from matplotlib.figure import Figure
@@ -39,14 +39,14 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if not errors.is_users(error):
             raise
-        print(errors.one_line(error, partial(cli.known_keys, conf, args.overrides)), file=sys.stderr)
+        print(errors.one_line(error, partial(compose.known_keys, conf, args.overrides)), file=sys.stderr)
         return 1
     return 0
 
 
 def _describe(conf: Path, overrides: list[str], output: Path | None) -> None:
-    cfg, choices = cli.compose(conf, overrides)
-    config = cli.plain(cfg)
+    cfg, choices = compose.compose(conf, overrides)
+    config = compose.plain(cfg)
     schema.check(config)
     from hydra.utils import instantiate
 

@@ -1,52 +1,68 @@
-"""What a task tells the search that asked for it. Knows nothing of Optuna, so that a task needs no import of it.
+"""What a task tells the search that asked for it, and where it may keep files. Knows nothing of Optuna.
 
-Outside a search every call does nothing: the same task serves a single run, a grid and a search.
+Outside a search every call does nothing, so that one task serves a single run, a grid and a search.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
 from typing import Any, Protocol
 
 
 class Pruned(Exception):
-    """Raised by a task that stopped because `report` said so."""
+    """A task raises it where it stops because `report` said so."""
 
 
 class Trial(Protocol):
     objectives: tuple[str, ...]
-    """Names of the figures that are asked for."""
+    """The names of what is searched for; a task returns one number for each."""
 
     def report(self, step: int, measured: float | Mapping[str, Any]) -> bool: ...
 
     def record(self, **facts: Any) -> None: ...
 
+    def directory(self) -> Path: ...
 
-_current: Trial | None = None
+
+_current: ContextVar[Trial | None] = ContextVar("cifarsweep_trial", default=None)
 
 
 def report(step: int, measured: float | Mapping[str, Any]) -> bool:
-    """What was measured at a step, as an epoch: the objective, or figures by name; True where the task should stop."""
-    return _current is not None and _current.report(step, measured)
+    """Tells what was measured after a step, such as an epoch; True where the task should stop (`raise Pruned`).
+
+    `measured` is the objective, or figures by name, which several objectives need. Steps are whole numbers that grow
+    from call to call; a task that goes on after an interruption may report its earlier steps again. ValueError where
+    either is something else.
+    """
+    trial = _current.get()
+    return trial is not None and trial.report(step, measured)
 
 
 def record(**facts: Any) -> None:
-    """Facts for the table of trials, as the name of the run that trains this one."""
-    if _current is not None:
-        _current.record(**facts)
+    """Adds facts, such as the name of a run, to the trial's row in the table of trials."""
+    trial = _current.get()
+    if trial is not None:
+        trial.record(**facts)
+
+
+def directory() -> Path | None:
+    """A folder of this trial alone, which outlives the process: for checkpoints. None outside a search."""
+    trial = _current.get()
+    return None if trial is None else trial.directory()
 
 
 def current() -> Trial | None:
-    return _current
+    return _current.get()
 
 
 @contextmanager
 def working_on(trial: Trial) -> Iterator[None]:
-    """Until the end of the block, this process works on that trial."""
-    global _current
-    before, _current = _current, trial
+    """Until the end of the block, this thread works on that trial."""
+    token = _current.set(trial)
     try:
         yield
     finally:
-        _current = before
+        _current.reset(token)

@@ -8,12 +8,28 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import forkserver
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 REAL_CIFAR10 = Path(os.environ.get("CIFARSWEEP_TEST_CIFAR10", REPOSITORY.parent / "shared" / "cifar10"))
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+TIMEOUT_SECONDS = 240
+"""For what takes up to 20 s on an idle machine."""
+
+
+def run_python(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`python *words`, in a fork that has the libraries imported, or in a fresh interpreter.
+
+    A fresh one where a variable of Python's own is in `environment`, or the system is not made for forks.
+    """
+    env = {**os.environ, "PYTHONPATH": str(REPOSITORY), **environment}
+    if sys.platform == "linux" and not any(name.startswith("PYTHON") for name in environment):
+        return forkserver.server().run(words, cwd, env, TIMEOUT_SECONDS)
+    command = [sys.executable, *words]
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -39,13 +55,17 @@ def data_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def small(data_cache: Path, tmp_path: Path) -> list[str]:
     """Overrides for a run of a second or two, whose results go to tmp_path/outputs."""
+    return small_run(data_cache, tmp_path / "outputs")
+
+
+def small_run(data_cache: Path, outputs: Path) -> list[str]:
     return [
         "data=shapes",
         "data.num_train=600",
         "data.num_test=200",
         "data.val_size=100",
         f"data.cache={data_cache}",
-        f"outputs={tmp_path}/outputs",
+        f"outputs={outputs}",
         "batch_size=50",
         "trainer.epochs=2",
         "model=layers2",
@@ -58,13 +78,6 @@ def cifarsweep(tmp_path: Path) -> Command:
     """`python -m cifarsweep[.module] …` in a process of its own, in tmp_path, with its output as text."""
 
     def run(*words: str, module: str = "cifarsweep", **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", module, *words],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY), **environment},
-            capture_output=True,
-            text=True,
-            timeout=240,
-        )
+        return run_python("-m", module, *words, cwd=tmp_path, **environment)
 
     return run

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path += [str(ROOT), str(ROOT / "cifarsweep" / "sweeper")]
 
 from cifarsweep import data  # noqa: E402
-from cifarsweep.training import cli  # noqa: E402
+from cifarsweep.training import command  # noqa: E402
 
 load_shapes = data.load_shapes
 
@@ -25,5 +25,4 @@ def shuffled(**arguments):
 
 if __name__ == "__main__":
     data.load_shapes = shuffled
-    cli._report = lambda sweep: 0
-    sys.exit(cli.main())
+    sys.exit(command.run())

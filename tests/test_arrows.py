@@ -21,9 +21,9 @@ KNOWS = {
     "rerun": {"training", "results", "terminal"},
     "results": set(),
     "runs": {"results", "terminal"},
-    "sweeper": {"results", "terminal", "training", "trial"},
+    "sweeper": {"results", "terminal", "trial"},
     "terminal": set(),
-    "training": {"data", "models", "optim", "report", "results", "sweeper", "terminal", "trial"},
+    "training": {"data", "models", "optim", "results", "sweeper", "terminal", "trial"},
     "trial": set(),
     "watch": {"results", "terminal"},
 }
@@ -36,12 +36,13 @@ LIBRARIES = {
     "pandas": {"report"},
     "matplotlib": {"describe", "report"},
     "jinja2": {"report"},
-    "torch": {"data", "models", "optim", "predict", "sweeper", "training"},
+    "torch": {"data", "models", "optim", "predict", "training"},
     "torchvision": {"data", "models"},
 }
 HEAVY = {"torch", "torchvision", "pandas", "matplotlib", "optuna", "jinja2"}
-LIGHT = {"__main__", "describe", "runs", "trial", "watch", "results", "terminal", "training.cli", "training.groups"}
-LIGHT |= {"training.schema", "sweeper.jobs", "sweeper.local", "sweeper.hydra_plugins"}
+LIGHT = {"__main__", "describe", "runs", "trial", "watch", "results", "terminal", "training.command", "training.groups"}
+LIGHT |= {"training.application", "training.compose", "training.schema", "training.sweep", "sweeper.application"}
+LIGHT |= {"sweeper.grid", "sweeper.hydra_compat", "sweeper.hydra_plugins", "sweeper.jobs", "sweeper.local"}
 """Modules that a command's first answer needs: they import nothing heavy at their top."""
 
 

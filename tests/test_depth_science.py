@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, run_python
 
 from cifarsweep.report.depth_study import DepthStudy, FinalRun, Searched, pairs
 from cifarsweep.report.search import Trial
@@ -40,13 +37,7 @@ def _study_with_shuffled_labels(small: list[str], folder: Path, seed: str) -> di
         "hydra.sweeper.study_per=[model]", "hydra.sweeper.budget=epochs:6", "hydra.sweeper.finalists=1",
         "hydra.sweeper.repeats=2",
     ]  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, str(REPOSITORY / "tests" / "shuffled.py"), *words],
-        env={**os.environ, "SHUFFLE_SEED": seed},
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
+    done = run_python(str(REPOSITORY / "tests" / "shuffled.py"), *words, cwd=folder, SHUFFLE_SEED=seed)
     assert done.returncode == 0, done.stderr
     studies = json.loads((folder / "outputs" / "sweeps" / "s" / "studies.json").read_text())["studies"]
     for study in studies:

@@ -39,6 +39,7 @@ def test_the_wheel_holds_the_configuration_and_nothing_else_at_its_top(wheel: Pa
     assert not any(name.endswith("hydra_plugins/__init__.py") for name in names)
 
 
+@pytest.mark.slow
 def test_the_wheel_sweeps_from_a_foreign_directory(wheel: Path, small: list[str], tmp_path: Path) -> None:
     site, elsewhere = tmp_path / "site", tmp_path / "else where"
     zipfile.ZipFile(wheel).extractall(site)

@@ -22,6 +22,9 @@ sys.path += [str(ROOT), str(ROOT / "cifarsweep" / "sweeper")]
 
 from cifarsweep import trial  # noqa: E402
 from cifarsweep.results import sweeps  # noqa: E402
+from cifarsweep.sweeper.application import Cost  # noqa: E402
+from cifarsweep.training import command  # noqa: E402
+from cifarsweep.training.application import ImageTraining  # noqa: E402
 
 
 def task(cfg):
@@ -44,14 +47,20 @@ def task(cfg):
             os.kill(os.getpid(), signal.SIGKILL)
         value = (1 - (math.log10(lr) + 1) ** 2 / 10) * depth / 5
         value *= 1 - 0.5**epoch - 0.05 * max(0, epoch - int(os.environ.get("TOY_BEST", 99)))
-        figures = {"val_accuracy": value, "val_loss": -value, "params": 10**depth, "train_seconds": epoch}
+        figures = {
+            "val_accuracy": value,
+            "val_loss": -value,
+            "test_accuracy": value,
+            "params": 10**depth,
+            "train_seconds": epoch,
+        }
         trial.record(run=f"toy-{number}")
         if trial.report(epoch, figures) and epoch < cfg.trainer.epochs:
             _log("pruned", number)
             raise trial.Pruned
     _log("end", number)
-    names = HydraConfig.get().sweeper.get("objectives", "val_accuracy")  # a grid has none
-    return figures[names] if isinstance(names, str) else [figures[name] for name in names]
+    searching = trial.current()  # a grid has no objectives
+    return [figures[name] for name in searching.objectives] if searching else figures["val_accuracy"]
 
 
 def _log(what, number):
@@ -60,11 +69,14 @@ def _log(what, number):
             file.write(f"{what} {number} {os.getpid()} {time.monotonic()}\n")
 
 
-if __name__ == "__main__":
-    from cifarsweep.training import cli
+class Toy(ImageTraining):
+    """The project's own application, but that an epoch takes 1 s."""
 
-    cli._report = lambda sweep: 0  # no run, so no report
-    about = {"width": 16, "params": 100, "multiply_adds": 10, "images_per_second": 100, "num_train": 90, "num_val": 30}
-    cli.cost = lambda cfg, choices, threads: {**about, "model": choices["model"]}  # 1 s an epoch
-    cli.task = task
-    sys.exit(cli.main())
+    def cost(self, config, choices, threads):
+        return Cost(choices["model"], 1.0, {"width": 16, "params": 100, "multiply_adds": 10})
+
+
+task.application = Toy()
+
+if __name__ == "__main__":
+    sys.exit(command.run(task))  # no run, so no report

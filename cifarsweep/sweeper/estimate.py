@@ -5,95 +5,94 @@ Knows plans and measured costs, not how a cost is measured.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from omegaconf import DictConfig
-
-from cifarsweep.sweeper.composition import Composed, Composer
-from cifarsweep.sweeper.studies import Plan
+from cifarsweep.sweeper.application import Application, Cost
+from cifarsweep.sweeper.jobs import Composer, Job
+from cifarsweep.sweeper.studies import StudyPlan
 from cifarsweep.terminal import progress
 from cifarsweep.terminal.domains import as_typed
 from cifarsweep.terminal.formatting import duration, plain_lines
 
-Cost = Callable[[DictConfig, dict[str, str], int], dict[str, Any]]
-FIGURES = ("width", "params", "multiply_adds")
 
-
-def show(plans: Sequence[Plan], compose: Composer, cost: Cost, num_workers: int, num_cores: int) -> None:
-    """Measures an epoch of each study's first configuration, a second each, and prints the plan."""
+def show(
+    plans: Sequence[StudyPlan], compose: Composer, application: Application, num_workers: int, num_cores: int
+) -> None:
+    """Measures a step of each study's first configuration, where the application can, and prints the plan."""
     threads = max(1, num_cores // num_workers)
     measured = []
     for plan in plans:
         task, hydra = _first(plan, compose)
         choices = {str(group): str(option) for group, option in hydra.hydra.runtime.choices.items()}
-        measured.append(cost(task, choices, threads))
-    for line in lines(plans, measured, num_workers):
+        measured.append(application.cost(task, choices, threads))
+    for line in lines(plans, measured, num_workers, application):
         progress.line(line)
 
 
-def _first(plan: Plan, compose: Composer) -> Composed:
+def _first(plan: StudyPlan, compose: Composer) -> Job:
     values: dict[str, Any] = {}
     for parameter in plan.space.active(values):
         values[parameter.key] = parameter.extremes[0]
-    return compose.of(plan.space)(values)
+    return compose.trial(plan.space, values)
 
 
-def lines(plans: Sequence[Plan], measured: Sequence[dict[str, Any]], num_workers: int) -> list[str]:
-    chosen = plans[0].settings
-    seconds = [_seconds(plan, cost) for plan, cost in zip(plans, measured, strict=True)]
-    seen: set[tuple[Any, ...]] = set()
-    twins = [_is_in(seen, cost) for cost in measured]
-    total = sum(sum(pair) for pair, twin in zip(seconds, twins, strict=True) if not twin) / num_workers
-    per = list(chosen.study_per)
-    header = [*per, *(name.replace("_", "-") for name in FIGURES), "an epoch", "search", "final runs"]
+def lines(
+    plans: Sequence[StudyPlan], measured: Sequence[Cost | None], num_workers: int, application: Application
+) -> list[str]:
+    """The protocol; a row a study and the whole, where every cost is known."""
+    protocol = _protocol(plans, application)
+    costs = [cost for cost in measured if cost is not None]
+    if len(costs) < len(plans) or plans[0].settings.max_steps is None:
+        return [protocol]
+    settings, unit = plans[0].settings, application.unit
+    seconds = [_seconds(plan, cost) for plan, cost in zip(plans, costs, strict=True)]
+    kinds = [(cost.name, dict(cost.figures)) for cost in costs]
+    is_repeated = [kind in kinds[:i] for i, kind in enumerate(kinds)]
+    total = sum(sum(pair) for pair, repeated in zip(seconds, is_repeated, strict=True) if not repeated) / num_workers
+    per, names = list(settings.study_per), list(costs[0].figures)
+    step = f"{'an' if unit[0] in 'aeiou' else 'a'} {unit}"
+    header = [*per, *(name.replace("_", "-") for name in names), step, "search", "final runs", ""]
     rows = [
-        [*(as_typed(plan.per[key]) for key in per), *(_number(cost[name]) for name in FIGURES),
-         *(duration(part) for part in (_epoch(cost), *pair)), "runs of an earlier one" if twin else ""]
-        for plan, cost, pair, twin in zip(plans, measured, seconds, twins, strict=True)
-    ]  # fmt: skip
-    most = "" if chosen.budget else " at most, as pruned trials end earlier"
+        [
+            *(as_typed(plan.per[key]) for key in per),
+            *(_number(cost.figures[name]) for name in names),
+            *(duration(part) for part in (cost.step_seconds, *pair)),
+            "runs of an earlier one" if repeated else "",
+        ]
+        for plan, cost, pair, repeated in zip(plans, costs, seconds, is_repeated, strict=True)
+    ]
+    most = "" if settings.budget else " at most, as pruned trials end earlier"
     return [
-        _protocol(plans),
-        *(f"  {line}" for line in plain_lines([*header, ""], rows, left=[*per, ""])),
+        protocol,
+        *(f"  {line}" for line in plain_lines(header, rows, left=[*per, ""])),
         f"about {duration(total)} with {num_workers} worker{'s' if num_workers > 1 else ''}{most}, by the speed just "
         "measured; what was trained before costs nothing",
     ]
 
 
-def _protocol(plans: Sequence[Plan]) -> str:
-    chosen = plans[0].settings
-    budget = f"{chosen.budget} of training" if chosen.budget else f"{chosen.n_trials} trials"
+def _protocol(plans: Sequence[StudyPlan], application: Application) -> str:
+    plan, settings = plans[0], plans[0].settings
+    budget = f"{settings.budget} of training" if settings.budget else f"{settings.n_trials} trials"
     studies = "1 study" if len(plans) == 1 else f"{len(plans)} studies"
-    text = f"plan of {plans[0].folder.name}: {studies} of {budget} each, of {chosen.max_epochs} epochs a trial"
-    if not chosen.finalists:
+    each = "" if settings.max_steps is None else f", of {settings.max_steps} {application.unit}s a trial"
+    text = f"plan of {plan.folder.name}: {studies} of {budget} each{each}"
+    if plan.finals is None:
         return text
-    best = "the best configuration" if chosen.finalists == 1 else f"the {chosen.finalists} best configurations"
-    images = {"train": "the training images", "train_val": "training and validation images"}[chosen.final_on]
-    seeds = ", ".join(map(str, plans[0].seeds))
-    return f"{text}; then {best} of each, by validation accuracy, with seeds {seeds} on {images}"
+    best = "the best configuration" if settings.finalists == 1 else f"the {settings.finalists} best configurations"
+    seeds = ", ".join(map(str, plan.finals.seeds))
+    changes = "".join(f", {key}={as_typed(value)}" for key, value in plan.finals.values.items())
+    return f"{text}; then {best} of each, by {settings.objectives[0]}, with seeds {seeds}{changes}"
 
 
-def _seconds(plan: Plan, cost: dict[str, Any]) -> tuple[float, float]:
+def _seconds(plan: StudyPlan, cost: Cost) -> tuple[float, float]:
     """Of one worker: for the search and for the final runs."""
-    chosen, epoch = plan.settings, _epoch(cost)
-    of_trials = chosen.n_trials * chosen.max_epochs * epoch
-    if chosen.budget is not None:
-        of_trials = chosen.budget.amount * (epoch if chosen.budget.kind == "epochs" else 1)
-    return of_trials, chosen.finalists * chosen.repeats * chosen.max_epochs * epoch
-
-
-def _epoch(cost: dict[str, Any]) -> float:
-    """With its validation, whose images go forward only, about a third of the work."""
-    return float((cost["num_train"] + cost["num_val"] / 3) / cost["images_per_second"])
-
-
-def _is_in(seen: set[tuple[Any, ...]], cost: dict[str, Any]) -> bool:
-    """Whether a network like this was there before: its runs are the same ones where the searches agree."""
-    network = tuple(cost[name] for name in ("model", *FIGURES))
-    before = network in seen
-    seen.add(network)
-    return before
+    settings, step = plan.settings, cost.step_seconds
+    of_a_trial = (settings.max_steps or 1) * step
+    of_trials = settings.n_trials * of_a_trial
+    if settings.budget is not None:
+        of_trials = settings.budget.amount * (step if settings.budget.step else 1)
+    return of_trials, settings.finalists * settings.repeats * of_a_trial
 
 
 def _number(value: Any) -> str:

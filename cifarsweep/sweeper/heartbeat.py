@@ -1,4 +1,4 @@
-"""Whether a worker still lives, told by files that every process of a study can see. Knows nothing of trials."""
+"""Whether a worker is alive, by files that every process of a study can see. Knows nothing of trials."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 
-class Presence:
-    """This worker's sign of life, from entering the block to leaving it.
+class Heartbeat:
+    """This worker is alive from entering the block to leaving it.
 
-    A lock that the operating system frees when the process dies, and a file that a thread touches. On the same host
-    the lock decides, at once and even where the worker only stalls; across hosts the file's age does.
+    It holds a lock that the operating system frees when the process dies, and a thread touches the file. On the same
+    host the lock decides, at once and even where the worker only stalls; across hosts the file's age decides.
     """
 
     def __init__(self, folder: Path, grace_period: float) -> None:
@@ -26,7 +26,7 @@ class Presence:
         self._interval = grace_period / 5
         self._over = threading.Event()
 
-    def __enter__(self) -> Presence:
+    def __enter__(self) -> Heartbeat:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(self._path)
         self._lock.acquire()

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
@@ -18,7 +20,23 @@ from hydra.core.utils import JobReturn, JobStatus, run_job
 from hydra.experimental.callback import Callback
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+from cifarsweep.sweeper import hydra_compat
+
+if TYPE_CHECKING:  # Optuna, which a grid need not wait for
+    from cifarsweep.sweeper.space import Space
+
+_INTO_THE_TASK = re.compile(r"\$\{\s*(?!hydra[.:]|now:|oc\.env:|python_version:)")
+"""An interpolation that may need the task's part of a configuration."""
+
+
+class Job(NamedTuple):
+    """The configuration that a task sees, and Hydra's own beside it, under the key `hydra`."""
+
+    task: DictConfig
+    hydra: DictConfig
+    """Shared by jobs of the same options: it says what it should until the next one is composed."""
 
 
 class _Word(NamedTuple):
@@ -30,28 +48,53 @@ class _Word(NamedTuple):
     is_value: bool
 
 
+class _Template:
+    """What the options of some groups compose to. To unpickle a configuration takes a third of a deep copy's time."""
+
+    def __init__(self, config: DictConfig) -> None:
+        self._config = config
+        self.whole = pickle.dumps(config)
+
+    @cached_property
+    def is_linked(self) -> bool:
+        """Whether Hydra's part has interpolations into the task's, so that the two cannot be separated."""
+        hydra = OmegaConf.to_container(self._config.hydra, resolve=False)
+        assert isinstance(hydra, dict)
+        return bool(
+            _INTO_THE_TASK.search(repr({key: hydra[key] for key in hydra if key not in ("help", "hydra_help")}))
+        )
+
+    @cached_property
+    def task(self) -> bytes:
+        return pickle.dumps(without_hydra(self._config))
+
+    @cached_property
+    def hydra(self) -> DictConfig:
+        return OmegaConf.masked_copy(self._config, ["hydra"])
+
+
 class Composer:
     """Composes jobs from their overrides, to what Hydra's `load_sweep_config` makes of them.
 
-    The options of groups are composed once for each combination of them, values are applied to a copy.
+    The options of groups are composed once for each combination of them, values are applied to a copy. With
+    `sweep_dir`, an absolute folder, jobs are told that it is the sweep's: ${now:} in it gives another name in each
+    process. What Hydra's part says of sweeper and launcher is then plain values.
     """
 
-    def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
-        self._loader, self._master = loader, master
+    def __init__(self, loader: ConfigLoader, master: DictConfig, sweep_dir: Path | None = None) -> None:
+        self._loader, self._master, self._sweep_dir = loader, master, sweep_dir
         self._parser = OverridesParser.create(config_loader=loader)
         self._words: dict[str, _Word] = {}
         self._is_group: dict[str, bool] = {}  # to ask takes 10 ms
-        self._pickled: dict[tuple[str, ...], bytes] = {}  # to read them takes a third of the time of a deep copy
+        self._templates: dict[tuple[str, ...], _Template] = {}
 
     def __call__(self, overrides: Sequence[str]) -> DictConfig:
         """The whole configuration, with Hydra's part. Raises what Hydra raises."""
         words = [self._word(text) for text in overrides]
         if not all(word.is_option or word.is_value for word in words):
             return self._compose(overrides)
-        options = tuple(text for text, word in zip(overrides, words, strict=True) if word.is_option)
-        if options not in self._pickled:
-            self._pickled[options] = pickle.dumps(self._compose(options))
-        config: DictConfig = pickle.loads(self._pickled[options])
+        options = [text for text, word in zip(overrides, words, strict=True) if word.is_option]
+        config: DictConfig = pickle.loads(self._template(options).whole)
         try:
             for word in words:
                 if word.is_value:
@@ -60,6 +103,55 @@ class Composer:
             return self._compose(overrides)  # for Hydra's own error
         name(config, overrides)
         return config
+
+    def trial(
+        self, space: Space, values: Mapping[str, Any], number: int = 0, instead: Mapping[str, Any] | None = None
+    ) -> Job:
+        """The job of trial `number`, from a value for each key that is active in it.
+
+        `instead` has values of plain keys that take the place of whatever these would have. ValueError names a key
+        that is not there.
+        """
+        instead = instead or {}
+        plain, composed = {}, list(space.fixed)
+        for parameter in space.active(values):
+            value = values[parameter.key]
+            if self._is_plain_key(parameter.key) and not (parameter.texts and isinstance(value, str)):
+                plain[parameter.key] = value
+            else:
+                composed.append(parameter.override(value))
+        template = self._template(composed)
+        config: DictConfig = pickle.loads(template.whole if template.is_linked else template.task)
+        for key, value in {**plain, **instead}.items():
+            try:
+                OmegaConf.update(config, key, value)
+            except (ConfigAttributeError, ConfigKeyError) as error:
+                raise ValueError(f"{key}: no such key in the configuration; +{key}=… adds a new one") from error
+            except OmegaConfBaseException as error:
+                raise ValueError(f"{key}={value}: {' '.join(str(error).split())}") from error
+        hydra = config if template.is_linked else template.hydra
+        overrides = [word for word in space.overrides(values) if word.partition("=")[0] not in instead]
+        name(hydra, [*overrides, *(f"{key}={value}" for key, value in instead.items())])
+        set_number(hydra, number)
+        return Job(without_hydra(config) if template.is_linked else config, hydra)
+
+    def fixed(self, overrides: Sequence[str]) -> Job:
+        """What these overrides compose to, shared by all who ask: not to be changed."""
+        template = self._template(overrides)
+        return Job(pickle.loads(template.task), template.hydra)
+
+    def _template(self, overrides: Sequence[str]) -> _Template:
+        key = tuple(overrides)
+        if key not in self._templates:
+            config = self._compose(overrides)
+            if self._sweep_dir is not None:
+                set_sweep_dir(config, self._sweep_dir)
+                with read_write(config), read_write(config.hydra), open_dict(config):
+                    config.hydra.runtime.output_dir = str(self._sweep_dir)
+                    for part in ("sweeper", "launcher"):
+                        config.hydra[part] = OmegaConf.create(OmegaConf.to_container(config.hydra[part], resolve=True))
+            self._templates[key] = _Template(config)
+        return self._templates[key]
 
     def _compose(self, overrides: Sequence[str]) -> DictConfig:
         config: DictConfig = self._loader.load_sweep_config(self._master, list(overrides))
@@ -70,12 +162,26 @@ class Composer:
             (override,) = self._parser.parse_overrides([text])
             key, value = override.key_or_group, override.value()
             is_change = override.type == OverrideType.CHANGE and not override.is_hydra_override()
-            if key not in self._is_group:
-                self._is_group[key] = bool(self._loader.get_group_options(key))
-            is_group = self._is_group[key]
+            is_group = self._names_group(key)
             is_plain = isinstance(value, bool | int | float | str | None) and "$" not in str(value)
             self._words[text] = _Word(key, value, is_change and is_group, is_change and is_plain and not is_group)
         return self._words[text]
+
+    def _is_plain_key(self, key: str) -> bool:
+        """Whether it is the path of an existing key, and nothing else is asked for by it."""
+        return key.replace(".", "").replace("_", "").isalnum() and not self._names_group(key)
+
+    def _names_group(self, key: str) -> bool:
+        if key not in self._is_group:
+            self._is_group[key] = bool(self._loader.get_group_options(key))
+        return self._is_group[key]
+
+
+def without_hydra(config: DictConfig) -> DictConfig:
+    """A copy of what the task sees: the configuration without Hydra's part."""
+    task_config = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    OmegaConf.set_struct(task_config, True)
+    return task_config
 
 
 def name(config: DictConfig, overrides: Sequence[str]) -> None:
@@ -96,30 +202,25 @@ def _assign(texts: ListConfig, new: Sequence[str]) -> None:
             texts[i] = now
 
 
-def number(config: DictConfig, of_sweep: int) -> None:
+def set_number(config: DictConfig, of_sweep: int) -> None:
     """Writes into Hydra's part which job of the sweep it is."""
     with read_write(config.hydra), open_dict(config):
         config.hydra.job.num = of_sweep
         config.hydra.job.id = str(of_sweep)
 
 
-def own(config: DictConfig) -> DictConfig:
-    """A copy of what the task sees: the configuration without Hydra's part."""
-    task_config = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-    OmegaConf.set_struct(task_config, True)
-    return task_config
+def set_sweep_dir(config: DictConfig, folder: Path) -> None:
+    """Writes the sweep's folder into Hydra's part, absolute: ${now:} in it gives another name in each process."""
+    with read_write(config.hydra), open_dict(config):
+        config.hydra.sweep.dir = str(folder)
 
 
-def run(
-    task_config: DictConfig, config: DictConfig, task: TaskFunction, context: HydraContext, logging: bool = False
-) -> JobReturn:
+def run(job: Job, task: TaskFunction, context: HydraContext, logging: bool = False) -> JobReturn:
     """The task's result, or the exception it raised: Hydra's run_job, which is called where more is asked of a job
-    than its task.
-
-    `config` has Hydra's part, and may share it with other jobs. `logging`: sets up what it asks for.
+    than its task. `logging`: sets up what it asks for.
     """
-    if _needs_hydra(config, context) or (logging and _has_logging(config)):
-        whole = OmegaConf.merge(config, task_config)
+    if _needs_hydra(job.hydra, context) or (logging and _has_logging(job.hydra)):
+        whole = OmegaConf.merge(job.hydra, job.task)
         assert isinstance(whole, DictConfig)
         return run_job(
             task_function=task,
@@ -131,9 +232,10 @@ def run(
         )
     singleton, result = HydraConfig.instance(), JobReturn()
     before = singleton.cfg
-    singleton.cfg = config  # type: ignore[assignment]  # as Hydra's own set_config does
+    singleton.cfg = job.hydra  # type: ignore[assignment]  # as Hydra's own set_config does
     try:
-        result.return_value = task(task_config)
+        with hydra_compat.allowing_what_the_application_allows(context):
+            result.return_value = task(job.task)
         result.status = JobStatus.COMPLETED
     except Exception as error:
         result.return_value = error
@@ -144,13 +246,15 @@ def run(
 
 
 def _needs_hydra(config: DictConfig, context: HydraContext) -> bool:
+    """Whether a job has a folder, an environment or listeners of its own."""
     job = config.hydra.job
     callbacks = [type(callback) for callback in context.callbacks.callbacks]
     listening = any(
         callback.on_job_start is not Callback.on_job_start or callback.on_job_end is not Callback.on_job_end
         for callback in callbacks
     )
-    return bool(job.chdir or job.env_set or config.hydra.output_subdir is not None or listening)
+    has_folder = config.hydra.output_subdir is not None or config.hydra.sweep.subdir != "."
+    return bool(job.chdir or job.env_set or has_folder or listening)
 
 
 def _has_logging(config: DictConfig) -> bool:

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import multiprocessing
 import os
 import pickle
 import platform
-import shutil
 import signal
+import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import cache
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import cloudpickle
 from hydra import version
+from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from cifarsweep.sweeper import jobs
+from cifarsweep.sweeper.application import Application
 from cifarsweep.terminal import errors, progress
 
 MAX_STARTS = 2
@@ -77,36 +81,34 @@ def launch(
     initial_job_idx: int,
     *,
     n_workers: int | None,
-    check: Callable[[DictConfig], None],
-    lost: Callable[[DictConfig, str], None],
     hydra_context: HydraContext,
     task_function: TaskFunction,
     config: DictConfig,
 ) -> list[JobReturn]:
-    """Runs the jobs and returns their results in order. `check` sees every job's configuration before any starts.
+    """Runs the jobs and returns their results in order, those of failed jobs with the exception.
 
-    `lost` is told the configuration and the reason of a job that is given up, as its process died again. A job that
-    fails is shown at once and the others go on; ValueError counts the failed ones at the end.
+    The application sees every job's configuration before any starts, and hears of each job that is given up, as its
+    process died again. A job that fails is shown at once and the others go on.
     """
     if n_workers is not None and (type(n_workers) is not int or n_workers < 1):
         raise ValueError(f"hydra.launcher.n_workers={n_workers}: expected a whole number, 1 or more, or null")
     setup_globals()
-    compose, folder = jobs.Composer(hydra_context.config_loader, config), Path(config.hydra.sweep.dir).absolute()
+    application, folder = Application.of(task_function), Path(config.hydra.sweep.dir).absolute()
+    application.expect_jobs(config, initial_job_idx + len(job_overrides))
+    compose = jobs.Composer(hydra_context.config_loader, config)
     ready, devices = [], set()
     for number, overrides in enumerate(job_overrides, start=initial_job_idx):
         job_config = compose(overrides)
-        check(job_config)
-        devices.add(OmegaConf.select(job_config, "trainer.device"))
-        jobs.number(job_config, number)
-        job_config.hydra.sweep.dir = str(folder)  # absolute: ${now:} in it would give another name in each process
+        application.check(job_config)
+        devices.add(application.device(job_config))
+        jobs.set_number(job_config, number)
+        jobs.set_sweep_dir(job_config, folder)
         ready.append(Job(number, overrides, pickle.dumps(job_config)))
+    if not ready:
+        return []
     slots = plan_slots(n_workers, len(ready), cores(), _gpus() if take_any_gpu(devices) else [])
-    with Pool(slots, hydra_context, task_function, lost, name=folder.name) as pool:
-        results = pool.run(ready)
-    failed = sum(result.status == JobStatus.FAILED for result in results)
-    if failed:
-        raise ValueError(f"{failed} of {len(ready)} jobs failed; the same command tries them again")
-    return results
+    with Pool(slots, hydra_context, task_function, name=folder.name) as pool:
+        return pool.run(ready)
 
 
 # what the machine has
@@ -137,16 +139,19 @@ def cores() -> list[int]:
 
 
 def _gpus() -> list[str]:
-    """Names for CUDA_VISIBLE_DEVICES. Asks PyTorch, an import of 1.8 s, only where a driver's tool is installed."""
+    """Names for CUDA_VISIBLE_DEVICES, by the driver's own tool: the engine needs no library that computes."""
     if platform.system() == "Darwin":
         return ["mps"] if platform.machine() == "arm64" else []
-    if not (shutil.which("nvidia-smi") or shutil.which("rocm-smi")):
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
         return []
-    import torch
-
-    there = [str(i) for i in range(torch.cuda.device_count())]
+    indices = [str(i) for i in range(sum(line.startswith("GPU ") for line in listed.splitlines()))]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return visible.split(",")[: len(there)] if visible else there  # what follows a wrong name is not to be seen
+    if visible is None:
+        return indices
+    names = visible.split(",")  # what follows a wrong name is not to be seen
+    return list(itertools.takewhile(lambda name: name in indices or name.startswith(("GPU-", "MIG-")), names))
 
 
 # the parent's side
@@ -160,12 +165,13 @@ class Pool:
         slots: list[Slot],
         hydra_context: HydraContext,
         task_function: TaskFunction,
-        lost: Callable[[DictConfig, str], None],
         name: str = "",
     ) -> None:
         """`name` of the sweep, as it is shown."""
-        self._lost, self._name = lost, name
-        self._task = hydra_context, task_function, str(version.getbase())
+        self._application, self._name = Application.of(task_function), name
+        # cloudpickle, as the task of a script is found by no name: `hydra.main` has put its own function there.
+        shared = hydra_context, task_function, Singleton.get_state(), str(version.getbase())
+        self._shared: bytes = cloudpickle.dumps(shared)
         self._display, self._shown = progress.display, False
         # spawn, not fork: threads and GPU contexts of this process do not survive a fork.
         self._context = multiprocessing.get_context("spawn")
@@ -220,7 +226,7 @@ class Pool:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(
             target=_work,
-            args=(theirs, slot, not self._display.is_live, *self._task),
+            args=(theirs, slot, not self._display.is_live, self._shared),
             name=f"cifarsweep-{number}",
             daemon=True,
         )
@@ -246,12 +252,12 @@ class Pool:
         if kind != "result":
             self._display.handle(worker.number, (kind, value))
             return None
-        assert isinstance(value, JobReturn)
-        if value.status == JobStatus.FAILED:
-            self._display.line(f"{worker.job} failed: {value._return_value}", error=True)
-        value.overrides = worker.job.overrides if worker.job else None
+        result: JobReturn = pickle.loads(value)
+        if result.status == JobStatus.FAILED:
+            self._display.line(f"{worker.job} failed: {errors.one_line(result._return_value)}", error=True)
+        result.overrides = worker.job.overrides if worker.job else None
         worker.job = None
-        return value
+        return result
 
     def _replace(self, worker: Worker, waiting: deque[Job], results: dict[int, JobReturn]) -> None:
         worker.process.join()
@@ -268,7 +274,7 @@ class Pool:
         else:
             self._display.line(f"{job} failed: its process ended twice, {reason}", error=True)
             results[job.number] = _failed(job, f"its process ended twice, {reason}")
-            self._lost(job.config, f"its process ended twice, {reason}")
+            self._application.lost(job.config, f"its process ended twice, {reason}")
         self._workers[self._workers.index(worker)] = self._start(worker.number, worker.slot)
 
 
@@ -308,19 +314,14 @@ def _failed(job: Job, reason: str) -> JobReturn:
 # the worker's side
 
 
-def _work(
-    connection: Connection,
-    slot: Slot,
-    details: bool,
-    hydra_context: HydraContext,
-    task_function: TaskFunction,
-    version_base: str,
-) -> None:
+def _work(connection: Connection, slot: Slot, details: bool, shared: bytes) -> None:
     """Takes jobs from the connection until the parent ends this process, or itself. `details`: tells each epoch."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal group; the parent decides
     threading.Thread(target=_die_with_parent, daemon=True).start()
     _pin(slot)
     progress.send_to(connection.send, details)
+    context, task, singletons, version_base = pickle.loads(shared)
+    Singleton.set_state(singletons)
     version.setbase(version_base)
     setup_globals()
     while True:
@@ -328,11 +329,25 @@ def _work(
             config = connection.recv()
         except EOFError:  # the parent is gone
             return
-        result = jobs.run(jobs.own(config), config, task_function, hydra_context, logging=True)
+        result = jobs.run(jobs.Job(jobs.without_hydra(config), config), task, context, logging=True)
+        connection.send(("result", _sendable(result)))
+
+
+def _sendable(result: JobReturn) -> bytes:
+    """Pickled; a value or exception that cannot be is replaced by a text. Its traceback is in the job's log."""
+    try:
+        pickled: bytes = cloudpickle.dumps(result)
+        pickle.loads(pickled)
+        return pickled
+    except Exception as error:
         if result.status == JobStatus.FAILED:
-            # The exception itself may not survive pickling; its traceback is in the run's log.
             result.return_value = RuntimeError(errors.one_line(result._return_value))
-        connection.send(("result", result))
+        else:
+            result.status = JobStatus.FAILED
+            result.return_value = ValueError(
+                f"what the task returned cannot be sent to the launcher: {errors.one_line(error)}"
+            )
+        return bytes(cloudpickle.dumps(result))
 
 
 @cache

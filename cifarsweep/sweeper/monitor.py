@@ -15,8 +15,9 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from cifarsweep.sweeper import storage, summary
+from cifarsweep.sweeper.application import Application
 from cifarsweep.sweeper.queue import REASON
-from cifarsweep.sweeper.studies import FINALIST, SEED, Desk, Desks, Plan, best_trials
+from cifarsweep.sweeper.studies import FINALIST, SEED, OpenStudy, Studies, StudyPlan, best_trials
 from cifarsweep.terminal import progress
 from cifarsweep.terminal.domains import as_typed
 
@@ -25,24 +26,24 @@ WRITE_SECONDS = 5.0
 """At most so often study.json is written, which a report of a running study reads."""
 
 
-class Watch:
+class Monitor:
     """Tells of the study from entering the block to leaving it; `seconds` is how long that has been."""
 
-    def __init__(self, whole: Plan, desks: Desks) -> None:
-        self._plan, self._desks = whole, desks
+    def __init__(self, whole: StudyPlan, studies: Studies, application: Application) -> None:
+        self._plan, self._studies, self._application = whole, studies, application
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._poll, daemon=True)
         self._started = time.monotonic()
-        self._told = {(desk.plan.name, trial.number) for desk in desks.all for trial in _finished(desk)}
+        self._told = {(study.plan.name, trial.number) for study in studies.all for trial in _finished(study)}
         self._done_before, self._written = self._progress()[0], 0.0
 
     @property
     def seconds(self) -> float:
         return time.monotonic() - self._started
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> Monitor:
         if self._told:
-            noun = "final runs and trials" if self._desks.finals else "trials"
+            noun = "final runs and trials" if self._studies.finals else "trials"
             progress.line(f"study {self._plan.name}: goes on after {len(self._told)} finished {noun}")
         self._thread.start()
         return self
@@ -62,56 +63,56 @@ class Watch:
 
     def _tell(self, last: bool = False) -> None:
         fresh = [
-            (trial.datetime_complete, desk, trial)
-            for desk in self._desks.all
-            for trial in _finished(desk)
-            if (desk.plan.name, trial.number) not in self._told
+            (trial.datetime_complete, study, trial)
+            for study in self._studies.all
+            for trial in _finished(study)
+            if (study.plan.name, trial.number) not in self._told
         ]
-        for _, desk, trial in sorted(fresh, key=lambda one: one[0] or 0):
-            self._told.add((desk.plan.name, trial.number))
-            progress.line(_line(desk, trial))
+        for _, study, trial in sorted(fresh, key=lambda item: item[0] or 0):
+            self._told.add((study.plan.name, trial.number))
+            progress.line(_line(study, trial, self._application.unit))
         (done, total), deadline = self._progress(), self._plan.deadline
         most_seconds = math.inf if deadline is None else max(deadline - time.time(), 0.0)
         worked = done - self._done_before
         progress.display.whole(progress.Whole(self._text(), done, worked, total, most_seconds))
         if last or (fresh and time.monotonic() - self._written > WRITE_SECONDS):
-            summary.write(self._plan, self._desks)
+            summary.write(self._plan, self._studies, self._application)
             self._written = time.monotonic()
 
     def _progress(self) -> tuple[float, float]:
-        of_each = [desk.progress for desk in self._desks.all]
-        return sum(done for done, _ in of_each), sum(total for _, total in of_each)
+        parts = [study.progress for study in self._studies.all]
+        return sum(done for done, _ in parts), sum(total for _, total in parts)
 
     def _text(self) -> str:
-        counts = Counter(trial.state for desk in self._desks.searches for trial in desk.ours)
+        counts = Counter(trial.state for study in self._studies.searches for trial in study.ours)
         parts = [f"{counts[state]} {name}" for state, name in summary.STATES.items() if counts[state]]
-        if self._desks.finals:
-            done = sum(len(_finished(desk)) for desk in self._desks.finals)
-            parts.append(f"{done} of {sum(desk.wanted for desk in self._desks.finals)} final runs")
-        desks = self._desks.searches
-        best = best_trials(desks[0].plan, desks[0].ours) if len(desks) == 1 else []
+        if self._studies.finals:
+            done = sum(len(_finished(study)) for study in self._studies.finals)
+            parts.append(f"{done} of {sum(study.num_wanted for study in self._studies.finals)} final runs")
+        studies = self._studies.searches
+        best = best_trials(studies[0].plan, studies[0].ours) if len(studies) == 1 else []
         if len(best) == 1:
             parts.append(f"best {summary.figures(self._plan, best[0].values)} by trial {best[0].number}")
         return f"{self._plan.name}: {', '.join(parts)}"
 
 
-def _finished(desk: Desk) -> list[FrozenTrial]:
-    return [trial for trial in desk.ours if trial.state.is_finished()]
+def _finished(study: OpenStudy) -> list[FrozenTrial]:
+    return [trial for trial in study.ours if trial.state.is_finished()]
 
 
-def _line(desk: Desk, trial: FrozenTrial) -> str:
-    settings = " ".join(f"{key}={_short(value)}" for key, value in desk.values(trial).items())
-    what = f"run of trial {trial.user_attrs[FINALIST]}, seed {trial.user_attrs[SEED]}," if desk.plan.is_final else (
+def _line(study: OpenStudy, trial: FrozenTrial, unit: str) -> str:
+    settings = " ".join(f"{key}={_short(value)}" for key, value in study.values(trial).items())
+    what = f"run of trial {trial.user_attrs[FINALIST]}, seed {trial.user_attrs[SEED]}," if study.plan.is_final else (
         f"trial {trial.number}"
     )  # fmt: skip
-    done = f"{desk.plan.title}{what} {summary.STATES[trial.state]}"
+    done = f"{study.plan.title}{what} {summary.STATES[trial.state]}"
     if trial.state == TrialState.FAIL:
         return f"{done}: {trial.user_attrs.get(REASON)}  {settings}"
-    is_best = not desk.plan.is_final and [trial.number] == [t.number for t in best_trials(desk.plan, desk.ours)]
-    epochs = len(trial.intermediate_values) or len(trial.user_attrs.get("steps", {}))
-    after = f" after epoch {epochs}" if trial.state == TrialState.PRUNED and epochs else ""
+    is_best = not study.plan.is_final and [trial.number] == [t.number for t in best_trials(study.plan, study.ours)]
+    step = summary.last_step(trial)
+    after = f" after {unit} {step}" if trial.state == TrialState.PRUNED and step else ""
     star = "  best so far" if is_best else ""
-    return f"{done}{after}  {summary.figures(desk.plan, trial.values)}  {settings}{star}"
+    return f"{done}{after}  {summary.figures(study.plan, trial.values)}  {settings}{star}"
 
 
 def _short(value: Any) -> str:

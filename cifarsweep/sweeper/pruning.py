@@ -13,8 +13,6 @@ from typing import Any
 
 import optuna
 
-from cifarsweep.sweeper.settings import Settings
-
 DOMINATED_BY = 4
 """Trials that must be better before one is stopped: with fewer, noise of an early epoch would decide."""
 
@@ -22,23 +20,26 @@ STEPS = "steps"
 """The user attribute that holds {step: [figure of each objective]}."""
 
 
-def report(trial: optuna.Trial, step: int, figures: Mapping[str, Any], settings: Settings) -> bool:
+def report(
+    trial: optuna.Trial, step: int, figures: Mapping[str, Any], objectives: Sequence[str], directions: Sequence[str]
+) -> bool:
     """Stores the objectives as they stand after a step; whether the trial should stop.
 
-    An objective that is not known before the end, so not among `figures`, is left out of the comparison.
+    An objective that is not known before the end, so not among `figures`, is left out of the comparison. Any pruner of
+    the study means this rule, as Optuna's have none for several objectives; a NopPruner means no pruning.
     """
-    mine = [figures.get(name) for name in settings.objectives]
+    mine = [figures.get(name) for name in objectives]
     if any(value is not None and not math.isfinite(value) for value in mine):
         return False
     trial.set_user_attr(STEPS, {**trial.user_attrs.get(STEPS, {}), str(step): mine})
-    if settings.pruner["_target_"].endswith(".NopPruner"):
+    if isinstance(trial.study.pruner, optuna.pruners.NopPruner):
         return False
     others = [
         other.user_attrs[STEPS][str(step)]
         for other in trial.study.get_trials(deepcopy=False)
         if other.number != trial.number and str(step) in other.user_attrs.get(STEPS, {})
     ]
-    return sum(dominates(other, mine, settings.directions) for other in others) >= DOMINATED_BY
+    return sum(dominates(other, mine, directions) for other in others) >= DOMINATED_BY
 
 
 def dominates(a: Sequence[float | None], b: Sequence[float | None], directions: Sequence[str]) -> bool:

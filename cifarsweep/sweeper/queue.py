@@ -1,8 +1,8 @@
-"""Who works on which trial, so that exactly n_trials are finished, none twice and none lost.
+"""The queue of one study's trials: who works on which, so that exactly n_trials finish, none twice and none lost.
 
-A ticket is a WAITING trial of the Optuna study. A worker claims it (RUNNING), and ends it (COMPLETE, PRUNED or FAIL);
-the ticket of a worker that died waits again, with the parameters it had. Every step is taken under one lock.
-The calls that Optuna has no public form of, storage calls by trial id, stand here only.
+A worker claims a WAITING trial of the Optuna study (RUNNING), and ends it (COMPLETE, PRUNED or FAIL); the trial of a
+worker that died waits again, with the parameters it had. Every step is taken under one lock. Storage calls by trial id,
+which Optuna has no public form of, stand here only.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from cifarsweep.sweeper.settings import Budget
 WARM, WORKER, DEATHS, REASON, DETAILS = "warm_start", "worker", "deaths", "reason", "details"
 STOPPED, RESUMED, TOTAL = "stopped", "resumed", "n_trials"
 SPENT, LAST = "spent", "last"
-"""Of a trial: what it has taken of the study's budget, and that the epoch it has told of was its last."""
+"""Of a trial: what it has spent of the study's budget, and that the step it has reported was its last."""
 NO_END = 10**9
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
@@ -40,7 +40,7 @@ class Outcome:
     details: str | None = None
 
 
-class Tickets:
+class Queue:
     def __init__(
         self,
         study: optuna.Study,
@@ -62,7 +62,7 @@ class Tickets:
     # the sweeper's side
 
     def add(self, facts: Iterable[dict[str, Any]]) -> None:
-        """A ticket with these user attributes for each of `facts`, which no ticket has yet."""
+        """A trial that waits, with these user attributes, for each of `facts` that no trial has yet."""
         with self.lock:
             have = [trial.user_attrs for trial in self.ours()]
             for attrs in facts:
@@ -71,7 +71,7 @@ class Tickets:
             self._study.set_user_attr(TOTAL, len(self.ours()))
 
     def again(self, keys: Sequence[str]) -> None:
-        """A new ticket with the same attributes `keys` for each that failed, unless there is one already."""
+        """A new trial with the same attributes `keys` for each that failed, unless there is one already."""
         with self.lock:
             ours = [({key: trial.user_attrs[key] for key in keys}, trial.state) for trial in self.ours()]
             have = [facts for facts, state in ours if state != TrialState.FAIL]
@@ -82,7 +82,7 @@ class Tickets:
             self._study.set_user_attr(TOTAL, len(self.ours()))
 
     def top_up(self, n_trials: int) -> None:
-        """Makes tickets so that there are `n_trials` in all; more than that are left waiting, unused."""
+        """Adds trials that wait until there are `n_trials` in all. Where there are more, the rest waits unused."""
         with self.lock:
             self._study.set_user_attr(TOTAL, n_trials)
             for _ in range(n_trials - len(self.ours())):
@@ -90,7 +90,7 @@ class Tickets:
                 self._study.add_trial(optuna.trial.create_trial(state=TrialState.WAITING))
 
     def recover(self, *, counted: bool) -> int:
-        """Gives back the tickets of workers that are gone; how many trials still run elsewhere.
+        """Lets the trials of dead workers wait again; how many trials still run elsewhere.
 
         `counted`: each such death counts against its trial, which fails after more than max_retries of them.
         """
@@ -117,11 +117,11 @@ class Tickets:
 
     @property
     def num_waiting(self) -> int:
-        """Tickets that may still be claimed; with a budget, of which nobody knows for how many it is, no less."""
+        """At least how many trials can still be claimed. With a budget nobody knows how many trials it will pay for."""
         return self._num_waiting(self.ours())
 
     def ours(self, *states: TrialState) -> list[FrozenTrial]:
-        """Without the runs that a warm start brought in, which nobody had to make, and what is wanted no more."""
+        """The study's trials, without runs of a warm start, which nobody had to train, and what is wanted no more."""
         trials = self._storage.get_all_trials(self._study_id, deepcopy=False, states=states or None)
         return self._wanted([trial for trial in trials if WARM not in trial.user_attrs])
 
@@ -144,7 +144,7 @@ class Tickets:
     def _num_waiting(self, ours: list[FrozenTrial]) -> int:
         if self._budget is not None:
             left = self._left(ours, self._budget)
-            # One that was interrupted after its last epoch has still to end, which takes nothing.
+            # A trial that was interrupted after its last step has still to end, which costs nothing.
             return max(len(_begun(ours)), int(left) if self._budget.step else NO_END * (left > 0))
         taken = sum(trial.state != TrialState.WAITING for trial in ours)
         return min(len(ours), self._total()) - taken
@@ -172,10 +172,10 @@ class Tickets:
         return None
 
     def spend(self, trial: optuna.Trial, spent: float, ends: bool) -> bool:
-        """Records what the trial has taken of the budget so far; whether there is some for a further epoch of it.
+        """Records what the trial has spent of the budget so far; whether there is enough for one more step of it.
 
-        An epoch that is granted counts as taken, so that workers side by side never take more than there is. `ends`:
-        the trial needs none.
+        A step that is granted counts as spent, so that workers side by side never spend more than there is. `ends`:
+        the trial needs no further step.
         """
         if self._budget is None:
             return True
@@ -254,5 +254,5 @@ class Tickets:
 
 
 def _begun(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
-    """Those that wait in their middle, as they were interrupted."""
+    """The trials that wait after they were interrupted in their middle."""
     return [trial for trial in trials if trial.state == TrialState.WAITING and trial.user_attrs.get(SPENT)]

@@ -1,7 +1,7 @@
 """The Optuna sweeper: one launch of workers that share studies. Knows Hydra's jobs and trials, not what a task does.
 
-`sweep` checks everything that can be checked, makes or resumes the studies, launches workers until no ticket is left,
-and says what was found. The work itself is in worker, which study is next in desks, the bookkeeping in tickets.
+`sweep` checks everything that can be checked, makes or resumes the studies, launches workers until no trial is left,
+and says what was found. The work itself is in worker, which study is next in studies, the bookkeeping in queue.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import copy
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +19,20 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from optuna.distributions import distribution_to_json, json_to_distribution
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 
 from cifarsweep.results import sweeps
-from cifarsweep.sweeper import estimate, local, settings, storage, summary, warm_start
-from cifarsweep.sweeper.composition import Composer
-from cifarsweep.sweeper.monitor import Watch
+from cifarsweep.sweeper import estimate, hydra_compat, local, settings, storage, summary, warm_start
+from cifarsweep.sweeper.application import Application
+from cifarsweep.sweeper.jobs import Composer
+from cifarsweep.sweeper.monitor import Monitor
 from cifarsweep.sweeper.queue import DEATHS, SPENT
 from cifarsweep.sweeper.settings import Settings
 from cifarsweep.sweeper.space import Space, parse
-from cifarsweep.sweeper.studies import FINALIST, SEED, VALUES, Desks, Plan
+from cifarsweep.sweeper.studies import FINALIST, SEED, VALUES, FinalRuns, Studies, StudyPlan
 from cifarsweep.sweeper.worker import Worker
 from cifarsweep.terminal import domains, errors
 
@@ -39,69 +41,66 @@ MOST_CHOICES_CHECKED = 20
 """Composed and checked before the start, at 70 ms each; a mistake in a later choice fails its trial."""
 
 
+@dataclass(frozen=True)
+class _Setting:
+    """What a search is set up from: what Hydra hands to a sweeper, and the application behind the task."""
+
+    context: HydraContext
+    task: TaskFunction
+    config: DictConfig
+    application: Application
+    compose: Composer
+    base: DictConfig
+    """The configuration with the values that are not searched."""
+
+
 def sweep(
-    arguments: list[str],
-    *,
-    hydra_context: HydraContext,
-    task_function: TaskFunction,
-    config: DictConfig,
-    check: Callable[[DictConfig], None],
-    determines: Callable[[DictConfig], dict[str, Any]],
-    cost: estimate.Cost,
+    arguments: list[str], *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
 ) -> float | list[list[float]] | None:
     """Runs the search, or goes on with it; the best value, or the Pareto set's values.
 
-    `check` raises where a configuration cannot be run; `determines` gives the part of one that its result depends on;
-    `cost` measures what an epoch of one costs with so many threads. ValueError says in one line what is wrong, before
-    any trial starts, or why a study stopped.
+    ValueError says in one line what is wrong, before any trial starts, or why a study stopped.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    loader = hydra_context.config_loader
+    loader, application = hydra_context.config_loader, Application.of(task_function)
     space = parse(OmegaConf.to_container(config.hydra.sweeper.params), arguments, loader)  # type: ignore[arg-type]
     folder = Path(config.hydra.sweep.dir).absolute()
     if not space.parameters:
-        raise ValueError("nothing to search: search=default has a space, or give one as optimizer.lr=interval(0.01,1)")
-    compose = Composer(loader, config, space, folder)
-    base, hydra = compose.composed(space.fixed)
-    chosen = settings.read(hydra.hydra.sweeper)
-    _check_epochs(base, space, chosen)
-    whole = Plan(
+        raise ValueError("nothing to search: give a key a space, as in lr=interval(0.01,1)")
+    compose = Composer(loader, config, folder)
+    base, hydra = compose.fixed(space.fixed)
+    chosen = settings.read(hydra.hydra.sweeper, application, base)
+    application.check_search(base, chosen, space)
+    setting = _Setting(hydra_context, task_function, config, application, compose, base)
+    whole = StudyPlan(
         name=folder.name,
         address=_address(chosen.storage, folder),
         folder=folder,
         space=space,
         settings=chosen,
-        fixed_of_a_run=_of_a_run(compose, base, space, determines),
+        fixed_of_a_run=_fixed_of_a_run(setting, space),
         deadline=None if chosen.timeout is None else time.time() + chosen.timeout,
-        seeds=_final_seeds(base, space, chosen),
+        finals=_final_runs(setting, space, chosen),
     )
-    _check_before_start(whole, compose, check)
+    _check_before_start(setting, whole)
     plans = tuple(_divided(whole))
-    worker = Worker(whole, plans, task_function, hydra_context, config, compose)
+    num_workers = _num_workers(chosen, config.hydra.launcher)
     if chosen.has_plan:
-        estimate.show(plans, compose, cost, _num_workers(chosen, config.hydra.launcher), len(local.cores()))
+        estimate.show(plans, compose, application, num_workers, len(local.cores()))
     if chosen.dry_run:
         return None
     with _owned(whole) as owner, storage.reaching(whole.address):
-        _create(whole, plans, compose, base, determines)
-        desks = Desks(plans)
+        _create(setting, whole, plans)
+        studies = Studies(plans)
         if owner:
-            _fill(desks, compose, determines)
-        with Watch(whole, desks) as watch:
-            _launch(desks, worker)
-        return summary.conclude(whole, desks, watch.seconds)
+            _fill(setting, studies)
+        worker = Worker(whole, plans, task_function, hydra_context, compose)
+        with Monitor(whole, studies, application) as monitor:
+            _launch(setting, studies, worker, num_workers)
+        return summary.conclude(whole, studies, monitor.seconds, application)
 
 
-def _check_epochs(base: DictConfig, space: Space, chosen: Settings) -> None:
-    """ValueError where a budget could not be kept to the epoch, as trials end elsewhere than it is told."""
-    epochs = OmegaConf.select(base, "trainer.epochs")
-    if chosen.max_epochs != epochs:
-        raise ValueError(f"hydra.sweeper.max_epochs={chosen.max_epochs}: expected trainer.epochs, which is {epochs}")
-    if chosen.budget and "trainer.epochs" in space.keys:
-        raise ValueError(f"hydra.sweeper.budget={chosen.budget}: expected trials:N where trainer.epochs is searched")
-
-
-def _divided(whole: Plan) -> Iterator[Plan]:
+def _divided(whole: StudyPlan) -> Iterator[StudyPlan]:
     try:
         plans = list(whole.divided())
     except ValueError as error:
@@ -113,13 +112,21 @@ def _divided(whole: Plan) -> Iterator[Plan]:
         yield plan
 
 
-def _final_seeds(base: DictConfig, space: Space, chosen: Settings) -> tuple[int, ...]:
-    """Those that follow the highest one that the search can use."""
+def _final_runs(setting: _Setting, space: Space, chosen: Settings) -> FinalRuns | None:
+    """With the seeds that follow the highest one that the search can use."""
     if not chosen.finalists:
-        return ()
-    searched = [value for p in space.parameters if p.key == "seed" for value in p.extremes]
-    after = max(int(seed) for seed in searched or [base.seed])
-    return tuple(range(after + 1, after + 1 + chosen.repeats))
+        return None
+    application = setting.application
+    key = application.seed_key
+    searched = [value for p in space.parameters if p.key == key for value in p.extremes]
+    after = max(int(seed) for seed in searched or [OmegaConf.select(setting.base, key)])
+    return FinalRuns(
+        seed_key=key,
+        seeds=tuple(range(after + 1, after + 1 + chosen.repeats)),
+        values=application.final_on[chosen.final_on],
+        objective=application.final_objective or chosen.objectives[0],
+        direction="maximize" if application.final_objective else chosen.directions[0],
+    )
 
 
 def _address(given: str | None, folder: Path) -> str:
@@ -130,19 +137,24 @@ def _address(given: str | None, folder: Path) -> str:
     return given if "://" in given else str(Path(given).absolute())
 
 
-def _of_a_run(
-    compose: Composer, base: DictConfig, space: Space, determines: Callable[[DictConfig], dict[str, Any]]
-) -> tuple[str, ...]:
-    kept = [override for override in space.fixed if not override.startswith("name=")]
-    without = [override for override in kept if not override.startswith("search=")]
-    same_sweeper = [*without, "hydra/sweeper=study"]  # which knows the keys of hydra.sweeper that were overridden
-    return tuple(without if determines(compose.composed(same_sweeper).task) == determines(base) else kept)
+def _fixed_of_a_run(setting: _Setting, space: Space) -> tuple[str, ...]:
+    """The fixed overrides that a single run needs: those of the application's sweep_keys only if they change it."""
+    determines = setting.application.determines
+    kept = space.fixed
+    for key in setting.application.sweep_keys:
+        without = tuple(override for override in kept if not override.startswith(f"{key}="))
+        if without == kept:
+            continue
+        alone = hydra_compat.load_single_run(setting.context.config_loader, setting.config, without)
+        if determines(alone) == determines(setting.base):
+            kept = without
+    return kept
 
 
 # before the start
 
 
-def _check_before_start(plan: Plan, compose: Composer, check: Callable[[DictConfig], None]) -> None:
+def _check_before_start(setting: _Setting, plan: StudyPlan) -> None:
     """ValueError where the sampler, the pruner, an option or a value of the space cannot be used."""
     name = type(settings.make_sampler(plan.settings, plan.space, 0)).__name__
     if plan.settings.enumerates and plan.space.size(1) is None:
@@ -159,7 +171,7 @@ def _check_before_start(plan: Plan, compose: Composer, check: Callable[[DictConf
         except ValueError as error:
             raise ValueError(f"hydra.sweeper.enqueue: {error}; hydra.sweeper.enqueue=[] leaves it out") from error
     for values in _corners(plan.space):
-        check(compose(values).task)
+        setting.application.check(setting.compose.trial(plan.space, values).task, is_trial=True)
 
 
 def _corners(space: Space) -> Iterator[dict[str, Any]]:
@@ -174,7 +186,7 @@ def _corners(space: Space) -> Iterator[dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def _owned(plan: Plan) -> Iterator[bool]:
+def _owned(plan: StudyPlan) -> Iterator[bool]:
     """True where this command runs the study; False where it joins one that another command runs."""
     lock = sweeps.own_sweep(plan.folder)
     if lock is None:
@@ -192,16 +204,10 @@ def _owned(plan: Plan) -> Iterator[bool]:
 # the study
 
 
-def _create(
-    whole: Plan,
-    plans: Sequence[Plan],
-    compose: Composer,
-    base: DictConfig,
-    determines: Callable[[DictConfig], dict[str, Any]],
-) -> None:
+def _create(setting: _Setting, whole: StudyPlan, plans: Sequence[StudyPlan]) -> None:
     """Makes the studies, or compares them with those of these names; ValueError names what differs."""
     store = storage.open_storage(whole.address)
-    fixed = dict(domains.flat(compose.unsearched(determines(base))))
+    fixed = dict(domains.flat(whole.space.unsearched(setting.application.determines(setting.base))))
     for plan in plans:
         about = {
             "objectives": list(plan.settings.objectives),
@@ -218,16 +224,16 @@ def _create(
         for key, value in {**about, "space": space}.items():
             if before.get(key) != value:
                 study.set_user_attr(key, value)
-        if plan.settings.finalists:
+        if plan.finals:
             _study(plan.final(), store)
 
 
-def _study(plan: Plan, store: BaseStorage) -> optuna.Study:
+def _study(plan: StudyPlan, store: BaseStorage) -> optuna.Study:
     directions = [StudyDirection[direction.upper()] for direction in plan.settings.directions]
     return optuna.create_study(study_name=plan.name, storage=store, directions=directions, load_if_exists=True)
 
 
-def _compare(plan: Plan, before: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+def _compare(plan: StudyPlan, before: Mapping[str, Any], about: Mapping[str, Any]) -> None:
     new_name = f"the study {plan.name} cannot go on with it; another name= begins a new one"
     for key, now in (("objectives", about["objectives"]), ("direction", about["directions"])):
         was = before["directions" if key == "direction" else key]
@@ -243,12 +249,12 @@ def _compare(plan: Plan, before: Mapping[str, Any], about: Mapping[str, Any]) ->
             raise ValueError(f"{key}: was {was}, is {now}; {new_name}")
 
 
-def _unit(plan: Plan) -> str:
+def _unit(plan: StudyPlan) -> str:
     """What its budget is counted in."""
     return plan.settings.budget.kind if plan.settings.budget else "trials"
 
 
-def _compare_budget(plan: Plan, before: Mapping[str, Any], study: optuna.Study) -> None:
+def _compare_budget(plan: StudyPlan, before: Mapping[str, Any], study: optuna.Study) -> None:
     """What was spent in one unit does not count in another, and is not given back."""
     budget, was, now = plan.settings.budget, before.get("budget", _unit(plan)), _unit(plan)
     if was != now:
@@ -258,33 +264,33 @@ def _compare_budget(plan: Plan, before: Mapping[str, Any], study: optuna.Study) 
         raise ValueError(f"hydra.sweeper.budget={budget}: expected {spent:g} or more, which {plan.name} has spent")
 
 
-def _fill(desks: Desks, compose: Composer, determines: Callable[[DictConfig], dict[str, Any]]) -> None:
-    """Everything that waits before the workers start: tickets of the dead, the user's own trials, the rest."""
-    for desk in desks.all:
-        desk.tickets.resume()
-        desk.tickets.recover(counted=False)
-    for desk in desks.finals:
-        desk.tickets.again((FINALIST, SEED, VALUES))
-    for desk in desks.searches:
-        plan = desk.plan
+def _fill(setting: _Setting, studies: Studies) -> None:
+    """Fills the queues before the workers start: trials of dead workers, the user's own, the rest."""
+    for study in studies.all:
+        study.queue.resume()
+        study.queue.recover(counted=False)
+    for final in studies.finals:
+        final.queue.again((FINALIST, SEED, VALUES))
+    for search in studies.searches:
+        plan = search.plan
         if plan.settings.warm_start:
-            warm_start.add_runs(plan, desk.study, compose.of(plan.space), determines)
+            warm_start.add_runs(plan, search.study, setting.compose, setting.application)
         for given in plan.settings.enqueue:
             if all(given.get(key, value) == value for key, value in plan.per.items()):
                 placed = plan.space.place({key: value for key, value in given.items() if key not in plan.per})
-                desk.study.enqueue_trial(placed, user_attrs={"enqueued": True}, skip_if_exists=True)
+                search.study.enqueue_trial(placed, user_attrs={"enqueued": True}, skip_if_exists=True)
         if plan.settings.budget is None:
             n_trials = plan.settings.n_trials
             if plan.settings.enumerates:
                 n_trials = plan.space.size(n_trials) or n_trials
-            desk.tickets.top_up(n_trials)
+            search.queue.top_up(n_trials)
 
 
 # the workers
 
 
 def _num_workers(chosen: Settings, launcher: DictConfig) -> int:
-    """As many as were asked for, or may run at once. A worker too many finds no ticket and ends."""
+    """As many as were asked for, or may run at once. A worker too many finds no trial and ends."""
     if chosen.n_workers is not None:
         return chosen.n_workers
     if str(launcher._target_).endswith(".BasicLauncher"):
@@ -292,46 +298,47 @@ def _num_workers(chosen: Settings, launcher: DictConfig) -> int:
     return launcher.get("n_workers") or len(local.cores())
 
 
-def _launch(desks: Desks, worker: Worker) -> None:
-    """Until no ticket can be claimed and no trial runs: a launch may end early, as by workers that died."""
+def _launch(setting: _Setting, studies: Studies, worker: Worker, num_workers: int) -> None:
+    """Until no trial can be claimed and none runs: a launch may end early, such as by workers that died."""
     try:
         while True:
-            before = _steps(desks)
+            before = _num_events(studies)
             error = None
-            if (waiting := desks.num_startable) > 0:
-                error = _launch_once(worker, waiting)
-            running = desks.recover(counted=True)
-            if error is not None and _steps(desks) == before:
+            if (waiting := studies.num_startable) > 0:
+                error = _launch_once(setting, worker, min(num_workers, waiting))
+            running = studies.recover(counted=True)
+            if error is not None and _num_events(studies) == before:
                 raise error
             if running:
                 time.sleep(POLL_SECONDS)
-            elif desks.num_startable <= 0:
+            elif studies.num_startable <= 0:
                 return
     finally:
         with contextlib.suppress(storage.Lost), storage.reaching(worker.whole.address):
-            desks.recover(counted=False)
+            studies.recover(counted=False)
 
 
-def _steps(desks: Desks) -> int:
+def _num_events(studies: Studies) -> int:
     """Grows with each trial that ended and each worker that died at one: while it does, a launch was of use."""
-    trials = [trial for desk in desks.all for trial in desk.trials]
+    trials = [trial for study in studies.all for trial in study.trials]
     return sum(trial.state.is_finished() + trial.user_attrs.get(DEATHS, 0) for trial in trials)
 
 
-def _launch_once(worker: Worker, waiting: int) -> Exception | None:
+def _launch_once(setting: _Setting, worker: Worker, num_workers: int) -> Exception | None:
     """One launch of workers; the error of one that ended by it, if any. Lost is raised: no other will fare better."""
-    config, chosen = worker.master, worker.whole.settings
-    n = min(_num_workers(chosen, config.hydra.launcher), waiting)
-    if chosen.n_workers is not None and config.hydra.launcher.get("n_workers", 0) is None:
-        config = copy.deepcopy(config)  # the launcher `local` would run no more of them at once than it has cores
-        with open_dict(config):
-            config.hydra.launcher.n_workers = n
+    config = copy.deepcopy(setting.config)
+    if worker.whole.settings.n_workers is not None and config.hydra.launcher.get("n_workers", 0) is None:
+        # The launcher `local` would run no more of them at once than it has cores.
+        with read_write(config.hydra), open_dict(config):
+            config.hydra.launcher.n_workers = num_workers
     launcher: Launcher = Plugins.instance().instantiate_launcher(
-        hydra_context=worker.context, task_function=worker, config=config
+        hydra_context=hydra_compat.context_of_workers(setting.context, setting.compose(worker.whole.space.fixed)),
+        task_function=worker,
+        config=config,
     )
     try:
-        results = launcher.launch([list(worker.whole.space.fixed)] * n, initial_job_idx=0)
-    except Exception as error:  # whatever a launcher raises when its workers die; the tickets tell what is left
+        results = launcher.launch([list(worker.whole.space.fixed)] * num_workers, initial_job_idx=0)
+    except Exception as error:  # whatever a launcher raises when its workers die; the queue tells what is left
         return error
     for result in results:
         if result.status == JobStatus.FAILED:

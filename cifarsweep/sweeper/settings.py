@@ -16,31 +16,26 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.exceptions import ExperimentalWarning
 from optuna.study import StudyDirection
 
+from cifarsweep.sweeper.application import Application
 from cifarsweep.sweeper.space import Space
 from cifarsweep.terminal.domains import BOOLEAN, Domain, as_typed, whole
-
-OBJECTIVES = ("val_accuracy", "val_loss", "train_seconds", "params", "flops")
-"""What a run of ours can be searched for. The test set is not among them: it is for the end."""
 
 _NEEDS = {"CmaEsSampler": ["cmaes"], "GPSampler": ["scipy", "torch"], "QMCSampler": ["scipy"]}
 """Packages that Optuna imports only once a trial asks for them."""
 
 
-FINAL_ON = {"train": {}, "train_val": {"data.val_size": 0}}
-"""What the final runs are trained on, and the keys that say so to a run."""
-
-
 @dataclass(frozen=True)
 class Budget:
-    """What one study may spend on its search, in epochs or seconds of training."""
+    """What one study may spend on its search: steps of trials, or seconds of training that trials report."""
 
     kind: str
+    """seconds, or the plural of the application's unit of a step."""
     amount: float
 
     @property
     def step(self) -> int:
-        """What an epoch that runs is sure to take; of seconds nobody knows."""
-        return 1 if self.kind == "epochs" else 0
+        """What a step that runs is sure to take; of seconds nobody knows."""
+        return 0 if self.kind == "seconds" else 1
 
     def __str__(self) -> str:
         return f"{self.amount:g} {self.kind}"
@@ -52,7 +47,8 @@ class Settings:
     study_per: tuple[str, ...]
     budget: Budget | None
     """None: n_trials trials."""
-    max_epochs: int
+    max_steps: int | None
+    """After which a trial has ended by itself; None where nobody knows."""
     finalists: int
     repeats: int
     final_on: str
@@ -78,44 +74,58 @@ class Settings:
 
     @property
     def has_plan(self) -> bool:
-        """Whether it is more than one search, whose cost is worth to be known beforehand."""
+        """Whether there is more than one search, so that a person wants to see the cost first."""
         return bool(self.study_per or self.finalists or self.dry_run)
 
 
-def read(sweeper: DictConfig) -> Settings:
-    """ValueError names the key under hydra.sweeper, its value and what is accepted."""
+def read(sweeper: DictConfig, application: Application, base: DictConfig) -> Settings:
+    """The settings of a search in an application, whose configuration without what is searched is `base`.
+
+    ValueError names the key under hydra.sweeper, its value and what is accepted.
+    """
     plain = OmegaConf.to_container(sweeper, resolve=True)
     assert isinstance(plain, dict)
     values = {str(key): value for key, value in plain.items()}
-    for key, (accepts, text) in _ACCEPTED.items():
-        if not accepts(values[key]):
-            raise ValueError(f"hydra.sweeper.{key}={as_typed(values[key])}: expected {text}")
-    objectives, directions = _listed(values["objectives"]), _listed(values["direction"])
-    for kind, known, given in (("objectives", OBJECTIVES, objectives), ("direction", _DIRECTIONS, directions)):
-        for one in given:
-            if one not in known:
-                raise ValueError(f"hydra.sweeper.{kind}={as_typed(one)}: expected some of {', '.join(known)}")
+    values.setdefault("max_steps", values.pop(f"max_{application.unit}s", None))
+    known = application.known_objectives
+    domains = _accepted(application)
+    for key, domain in domains.items():
+        if not domain.accepts(values[key]):
+            raise ValueError(f"hydra.sweeper.{key}={as_typed(values[key])}: expected {domain.text}")
+    objectives = _listed(values["objectives"] or list(application.objectives))
+    directions = _listed(values["direction"] or list(application.directions))
+    for key, options, given in (("objectives", known, objectives), ("direction", _DIRECTIONS, directions)):
+        for name in given:
+            if options is not None and name not in options:
+                raise ValueError(f"hydra.sweeper.{key}={as_typed(name)}: expected some of {', '.join(options)}")
     if len(objectives) != len(directions):
         count = f"{len(objectives)}, one for each of {', '.join(objectives)}"
         raise ValueError(f"hydra.sweeper.direction={as_typed(values['direction'])}: expected {count}")
     values |= {"objectives": tuple(objectives), "directions": tuple(directions), "enqueue": tuple(values["enqueue"])}
-    values |= {"study_per": tuple(_listed(values["study_per"])), **_budget(values)}
-    if values["finalists"] and (objectives, directions) != (["val_accuracy"], ["maximize"]):
-        expected = "expected 0, or objectives=val_accuracy and direction=maximize"
-        raise ValueError(f"hydra.sweeper.finalists={values['finalists']}: {expected}")
+    values |= {"study_per": tuple(_listed(values["study_per"])), **_budget(values, application.unit)}
+    values["final_on"] = values["final_on"] or next(iter(application.final_on))
+    values["max_steps"] = values["max_steps"] or application.max_steps(base)
+    if "max_resource" in values["pruner"] and values["pruner"]["max_resource"] == "auto" and values["max_steps"]:
+        values["pruner"]["max_resource"] = values["max_steps"]
+    if values["finalists"] and len(objectives) > 1:
+        raise ValueError(f"hydra.sweeper.finalists={values['finalists']}: expected 0 with several objectives")
+    if values["finalists"] and OmegaConf.select(base, application.seed_key) is None:
+        has_no_seed = f"a configuration with the key {application.seed_key}, in which final runs differ"
+        raise ValueError(f"hydra.sweeper.finalists={values['finalists']}: expected 0, or {has_no_seed}")
     if values["study_per"] and len(objectives) > 1:
         keys = ", ".join(values["study_per"])
         raise ValueError(f"hydra.sweeper.study_per=[{keys}]: expected [] with several objectives")
     return Settings(**{key: values[key] for key in Settings.__annotations__})
 
 
-def _budget(values: Mapping[str, Any]) -> dict[str, Any]:
+def _budget(values: Mapping[str, Any], unit: str) -> dict[str, Any]:
     """`budget`, and `n_trials` where the budget is counted in them."""
     kind, _, amount = str(values["budget"] or "").partition(":")
     if kind == "trials":
         return {"budget": None, "n_trials": int(amount)}
     if kind and _name(values["sampler"]) in ("GridSampler", "BruteForceSampler"):
         raise ValueError(f"hydra.sweeper.budget={values['budget']}: expected trials:N with {_name(values['sampler'])}")
+    kind = f"{unit}s" if kind == "steps" else kind
     return {"budget": Budget(kind, float(amount)) if kind else None}
 
 
@@ -124,8 +134,8 @@ def _seconds(value: Any) -> bool:
 
 
 def _strings(value: Any) -> bool:
-    return isinstance(value, str) or (
-        isinstance(value, list) and bool(value) and all(isinstance(one, str) for one in value)
+    return (isinstance(value, str) and value != "") or (
+        isinstance(value, list) and bool(value) and all(isinstance(text, str) for text in value)
     )
 
 
@@ -133,35 +143,48 @@ _DIRECTIONS = ("maximize", "minimize")
 _BUILT = Domain(
     lambda value: isinstance(value, dict) and isinstance(value.get("_target_"), str), "an option of its group"
 )
-_ACCEPTED: dict[str, Domain] = {
-    "n_trials": whole(1),
-    "study_per": Domain(lambda value: value == [] or _strings(value), "a list of keys that are searched, as [model]"),
-    "budget": Domain(
-        lambda value: value is None or bool(re.fullmatch(r"(trials|epochs|seconds):[1-9]\d*", str(value))),
-        "trials:N, epochs:N or seconds:N with a whole number N, or null",
-    ),
-    "max_epochs": whole(1),
-    "finalists": whole(0),
-    "repeats": whole(1),
-    "final_on": Domain(lambda value: value in FINAL_ON, f"{' or '.join(FINAL_ON)}"),
-    "dry_run": BOOLEAN,
-    "n_workers": whole(1, or_none=True),
-    "timeout": Domain(lambda value: value is None or _seconds(value), "seconds above 0, or null"),
-    "storage": Domain(lambda value: value is None or isinstance(value, str), "an address, or null"),
-    "objectives": Domain(_strings, f"some of {', '.join(OBJECTIVES)}"),
-    "direction": Domain(_strings, f"{' or '.join(_DIRECTIONS)}, or a list of them"),
-    "sampler": _BUILT,
-    "pruner": _BUILT,
-    "enqueue": Domain(
-        lambda value: isinstance(value, list) and all(isinstance(one, dict) for one in value),
-        "a list of mappings, as [{model: layers3, optimizer.lr: 0.1}]",
-    ),
-    "warm_start": BOOLEAN,
-    "join": BOOLEAN,
-    "max_failures": whole(0),
-    "max_retries": whole(0),
-    "grace_period": Domain(_seconds, "seconds above 0"),
-}
+
+
+def _accepted(application: Application) -> dict[str, Domain]:
+    """What each key accepts."""
+    kinds = list(dict.fromkeys(["trials", "steps", f"{application.unit}s", "seconds"]))
+    budget = re.compile(rf"({'|'.join(kinds)}):[1-9]\d*")
+    names = "a name" if application.known_objectives is None else f"some of {', '.join(application.known_objectives)}"
+    return {
+        "n_trials": whole(1),
+        "study_per": Domain(
+            lambda value: value == [] or _strings(value), "a list of keys that are searched, such as [model]"
+        ),
+        "budget": Domain(
+            lambda value: value is None or bool(budget.fullmatch(str(value))),
+            f"{', '.join(f'{kind}:N' for kind in kinds[:-1])} or {kinds[-1]}:N with a whole number N, or null",
+        ),
+        "max_steps": whole(1, or_none=True),
+        "finalists": whole(0),
+        "repeats": whole(1),
+        "final_on": Domain(
+            lambda value: value is None or value in application.final_on, " or ".join(application.final_on)
+        ),
+        "dry_run": BOOLEAN,
+        "n_workers": whole(1, or_none=True),
+        "timeout": Domain(lambda value: value is None or _seconds(value), "seconds above 0, or null"),
+        "storage": Domain(lambda value: value is None or isinstance(value, str), "an address, or null"),
+        "objectives": Domain(lambda value: value is None or _strings(value), names),
+        "direction": Domain(
+            lambda value: value is None or _strings(value), f"{' or '.join(_DIRECTIONS)}, or a list of them"
+        ),
+        "sampler": _BUILT,
+        "pruner": _BUILT,
+        "enqueue": Domain(
+            lambda value: isinstance(value, list) and all(isinstance(values, dict) for values in value),
+            "a list of mappings, such as [{model: layers3, optimizer.lr: 0.1}]",
+        ),
+        "warm_start": BOOLEAN,
+        "join": BOOLEAN,
+        "max_failures": whole(0),
+        "max_retries": whole(0),
+        "grace_period": Domain(_seconds, "seconds above 0"),
+    }
 
 
 def _listed(value: str | list[str]) -> list[str]:

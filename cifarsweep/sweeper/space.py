@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -219,6 +221,18 @@ class Space:
                 raise ValueError(f"{parameter.key}={parameter.text}: a grid needs choice(…) or range(…)")
             grid[parameter.name] = list(parameter.options)
         return grid
+
+    def unsearched(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """A copy without what is searched: the values of its keys, and all that its groups' options bring."""
+        left = copy.deepcopy(dict(config))
+        for key in self.keys:
+            *parents, last = re.split(r"[./]", key.rpartition("@")[2].lstrip("+~"))
+            node: Any = left
+            for parent in parents:
+                node = node.get(parent, {}) if isinstance(node, dict) else {}
+            if isinstance(node, dict):
+                node.pop(last, None)
+        return left
 
     def check_same(self, before: Mapping[str, BaseDistribution]) -> None:
         """ValueError names the first parameter that trials of a study before this cannot share with trials now."""

@@ -11,15 +11,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 import optuna
+from omegaconf import OmegaConf
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from cifarsweep.results import files
+from cifarsweep.sweeper.application import Application
 from cifarsweep.sweeper.pruning import STEPS
 from cifarsweep.sweeper.queue import DETAILS, FINISHED, REASON, WARM
 from cifarsweep.sweeper.space import Parameter, Space
-from cifarsweep.sweeper.studies import FINALIST, SEED, Desk, Desks, Plan, best_trials, finalists, ranked
+from cifarsweep.sweeper.studies import FINALIST, SEED, OpenStudy, Studies, StudyPlan, best_trials, finalists, ranked
 from cifarsweep.terminal import progress
 from cifarsweep.terminal.domains import as_typed
 from cifarsweep.terminal.formatting import duration, plain_lines
@@ -37,27 +39,48 @@ LEAST_FOR_IMPORTANCE = 10
 """Complete trials; with fewer, shares would be noise."""
 
 
-def conclude(whole: Plan, desks: Desks, seconds: float) -> float | list[list[float]] | None:
+def conclude(
+    whole: StudyPlan, studies: Studies, seconds: float, application: Application
+) -> float | list[list[float]] | None:
     """Writes and prints what was found; the best value, or the Pareto set's. ValueError where failures stopped one."""
-    write(whole, desks)
-    several = len(desks.searches) > 1
-    desk, trials = desks.searches[0], desks.searches[0].trials
-    for line in (_lines(desk.plan, trials, seconds) if not several else []) + _lines_of_studies(whole, desks, seconds):
+    write(whole, studies, application)
+    _write_as_hydras_own_sweeper(studies)
+    several = len(studies.searches) > 1
+    study, trials = studies.searches[0], studies.searches[0].trials
+    for line in (_lines(study.plan, trials, seconds, application) if not several else []) + _lines_of_studies(
+        whole, studies, seconds, application.unit
+    ):
         progress.line(line)
-    for stopped_desk in desks.all:
+    for stopped_desk in studies.all:
         _raise_if_stopped(stopped_desk)
-    _raise_if_finals_failed(desks)
+    _raise_if_finals_failed(studies)
     if several:
-        values = [trial.value for one in desks.searches for trial in best_trials(one.plan, one.trials)]
+        values = [trial.value for one in studies.searches for trial in best_trials(one.plan, one.trials)]
         return max((value for value in values if value is not None), default=None)
-    best = best_trials(desk.plan, trials)
+    best = best_trials(study.plan, trials)
     if len(whole.settings.directions) > 1:
         return [list(trial.values) for trial in best]
     return best[0].value if best else None
 
 
-def _raise_if_finals_failed(desks: Desks) -> None:
-    failed = [trial for desk in desks.finals for trial in desk.latest if trial.state == TrialState.FAIL]
+def _write_as_hydras_own_sweeper(studies: Studies) -> None:
+    """optimization_results.yaml, as hydra-optuna-sweeper writes it, for scripts that read it; of a single search."""
+    search = studies.searches[0]
+    best = best_trials(search.plan, search.trials)
+    if len(studies.searches) > 1 or not best:
+        return
+    space = search.plan.space
+    found: dict[str, Any] = {"name": "optuna"}
+    if len(search.plan.settings.directions) > 1:
+        found["solutions"] = [{"params": space.values(trial.params), "values": list(trial.values)} for trial in best]
+    else:
+        found |= {"best_params": space.values(best[0].params), "best_value": best[0].value}
+    with files.atomic(search.plan.folder / "optimization_results.yaml") as file:
+        file.write(OmegaConf.to_yaml(OmegaConf.create(found)))
+
+
+def _raise_if_finals_failed(studies: Studies) -> None:
+    failed = [trial for study in studies.finals for trial in study.latest if trial.state == TrialState.FAIL]
     if failed:
         raise ValueError(
             f"final runs that failed: {len(failed)}, which the same command tries again; the first: "
@@ -65,53 +88,53 @@ def _raise_if_finals_failed(desks: Desks) -> None:
         )
 
 
-def _raise_if_stopped(desk: Desk) -> None:
-    stopped = desk.tickets.stopped
+def _raise_if_stopped(study: OpenStudy) -> None:
+    stopped = study.queue.stopped
     if stopped is None:
         return
     if details := stopped.user_attrs.get(DETAILS):
         progress.display.line(f"trial {stopped.number} failed:\n{details.rstrip()}", error=True)
     raise ValueError(
-        f"study {desk.plan.name} stopped, as more than {desk.plan.settings.max_failures} trials failed in a row "
+        f"study {study.plan.name} stopped, as more than {study.plan.settings.max_failures} trials failed in a row "
         f"(hydra.sweeper.max_failures); trial {stopped.number}: {stopped.user_attrs.get(REASON)}"
     )
 
 
-def write(whole: Plan, desks: Desks) -> None:
+def write(whole: StudyPlan, studies: Studies, application: Application) -> None:
     """study.json of one search, studies.json of several or of one with final runs, in the sweep's folder."""
-    if len(desks.searches) == 1:
-        _write_study(desks.searches[0].plan, desks.searches[0].trials)
+    if len(studies.searches) == 1:
+        _write_study(studies.searches[0].plan, studies.searches[0].trials, application)
     if not (whole.settings.study_per or whole.settings.finalists):
         return
-    chosen = whole.settings
+    settings = whole.settings
     files.write_json(
         whole.folder / "studies.json",
         {
             "format": FORMAT,
             "name": whole.name,
-            "study_per": list(chosen.study_per),
-            "objectives": list(chosen.objectives),
-            "directions": list(chosen.directions),
-            "budget": str(chosen.budget or f"{chosen.n_trials} trials"),
-            "max_epochs": chosen.max_epochs,
-            "finalists": chosen.finalists,
-            "repeats": chosen.repeats,
-            "seeds": list(whole.seeds),
-            "final_on": chosen.final_on,
-            "studies": [_study(desk) for desk in desks.searches],
+            "study_per": list(settings.study_per),
+            "objectives": list(settings.objectives),
+            "directions": list(settings.directions),
+            "budget": str(settings.budget or f"{settings.n_trials} trials"),
+            "max_epochs": settings.max_steps,
+            "finalists": settings.finalists,
+            "repeats": settings.repeats,
+            "seeds": list(whole.finals.seeds if whole.finals else ()),
+            "final_on": settings.final_on,
+            "studies": [_study_of(study) for study in studies.searches],
         },
     )
 
 
-def _study(desk: Desk) -> dict[str, Any]:
-    chosen = [trial.number for trial in finalists(desk.plan, desk.trials)] if desk.tickets.is_over else []
-    final = desk.finals.latest if desk.finals else []
+def _study_of(study: OpenStudy) -> dict[str, Any]:
+    chosen = [trial.number for trial in finalists(study.plan, study.trials)] if study.queue.is_over else []
+    final = study.finals.latest if study.finals else []
     return {
-        "values": dict(desk.plan.per),
-        "params": desk.plan.space.keys,
-        "is_over": desk.tickets.is_over,
-        "epochs": sum(_num_epochs(trial) for trial in desk.ours),
-        "trials": [_row(desk.plan, trial) for trial in desk.trials],
+        "values": dict(study.plan.per),
+        "params": study.plan.space.keys,
+        "is_over": study.queue.is_over,
+        "epochs": sum(last_step(trial) for trial in study.ours),
+        "trials": [_row(study.plan, trial) for trial in study.trials],
         "finalists": chosen,
         "final_runs": [
             {
@@ -126,12 +149,12 @@ def _study(desk: Desk) -> dict[str, Any]:
     }
 
 
-def _num_epochs(trial: FrozenTrial) -> int:
-    """That its run has told of."""
+def last_step(trial: FrozenTrial) -> int:
+    """The last one that its task has reported; 0 before there is one."""
     return max([*trial.intermediate_values, *map(int, trial.user_attrs.get(STEPS, {}))], default=0)
 
 
-def _write_study(plan: Plan, trials: Sequence[FrozenTrial]) -> None:
+def _write_study(plan: StudyPlan, trials: Sequence[FrozenTrial], application: Application) -> None:
     best = best_trials(plan, trials)
     files.write_json(
         plan.folder / "study.json",
@@ -145,13 +168,13 @@ def _write_study(plan: Plan, trials: Sequence[FrozenTrial]) -> None:
             "log": sorted({p.key for p in plan.space.parameters if getattr(p.distribution, "log", False)}),
             "importances": importances(plan.space, trials, plan.settings.directions[0]),
             "best": [trial.number for trial in best],
-            "best_command": command(plan, best[0]) if best else None,
+            "best_command": command(plan, best[0], application) if best else None,
             "trials": [_row(plan, trial) for trial in trials],
         },
     )
 
 
-def _row(plan: Plan, trial: FrozenTrial) -> dict[str, Any]:
+def _row(plan: StudyPlan, trial: FrozenTrial) -> dict[str, Any]:
     steps = trial.intermediate_values or {int(k): v[0] for k, v in trial.user_attrs.get(STEPS, {}).items()}
     return {
         "number": trial.number,
@@ -171,10 +194,10 @@ def _utc(time: datetime | None) -> str | None:
     return None if time is None else time.astimezone(UTC).isoformat(timespec="seconds")
 
 
-def command(plan: Plan, trial: FrozenTrial) -> str:
+def command(plan: StudyPlan, trial: FrozenTrial, application: Application) -> str:
     """The command line that trains what the trial trained, or finds it trained."""
     settings = plan.space.overrides(plan.space.values(trial.params))[len(plan.space.fixed) :]
-    return shlex.join(["python", "-m", "cifarsweep", *plan.fixed_of_a_run, *settings])
+    return shlex.join(application.command([*plan.fixed_of_a_run, *settings]))
 
 
 # importances
@@ -232,7 +255,7 @@ def _place(value: float, within: BaseDistribution) -> float:
 # the end
 
 
-def _lines(plan: Plan, trials: Sequence[FrozenTrial], seconds: float) -> list[str]:
+def _lines(plan: StudyPlan, trials: Sequence[FrozenTrial], seconds: float, application: Application) -> list[str]:
     mine = [trial for trial in trials if WARM not in trial.user_attrs]
     counts = Counter(trial.state for trial in mine)
     states = ", ".join(f"{counts[state]} {name}" for state, name in STATES.items() if counts[state])
@@ -249,22 +272,23 @@ def _lines(plan: Plan, trials: Sequence[FrozenTrial], seconds: float) -> list[st
     shares = importances(plan.space, trials, plan.settings.directions[0])
     if shares:
         lines.append("importance: " + ", ".join(f"{key} {share:.0%}" for key, share in shares.items()))
-    return [*lines, "the best trial's run: " + command(plan, best[0])]
+    return [*lines, "the best trial's run: " + command(plan, best[0], application)]
 
 
-def _lines_of_studies(whole: Plan, desks: Desks, seconds: float) -> list[str]:
+def _lines_of_studies(whole: StudyPlan, studies: Studies, seconds: float, unit: str) -> list[str]:
     """A row a study: what its search found and what its final runs gave; nothing where there is only the search."""
-    per, several = list(whole.settings.study_per), len(desks.searches) > 1
-    if not per and not desks.finals:
+    per, several = list(whole.settings.study_per), len(studies.searches) > 1
+    if not per and not studies.finals:
         return []
     keys = [key for key in whole.space.keys if key not in per]
-    header = [*per, "trials", "epochs", *whole.settings.objectives, "test_accuracy of final runs", *keys]
-    rows = [[*(as_typed(desk.plan.per[key]) for key in per), *_cells(desk, keys)] for desk in desks.searches]
+    final = f"{whole.finals.objective} of final runs" if whole.finals else ""
+    header = [*per, "trials", f"{unit}s", *whole.settings.objectives, final, *keys]
+    rows = [[*(as_typed(study.plan.per[key]) for key in per), *_cells(study, keys)] for study in studies.searches]
     lines = [f"  {line}" for line in plain_lines(header, rows, left=[*per, *keys])]
     if not several:
         return lines
-    trials = sum(trial.state in FINISHED for desk in desks.searches for trial in desk.ours)
-    finals = sum(trial.state == TrialState.COMPLETE for desk in desks.finals for trial in desk.latest)
+    trials = sum(trial.state in FINISHED for study in studies.searches for trial in study.ours)
+    finals = sum(trial.state == TrialState.COMPLETE for study in studies.finals for trial in study.latest)
     took = duration(seconds)
     return [
         f"{whole.name}: {len(rows)} studies, {trials} trials finished, {finals} final runs complete, {took}",
@@ -272,15 +296,15 @@ def _lines_of_studies(whole: Plan, desks: Desks, seconds: float) -> list[str]:
     ]
 
 
-def _cells(desk: Desk, keys: Sequence[str]) -> list[str]:
-    trials = desk.ours
-    counts = [str(sum(trial.state in FINISHED for trial in trials)), str(sum(map(_num_epochs, trials)))]
-    best = best_trials(desk.plan, trials)[:1]
+def _cells(study: OpenStudy, keys: Sequence[str]) -> list[str]:
+    trials = study.ours
+    counts = [str(sum(trial.state in FINISHED for trial in trials)), str(sum(map(last_step, trials)))]
+    best = best_trials(study.plan, trials)[:1]
     if not best:
-        return [*counts, *("" for _ in desk.plan.settings.objectives), "", *("" for _ in keys)]
-    values = desk.plan.space.values(best[0].params)
+        return [*counts, *("" for _ in study.plan.settings.objectives), "", *("" for _ in keys)]
+    values = study.plan.space.values(best[0].params)
     best_number = best[0].number
-    final = [one for one in (desk.finals.latest if desk.finals else []) if one.user_attrs[FINALIST] == best_number]
+    final = [one for one in (study.finals.latest if study.finals else []) if one.user_attrs[FINALIST] == best_number]
     found = [trial.value for trial in final if trial.state == TrialState.COMPLETE]
     known = [value for value in found if value is not None]
     mean = f"{sum(known) / len(known):.4f} of {len(known)}" if known else ""
@@ -296,7 +320,7 @@ def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else as_typed(value)
 
 
-def _table(plan: Plan, trials: Sequence[FrozenTrial]) -> list[str]:
+def _table(plan: StudyPlan, trials: Sequence[FrozenTrial]) -> list[str]:
     keys = [key for key in plan.space.keys if any(key in plan.space.values(trial.params) for trial in trials)]
     header = ["trial", *plan.settings.objectives, *keys]
     rows = []
@@ -307,7 +331,7 @@ def _table(plan: Plan, trials: Sequence[FrozenTrial]) -> list[str]:
     return [f"  {line}" for line in plain_lines(header, rows, left=header)]
 
 
-def figures(plan: Plan, values: Sequence[float] | None) -> str:
+def figures(plan: StudyPlan, values: Sequence[float] | None) -> str:
     """val_accuracy 0.8123, or what there is of it."""
     if values is None:
         return ""

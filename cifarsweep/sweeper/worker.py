@@ -1,49 +1,57 @@
-"""A worker of a sweep: takes a ticket, composes its configuration, runs the user's task on it, tells the study."""
+"""A worker of a sweep: claims a trial, composes its configuration, runs the user's task on it, tells the study."""
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
+import numbers
 import os
 import signal
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import optuna
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict, read_write
 from optuna.trial import TrialState
 
 from cifarsweep import trial as current_trial
-from cifarsweep.sweeper import composition, jobs, local, pruning, storage
-from cifarsweep.sweeper.heartbeat import Presence
-from cifarsweep.sweeper.queue import Outcome
-from cifarsweep.sweeper.studies import Desk, Desks, Plan
+from cifarsweep.sweeper import jobs, local, pruning, storage
+from cifarsweep.sweeper.application import Application
+from cifarsweep.sweeper.heartbeat import Heartbeat
+from cifarsweep.sweeper.queue import SPENT, Outcome
+from cifarsweep.sweeper.studies import OpenStudy, Studies, StudyPlan
 from cifarsweep.terminal import errors, progress
 
 
 @dataclass(frozen=True)
 class Worker:
-    """Hydra's task function of a launched job: works until no ticket is left. Returns what stopped it early, or None.
+    """Hydra's task function of a launched job: works until no trial is left. Returns what stopped it early, or None.
 
     It never raises for what the storage does, so that one line, not one a worker, tells a person.
     """
 
-    whole: Plan
+    whole: StudyPlan
     """The sweep as such: what is fixed, and where it is. Its space is that of all its studies."""
-    plans: tuple[Plan, ...]
+    plans: tuple[StudyPlan, ...]
     task: TaskFunction
     context: HydraContext
-    master: DictConfig
-    composer: composition.Composer
+    composer: jobs.Composer
     """With what was composed to check the start, which the workers need not compose again."""
     sweeper: int = field(default_factory=os.getpid)
     """The process that launches the workers."""
+
+    @property
+    def application(self) -> Application:
+        return Application.of(self.task)
 
     def __call__(self, cfg: DictConfig) -> str | None:
         if os.getpid() != self.sweeper:
@@ -51,7 +59,7 @@ class Worker:
         try:
             with (
                 storage.reaching(self.whole.address),
-                Presence(self.whole.folder / ".study" / "workers", self.whole.settings.grace_period) as me,
+                Heartbeat(self.whole.folder / ".study" / "workers", self.whole.settings.grace_period) as me,
                 _exit_on_signals(),
                 progress.quiet(),
             ):
@@ -61,99 +69,153 @@ class Worker:
         return None
 
     def _work(self, me: str) -> None:
-        desks = Desks(self.plans)
-        desks.recover(counted=True)  # of the worker that this one may replace
-        while (claimed := desks.claim(me)) is not None:
+        studies = Studies(self.plans)
+        studies.recover(counted=True)  # of the worker that this one may replace
+        while (claimed := studies.claim(me)) is not None:
             progress.began()
-            desk, trial = claimed
+            study, trial = claimed
             try:
-                outcome = self._run(desk, trial)
+                outcome = self._run(study, trial)
             except BaseException:
                 with contextlib.suppress(storage.Lost), storage.reaching(self.whole.address):
-                    desk.tickets.give_back(trial, me)
+                    study.queue.give_back(trial, me)
                 raise
-            if not desk.tickets.finish(trial, me, outcome):
+            if not study.queue.finish(trial, me, outcome):
                 progress.line(
-                    f"{desk.plan.title}trial {trial.number}: another worker has it, as this one seemed dead; "
+                    f"{study.plan.title}trial {trial.number}: another worker has it, as this one seemed dead; "
                     "result dropped"
                 )
 
-    def _run(self, desk: Desk, trial: optuna.Trial) -> Outcome:
-        handle = _Handle(trial, desk)
-        job = self.composer.of(desk.plan.space)(desk.values(trial), trial.number, desk.instead(trial))
+    def _run(self, study: OpenStudy, trial: optuna.Trial) -> Outcome:
+        handle = _Handle(trial, study, self.application.seconds_figure)
+        job = self.composer.trial(study.plan.space, study.values(trial), trial.number, study.instead(trial))
         with current_trial.working_on(handle):
-            result = jobs.run(job.task, job.hydra, self.task, self.context)
-        outcome = _outcome(result, len(desk.plan.settings.objectives))
+            result = jobs.run(_in_subfolder(job, study.plan.subfolder), self.task, self.context, logging=True)
+        outcome = _outcome(result, study.plan.settings.objectives)
         # A run that was trained before is complete, however little of it the budget or the pruner left.
         return Outcome(TrialState.PRUNED) if handle.is_cut and outcome.state == TrialState.COMPLETE else outcome
+
+
+def _in_subfolder(job: jobs.Job, subfolder: str) -> jobs.Job:
+    """With a folder below `subfolder` of the sweep, where jobs have folders of their own."""
+    subdir = job.hydra.hydra.sweep.subdir
+    if not subfolder or subdir == ".":
+        return job
+    hydra = copy.deepcopy(job.hydra)
+    with read_write(hydra.hydra), open_dict(hydra):
+        hydra.hydra.sweep.subdir = f"{subfolder}/{subdir}"
+    return jobs.Job(job.task, hydra)
 
 
 class _Handle:
     """The trial as the task sees it. A storage that is lost meanwhile does not end the task: the run is worth more."""
 
-    def __init__(self, trial: optuna.Trial, desk: Desk) -> None:
-        self._trial, self._plan, self._tickets = trial, desk.plan, desk.tickets
-        self.objectives = desk.plan.settings.objectives
+    def __init__(self, trial: optuna.Trial, study: OpenStudy, seconds_figure: str | None) -> None:
+        self._trial, self._plan, self._queue = trial, study.plan, study.queue
+        self.objectives = study.plan.settings.objectives
         self.is_cut = False
         """Whether the study's budget, or with a budget its pruner, ended the trial: nothing more counts of it."""
         now = trial.study.get_trials(deepcopy=False)[trial.number]
-        self._last = max(now.intermediate_values, default=0)
-        self._lost = False
+        self._last_stored = max(now.intermediate_values, default=-1)
+        self._last_step = -1
+        self._is_lost = False
+        self._seconds_figure = seconds_figure
+        self._started = time.monotonic() - now.user_attrs.get(SPENT, 0.0)
 
     def report(self, step: int, measured: float | Mapping[str, Any]) -> bool:
+        figures = self._checked(step, measured)
         if self.is_cut or self._plan.is_final:
             return self.is_cut
-        return bool(self._kept(lambda: self._report(step, measured)))
+        return bool(self._kept(lambda: self._report(step, figures)))
 
     def record(self, **facts: Any) -> None:
         for key, value in facts.items():
             self._kept(partial(self._trial.set_user_attr, key, value))
+
+    def directory(self) -> Path:
+        folder = self._plan.folder / "trials" / self._plan.subfolder / str(self._trial.number)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def _checked(self, step: Any, measured: Any) -> dict[str, Any]:
+        """The figures by name; ValueError where the task reports what cannot be a figure of a step."""
+        call = f"trial.report({step!r}, …)"
+        if not isinstance(step, numbers.Integral) or step is True or step is False or int(step) < 0:
+            raise ValueError(f"{call}: expected a whole number, 0 or more, as the step")
+        if step <= self._last_step:
+            raise ValueError(f"{call}: expected a step after {self._last_step}, which was reported before")
+        self._last_step = int(step)
+        names = self.objectives
+        if not isinstance(measured, Mapping):
+            if len(names) > 1:
+                raise ValueError(f"{call}: expected a mapping with some of {', '.join(names)}, here {_kind(measured)}")
+            measured = {names[0]: measured}
+        for name in names:
+            if measured.get(name) is not None and not _is_number(measured[name]):
+                raise ValueError(f"{call}: expected a number as {name}, here {_kind(measured[name])}")
+        return dict(measured)
 
     def _kept(self, call: Callable[[], Any]) -> Any:
         try:
             with storage.reaching(self._plan.address):
                 return call()
         except storage.Lost as error:
-            if not self._lost:
+            if not self._is_lost:
                 progress.line(f"{error}; trial {self._trial.number} goes on without pruning")
-            self._lost = True
+            self._is_lost = True
             return None
 
-    def _report(self, step: int, measured: float | Mapping[str, Any]) -> bool:
-        pruned = self._pruned(step, measured)
-        is_last = step >= self._plan.settings.max_epochs
-        goes_on = self._tickets.spend(self._trial, self._spent(step, measured), pruned or is_last)
+    def _report(self, step: int, figures: Mapping[str, Any]) -> bool:
+        pruned = self._pruned(step, figures)
+        most = self._plan.settings.max_steps
+        is_last = most is not None and step >= most
+        goes_on = self._queue.spend(self._trial, self._spent(step, figures), pruned or is_last)
         self.is_cut = not is_last and not goes_on
         return pruned or self.is_cut
 
-    def _spent(self, step: int, measured: float | Mapping[str, Any]) -> float:
+    def _spent(self, step: float, figures: Mapping[str, Any]) -> float:
         budget = self._plan.settings.budget
-        if budget is None or budget.kind == "epochs":
+        if budget is None or budget.step:
             return step
-        return float(measured.get("train_seconds", 0.0)) if isinstance(measured, Mapping) else 0.0
+        if self._seconds_figure is not None:
+            return float(figures.get(self._seconds_figure, 0.0))
+        return float(time.monotonic() - self._started)
 
-    def _pruned(self, step: int, measured: float | Mapping[str, Any]) -> bool:
-        names = self._plan.settings.objectives
-        figures = measured if isinstance(measured, Mapping) else {names[0]: measured}
-        if len(names) > 1:
-            return pruning.report(self._trial, step, figures, self._plan.settings)
-        value = figures.get(names[0])
+    def _pruned(self, step: int, figures: Mapping[str, Any]) -> bool:
+        settings = self._plan.settings
+        if len(settings.objectives) > 1:
+            return pruning.report(self._trial, step, figures, settings.objectives, settings.directions)
+        value = figures.get(settings.objectives[0])
         if value is None or not math.isfinite(value):
             return False
-        if step > self._last:  # a trial that was interrupted has reported its first steps before
-            self._trial.report(value, step)
-            self._last = step
+        if step > self._last_stored:  # a trial that was interrupted has reported its first steps before
+            self._trial.report(float(value), step)
+            self._last_stored = step
         return self._trial.should_prune()
 
 
-def _outcome(result: JobReturn, num_values: int) -> Outcome:
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def _kind(value: Any) -> str:
+    """What it is, for a person: str 'abc'."""
+    if value is None:
+        return "None"
+    text = " ".join(repr(value).split())
+    return f"{type(value).__name__} {text[:60]}{'…' * (len(text) > 60)}"
+
+
+def _outcome(result: JobReturn, objectives: tuple[str, ...]) -> Outcome:
     returned = result._return_value
     if result.status != JobStatus.FAILED:
         values = list(returned) if isinstance(returned, list | tuple) else [returned]
-        numbers = [value for value in values if isinstance(value, int | float) and math.isfinite(value)]
-        if len(numbers) == len(values) == num_values:
-            return Outcome(TrialState.COMPLETE, [float(number) for number in numbers])
-        return Outcome(TrialState.FAIL, reason=f"the task returned {returned}, expected {num_values} finite number(s)")
+        finite = [float(value) for value in values if _is_number(value) and math.isfinite(value)]
+        if len(finite) == len(values) == len(objectives):
+            return Outcome(TrialState.COMPLETE, finite)
+        expected = "a finite number" if len(objectives) == 1 else f"a list of {len(objectives)} finite numbers"
+        reason = f"the task returned {_kind(returned)}, expected {expected} for {', '.join(objectives)}"
+        return Outcome(TrialState.FAIL, reason=reason)
     if isinstance(returned, current_trial.Pruned | optuna.TrialPruned):
         return Outcome(TrialState.PRUNED)
     details = "".join(traceback.format_exception(returned))
@@ -162,7 +224,7 @@ def _outcome(result: JobReturn, num_values: int) -> Outcome:
 
 @contextlib.contextmanager
 def _exit_on_signals() -> Iterator[None]:
-    """By an exception, so that the ticket is given back, where a cluster is about to take the machine away.
+    """By an exception, so that the trial is given back, where a cluster is about to take the machine away.
 
     That is SIGTERM, and SIGUSR2 under submitit, whose handler asks for a new turn and then raises an Exception, which
     the task would take for its own. Only a main thread can do it, which a worker under most launchers has.

@@ -193,6 +193,7 @@ def test_a_decoder_that_fails_leaves_no_entry(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "decoded").iterdir() if not path.name.endswith(".lock")] == []
 
 
+@pytest.mark.slow
 def test_processes_that_ask_at_once_decode_once(tmp_path: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path; from cifarsweep.data import cache\n"

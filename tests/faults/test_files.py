@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Command
+from conftest import Command, run_python, small_run
 from torch import nn
 
 from cifarsweep.results import files, records
@@ -123,14 +123,29 @@ def test_aside_keeps_what_was_set_aside_before(tmp_path: Path) -> None:
     assert sorted(path.read_text() for path in tmp_path.glob("*.corrupt")) == ["first", "second", "third"]
 
 
+@pytest.fixture(scope="module")
+def trained_once(tmp_path_factory: pytest.TempPathFactory, data_cache: Path) -> Path:
+    """The outputs of a run of one epoch, to be copied."""
+    folder = tmp_path_factory.mktemp("trained")
+    words = small_run(data_cache, folder / "outputs")
+    assert run_python("-m", "cifarsweep", *words, "trainer.epochs=1", cwd=folder).returncode == 0
+    return folder / "outputs"
+
+
+@pytest.fixture
+def trained(trained_once: Path, tmp_path: Path) -> Path:
+    """The folder of a run of one epoch, in tmp_path/outputs, as `small` and trainer.epochs=1 leave it."""
+    shutil.copytree(trained_once, tmp_path / "outputs")
+    (run,) = (tmp_path / "outputs" / "runs").glob("layers2-*")
+    return run
+
+
 @pytest.mark.parametrize("name", ["result.json", "metrics.csv"])
 @pytest.mark.parametrize("content", [b"", b"{}", b"\xff\xfe\x00", METRICS + b"1,x\n", METRICS, b"[" * 100_000])
 def test_a_corrupt_file_of_a_run_is_kept_and_the_run_trained_again(
-    cifarsweep: Command, small: list[str], tmp_path: Path, name: str, content: bytes
+    cifarsweep: Command, small: list[str], trained: Path, name: str, content: bytes
 ) -> None:
-    assert cifarsweep(*small, "trainer.epochs=1").returncode == 0
-    (run,) = (tmp_path / "outputs" / "runs").glob("layers2-*")
-    whole = (run / "model.pt").read_bytes()
+    run, whole = trained, (trained / "model.pt").read_bytes()
     (run / name).write_bytes(content)
     again = cifarsweep(*small, "trainer.epochs=1")
     assert (again.returncode, again.stderr) == (0, "")
@@ -190,7 +205,8 @@ def is_small(entry: Path) -> bool:
 
 
 def test_the_report_lists_what_it_cannot_read(cifarsweep: Command, small: list[str], tmp_path: Path) -> None:
-    assert cifarsweep("-m", *small, "trainer.epochs=1", "seed=0,1,2", "name=some").returncode == 0
+    words = ["hydra/launcher=basic", "trainer.epochs=1", "seed=0,1,2", "name=some"]
+    assert cifarsweep("-m", *small, *words).returncode == 0
     first, second, third = sorted((tmp_path / "outputs" / "runs").glob("layers2-*"))
     (first / "result.json").write_text("{")
     (second / "metrics.csv").write_bytes(b"\xff")
@@ -276,7 +292,7 @@ def test_a_full_disk_of_a_sweep_costs_nothing_that_is_done(
     cifarsweep: Command, small: list[str], small_disk: Callable[[str], Path]
 ) -> None:
     outputs = small_disk("size=20m") / "outputs"
-    words = ["-m", *small, "name=full", f"outputs={outputs}"]
+    words = ["-m", *small, "hydra/launcher=basic", "name=full", f"outputs={outputs}"]
     assert cifarsweep(*words, "seed=0").returncode == 0
     before = {path: path.read_bytes() for path in (outputs / "runs").glob("*/*") if path.is_file()}
     ballast = outputs.parent / "ballast"
@@ -330,11 +346,9 @@ def test_a_run_whose_directory_is_deleted_meanwhile_fails_by_its_name(
 
 
 def test_report_and_rerun_run_no_code_of_a_results_folder(
-    cifarsweep: Command, small: list[str], tmp_path: Path
+    cifarsweep: Command, small: list[str], tmp_path: Path, trained: Path
 ) -> None:
-    assert cifarsweep(*small, "trainer.epochs=1").returncode == 0
-    (run,) = (tmp_path / "outputs" / "runs").glob("layers2-*")
-    whole = (run / "config.yaml").read_text()
+    run, whole = trained, (trained / "config.yaml").read_text()
     for target in ("os.system", "cifarsweep.data.os.system", "cifarsweep.models.torch.os.mkdir", "torch.hub.load"):
         (run / "config.yaml").write_text(whole.replace("cifarsweep.models.LayersNet", target))
         done = cifarsweep(str(run), module="cifarsweep.rerun")
@@ -350,7 +364,8 @@ def test_report_and_rerun_run_no_code_of_a_results_folder(
 
 
 def test_a_sweep_cannot_point_out_of_its_outputs(cifarsweep: Command, small: list[str], tmp_path: Path) -> None:
-    assert cifarsweep("-m", *small, "trainer.epochs=1", "seed=0", "name=mine").returncode == 0
+    words = ["hydra/launcher=basic", "trainer.epochs=1", "seed=0", "name=mine"]
+    assert cifarsweep("-m", *small, *words).returncode == 0
     (run,) = (tmp_path / "outputs" / "runs").glob("layers2-*")
     outside = tmp_path / "outside" / "layers2-x"
     shutil.copytree(run, outside)
@@ -365,7 +380,7 @@ def test_a_sweep_cannot_point_out_of_its_outputs(cifarsweep: Command, small: lis
 @pytest.mark.parametrize("name", ["../up", "a/b", "x" * 300, "nul\\0", "..", "", "-rf", "emoji 🙂 and 'quotes'"])
 def test_a_name_stays_one_folder_below_sweeps(cifarsweep: Command, small: list[str], tmp_path: Path, name: str) -> None:
     quoted = name.replace("\\", "\\\\").replace("'", "\\'")
-    done = cifarsweep("-m", *small, "trainer.epochs=1", "seed=0", f"name='{quoted}'")
+    done = cifarsweep("-m", *small, "hydra/launcher=basic", "trainer.epochs=1", "seed=0", f"name='{quoted}'")
     made = {path.name for path in tmp_path.iterdir()} - {"outputs"}
     assert not made
     assert "Traceback" not in done.stderr

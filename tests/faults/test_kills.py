@@ -68,6 +68,7 @@ def wait_for_epochs(outputs: Path, num: int, process: subprocess.Popen[str]) -> 
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds processes through /proc")
 def test_random_kills_change_no_byte_of_a_sweep(start: Start, small: list[str], tmp_path: Path) -> None:
     sweep = ["-m", *small, "model=layers1,layers2,layers3", "model.dropout=0.1", "trainer.epochs=40", "name=kills"]
@@ -123,7 +124,11 @@ def test_a_run_goes_on_after_its_last_epoch(start: Start, small: list[str], tmp_
 
 
 @pytest.mark.parametrize(
-    ("sent", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+    ("sent", "code", "word"),
+    [
+        (signal.SIGINT, 130, "interrupted"),
+        pytest.param(signal.SIGTERM, 143, "terminated", marks=pytest.mark.slow),
+    ],
 )
 def test_an_interrupted_run_says_how_to_go_on(
     start: Start, small: list[str], tmp_path: Path, sent: signal.Signals, code: int, word: str
@@ -142,6 +147,7 @@ def test_an_interrupted_run_says_how_to_go_on(
     assert not (run / "result.json").exists()
 
 
+@pytest.mark.slow
 def test_a_sweep_without_a_name_says_it(start: Start, small: list[str], tmp_path: Path) -> None:
     process = start("-m", *small, "trainer.epochs=100000", "seed=0,1")
     wait_for_epochs(tmp_path / "outputs", 2, process)
@@ -151,6 +157,7 @@ def test_a_sweep_without_a_name_says_it(start: Start, small: list[str], tmp_path
     assert err.rstrip().endswith(f" seed=0,1 name={sweep.name}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_a_sweep_interrupted_in_its_report_says_how_to_go_on(
     start: Start, small: list[str], tmp_path: Path, sent: signal.Signals
@@ -167,6 +174,7 @@ def test_a_sweep_interrupted_in_its_report_says_how_to_go_on(
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_ends_it_at_once(start: Start, small: list[str], tmp_path: Path) -> None:
     process = start("-m", *small, "trainer.epochs=100000", "seed=0,1", "hydra.launcher.n_workers=2", "name=twice")
     wait_for_epochs(tmp_path / "outputs", 4, process)
@@ -191,6 +199,7 @@ def test_a_second_ctrl_c_ends_it_at_once(start: Start, small: list[str], tmp_pat
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_of_two_processes_with_one_run_the_second_takes_over_from_a_dead_one(
     start: Start, small: list[str], tmp_path: Path
 ) -> None:
@@ -222,6 +231,7 @@ def test_of_two_processes_with_one_run_the_second_reads_the_result(
     assert "trained before, test accuracy" in read
 
 
+@pytest.mark.slow
 def test_a_name_that_a_live_sweep_uses_is_refused(start: Start, small: list[str], tmp_path: Path) -> None:
     words = ["-m", *small, "seed=0,1", "name=one"]
     first = start(*words, "trainer.epochs=100000")
@@ -257,6 +267,7 @@ time.time_ns = lambda: int(time.time() * 1e9)
 """
 
 
+@pytest.mark.slow
 def test_a_clock_that_jumps_changes_nothing(start: Start, small: list[str], tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(JUMPING)
     words = ["-m", *small, "model=layers1,layers2", "name=clock"]

@@ -6,7 +6,6 @@ import itertools
 import json
 import os
 import signal
-import subprocess
 import time
 from collections import Counter
 from pathlib import Path
@@ -16,22 +15,17 @@ import optuna
 import pytest
 from conftest import Command
 from optuna.trial import TrialState
-from test_search import kill_all, logged, start_toy, wait_for_starts
+from test_search import kill_all, logged, run_toy, start_toy, wait_for_starts
 
 from cifarsweep.report import depth_study, depth_study_figures, depth_study_findings, style
 from cifarsweep.report.depth_study import DepthStudy, FinalRun, Searched
 from cifarsweep.results.locks import Lock
-from cifarsweep.sweeper.queue import Outcome, Tickets
+from cifarsweep.sweeper.queue import Outcome, Queue
 from cifarsweep.sweeper.settings import Budget
 
-PER_MODEL = ["hydra.sweeper.study_per=[model]", "hydra.sweeper.n_workers=2"]
+PER_MODEL = ["hydra.sweeper.study_per=[model]"]
+TWO_WORKERS = ["hydra.sweeper.n_workers=2"]
 FINALS = ["hydra.sweeper.finalists=2", "hydra.sweeper.repeats=3"]
-
-
-def run_toy(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    started = start_toy(folder, *words, **environment)
-    out, err = started.communicate(timeout=180)
-    return subprocess.CompletedProcess(words, started.returncode, out, err)
 
 
 def read_studies(folder: Path, name: str = "toy") -> dict[str, Any]:
@@ -48,7 +42,7 @@ def num_finished(study: dict[str, Any]) -> int:
 
 
 def test_each_model_has_a_search_of_its_own_with_the_same_total(tmp_path: Path) -> None:
-    done = run_toy(tmp_path, *PER_MODEL, "hydra.sweeper.n_trials=6")
+    done = run_toy(tmp_path, *PER_MODEL, *TWO_WORKERS, "hydra.sweeper.n_trials=6")
     assert (done.returncode, done.stderr) == (0, "")
     studies = read_studies(tmp_path)["studies"]
     assert [study["values"] for study in studies] == [{"model": "layers2"}, {"model": "layers3"}]
@@ -77,8 +71,9 @@ def test_a_budget_of_epochs_is_spent_to_the_epoch_by_each_study(tmp_path: Path) 
     assert all(len(t["epochs"]) == 5 for study in studies for t in study["trials"] if t["state"] == "complete")
 
 
+@pytest.mark.slow
 def test_a_budget_of_epochs_survives_kills(tmp_path: Path) -> None:
-    words = [*PER_MODEL, "hydra.sweeper.budget=epochs:30", "trainer.epochs=5"]
+    words = [*PER_MODEL, *TWO_WORKERS, "hydra.sweeper.budget=epochs:30", "trainer.epochs=5"]
     for starts in (2, 6):
         started = start_toy(tmp_path, *words, TOY_SECONDS="0.05")
         wait_for_starts(tmp_path, starts)
@@ -91,7 +86,7 @@ def test_a_budget_of_epochs_survives_kills(tmp_path: Path) -> None:
 
 def test_a_budget_of_seconds_stops_each_study_after_the_epoch_that_exceeds_it(tmp_path: Path) -> None:
     """An epoch of the toy says that it took a second; the fourth trial is ends in its middle."""
-    words = [*PER_MODEL, "hydra.sweeper.n_workers=1", "hydra.sweeper.budget=seconds:18", "trainer.epochs=5"]
+    words = [*PER_MODEL, "hydra.sweeper.budget=seconds:18", "trainer.epochs=5"]
     assert run_toy(tmp_path, *words, "hydra/sweeper/pruner=none").returncode == 0
     studies = read_studies(tmp_path)["studies"]
     assert [[len(trial["epochs"]) for trial in study["trials"]] for study in studies] == [[5, 5, 5, 3]] * 2
@@ -131,8 +126,9 @@ def test_the_same_command_again_runs_nothing_and_more_repeats_only_the_rest(tmp_
     assert [len(study["final_runs"]) for study in read_studies(tmp_path)["studies"]] == [3, 3]
 
 
+@pytest.mark.slow
 def test_a_study_killed_in_either_stage_goes_on_and_repeats_nothing_that_was_finished(tmp_path: Path) -> None:
-    words = [*PER_MODEL, *FINALS, "hydra.sweeper.n_trials=5", "hydra/sweeper/pruner=none"]
+    words = [*PER_MODEL, *TWO_WORKERS, *FINALS, "hydra.sweeper.n_trials=5", "hydra/sweeper/pruner=none"]
     for starts in (4, 13):  # of 10 trials, then 12 final runs
         started = start_toy(tmp_path, *words, TOY_SECONDS="0.05")
         wait_for_starts(tmp_path, starts)
@@ -145,12 +141,13 @@ def test_a_study_killed_in_either_stage_goes_on_and_repeats_nothing_that_was_fin
     assert 22 <= len(logged(tmp_path, "end")) <= 22 + 4, "only what ended at the very moment of a kill ends again"
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_in_a_final_run_costs_one_retry(tmp_path: Path) -> None:
     flag = tmp_path / "flag"
     first_time = f"not __import__('os').path.exists('{flag}') and not open('{flag}', 'w').close()"
     starts = f"open('{tmp_path}/log').read().count('start')"
     done = run_toy(
-        tmp_path, *PER_MODEL, *FINALS, "hydra.sweeper.n_trials=3", "hydra/sweeper/pruner=none",
+        tmp_path, *PER_MODEL, *TWO_WORKERS, *FINALS, "hydra.sweeper.n_trials=3", "hydra/sweeper/pruner=none",
         TOY_FAULT=f"'kill' if {starts} > 8 and {first_time} else None",
     )  # fmt: skip
     assert done.returncode == 0
@@ -159,8 +156,9 @@ def test_a_worker_that_dies_in_a_final_run_costs_one_retry(tmp_path: Path) -> No
     assert {run["state"] for study in read_studies(tmp_path)["studies"] for run in study["final_runs"]} == {"complete"}
 
 
+@pytest.mark.slow
 def test_ctrl_c_names_the_command_that_goes_on(tmp_path: Path) -> None:
-    started = start_toy(tmp_path, *PER_MODEL, *FINALS, "hydra.sweeper.n_trials=6", TOY_SECONDS="0.5")
+    started = start_toy(tmp_path, *PER_MODEL, *TWO_WORKERS, *FINALS, "hydra.sweeper.n_trials=6", TOY_SECONDS="0.5")
     wait_for_starts(tmp_path, 2)
     os.killpg(started.pid, signal.SIGINT)
     _, err = started.communicate(timeout=30)
@@ -189,8 +187,9 @@ def test_final_runs_that_failed_are_tried_again(tmp_path: Path) -> None:
     assert [run["state"] for run in runs] == ["complete"] * 6
 
 
+@pytest.mark.slow
 def test_final_runs_that_are_wanted_no_more_are_left_out(tmp_path: Path) -> None:
-    words = [*PER_MODEL, "hydra.sweeper.n_trials=3", "hydra.sweeper.finalists=1"]
+    words = [*PER_MODEL, *TWO_WORKERS, "hydra.sweeper.n_trials=3", "hydra.sweeper.finalists=1"]
     started = start_toy(tmp_path, *words, "hydra.sweeper.repeats=5", TOY_SECONDS="0.3")
     wait_for_starts(tmp_path, 2 * 3 + 1)
     kill_all(started)
@@ -216,18 +215,18 @@ def test_a_budget_is_neither_lowered_below_what_was_spent_nor_counted_in_another
 def test_a_trial_interrupted_after_the_last_epoch_of_the_budget_still_ends(tmp_path: Path) -> None:
     study = optuna.create_study(direction="maximize")
     limits: Any = {"max_retries": 1, "max_failures": 5, "grace_period": 120}
-    tickets = Tickets(study, tmp_path, Lock(tmp_path / "lock"), budget=Budget("epochs", 5), **limits)
-    trial = tickets.claim("one")
+    queue = Queue(study, tmp_path, Lock(tmp_path / "lock"), budget=Budget("epochs", 5), **limits)
+    trial = queue.claim("one")
     assert trial is not None
-    assert not tickets.spend(trial, 5, ends=True)
-    assert tickets.claim("two") is None
-    tickets.give_back(trial, "one")  # while its last figures were measured
-    assert (tickets.num_waiting, tickets.is_over) == (1, False)
-    again = tickets.claim("two")
+    assert not queue.spend(trial, 5, ends=True)
+    assert queue.claim("two") is None
+    queue.give_back(trial, "one")  # while its last figures were measured
+    assert (queue.num_waiting, queue.is_over) == (1, False)
+    again = queue.claim("two")
     assert again is not None
-    assert (again.number, tickets.claim("one")) == (trial.number, None)
-    assert tickets.finish(again, "two", Outcome(TrialState.COMPLETE, [0.5]))
-    assert tickets.is_over
+    assert (again.number, queue.claim("one")) == (trial.number, None)
+    assert queue.finish(again, "two", Outcome(TrialState.COMPLETE, [0.5]))
+    assert queue.is_over
 
 
 def test_a_study_that_fails_stops_alone(tmp_path: Path) -> None:
@@ -244,13 +243,16 @@ def test_a_study_that_fails_stops_alone(tmp_path: Path) -> None:
 
 
 def test_the_plan_and_its_cost_are_printed_before_anything_starts(tmp_path: Path) -> None:
-    words = [*PER_MODEL, "hydra.sweeper.finalists=1", "hydra.sweeper.repeats=5", "hydra.sweeper.budget=epochs:60"]
+    words = [
+        *PER_MODEL, *TWO_WORKERS, "hydra.sweeper.finalists=1", "hydra.sweeper.repeats=5",
+        "hydra.sweeper.budget=epochs:60",
+    ]  # fmt: skip
     done = run_toy(tmp_path, *words, "hydra.sweeper.dry_run=true", "trainer.epochs=6")
     assert (done.returncode, done.stderr) == (0, "")
     plan = done.stdout.splitlines()
     assert plan[0] == (
         "plan of toy: 2 studies of 60 epochs of training each, of 6 epochs a trial; then the best configuration of "
-        "each, by validation accuracy, with seeds 1, 2, 3, 4, 5 on the training images"
+        "each, by val_accuracy, with seeds 1, 2, 3, 4, 5"
     )
     assert plan[2].split() == ["layers2", "16", "100", "10", "1", "s", "60", "s", "30", "s"]
     assert plan[4].startswith("about 90 s with 2 workers, by the speed just measured")
@@ -280,7 +282,7 @@ def test_the_plan_and_its_cost_are_printed_before_anything_starts(tmp_path: Path
             ],
             "hydra.sweeper.study_per=[model]: expected [] with several objectives",
         ),
-        (["hydra.sweeper.max_epochs=2"], "hydra.sweeper.max_epochs=2: expected trainer.epochs, which is 3"),
+        (["hydra.sweeper.max_epochs=2"], "hydra.sweeper.max_steps=2: expected trainer.epochs, which is 3"),
         (
             ["hydra.sweeper.budget=epochs:9", "trainer.epochs=range(1,4)"],
             "hydra.sweeper.budget=9 epochs: expected trials:N where trainer.epochs is searched",
@@ -360,7 +362,8 @@ def test_a_small_depth_study_ends_in_a_report_that_is_the_same_when_made_again(
 ) -> None:
     kept = [word for word in small if not word.startswith(("model", "batch_size"))]
     done = cifarsweep(
-        "-m", "experiment=depth_study", "study=quick", *kept, "name=d", "data.subset=200", "trainer.epochs=1",
+        "-m", "experiment=depth_study", "study=quick", *kept, "name=d", "hydra/launcher=basic",
+        "data.subset=200", "trainer.epochs=1",
         "hydra.sweeper.budget=epochs:3", "hydra.sweeper.repeats=2", "model.width=3",
         "model=choice(layers2,layers3)", "model.match=choice(params:50000,multiply_adds:900000)",
     )  # fmt: skip
@@ -384,7 +387,8 @@ def test_final_runs_on_train_val_keep_no_image_back_and_the_report_says_so(
 ) -> None:
     kept = [word for word in small if not word.startswith("model=")]
     done = cifarsweep(
-        "-m", "search=quick", *kept, "name=t", "hydra.sweeper.study_per=[model]", "hydra.sweeper.budget=trials:2",
+        "-m", "search=quick", *kept, "name=t", "hydra/launcher=basic", "hydra.sweeper.study_per=[model]",
+        "hydra.sweeper.budget=trials:2",
         "hydra.sweeper.finalists=1", "hydra.sweeper.repeats=1", "hydra.sweeper.final_on=train_val",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

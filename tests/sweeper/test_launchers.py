@@ -81,7 +81,10 @@ def proxy() -> Iterator[socket.socket]:
         yield listening
 
 
-@pytest.mark.parametrize("launcher", ["basic", "local", "joblib", "ray", "submitit_local"])
+SLOW_LAUNCHERS = [pytest.param(name, marks=pytest.mark.slow) for name in ("basic", "local", "ray", "submitit_local")]
+
+
+@pytest.mark.parametrize("launcher", ["joblib", *SLOW_LAUNCHERS])
 def test_a_study_runs_each_of_its_trials_once_under(
     launcher: str, tmp_path: Path, ray_folder: Path, proxy: socket.socket
 ) -> None:
@@ -102,6 +105,7 @@ def test_a_study_runs_each_of_its_trials_once_under(
         proxy.accept()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
 def test_a_killed_worker_costs_no_trial_under(launcher: str, tmp_path: Path) -> None:
     """Two retries, as joblib's pool kills the other worker too, which may just have taken over the trial."""
@@ -115,6 +119,7 @@ def test_a_killed_worker_costs_no_trial_under(launcher: str, tmp_path: Path) -> 
     assert _started(tmp_path).count(1) > 1
 
 
+@pytest.mark.slow
 def test_no_worker_of_joblib_outlives_a_killed_search(tmp_path: Path) -> None:
     _needs("joblib")
     toy = [sys.executable, str(REPOSITORY / "tests" / "toy.py"), "-m", "search=quick", "data=shapes", "name=x"]
@@ -136,6 +141,7 @@ def test_no_worker_of_joblib_outlives_a_killed_search(tmp_path: Path) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_a_study_runs_as_an_array_of_slurm_jobs(tmp_path: Path) -> None:
     """With stand-ins for Slurm's commands: what is checked is what they are given, and that the workers share."""
     _needs("submitit_slurm")

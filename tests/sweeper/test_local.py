@@ -115,6 +115,7 @@ def test_a_job_whose_process_dies_is_tried_once_more(
     assert done.stdout.count("test accuracy") >= 2
 
 
+@pytest.mark.slow
 def test_a_job_that_kills_its_process_twice_fails_and_the_others_go_on(
     cifarsweep: Command, crashing: tuple[list[str], dict[str, str]], tmp_path: Path
 ) -> None:
@@ -129,6 +130,7 @@ def test_a_job_that_kills_its_process_twice_fails_and_the_others_go_on(
     assert {job.get("error") for job in jobs} == {None, "its process ended twice, SIGKILL"}
 
 
+@pytest.mark.slow
 def test_a_run_that_kills_its_process_twice_is_failed_and_one_that_dies_later_goes_on(
     cifarsweep: Command, crashing: tuple[list[str], dict[str, str]], tmp_path: Path
 ) -> None:
@@ -145,6 +147,7 @@ def test_a_run_that_kills_its_process_twice_is_failed_and_one_that_dies_later_go
     assert "its process ended twice, SIGKILL" in table
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system pins no process")
 def test_each_worker_is_pinned_and_uses_as_many_threads(cifarsweep: Command, small: list[str], tmp_path: Path) -> None:
     code = "import os, json\nfrom cifarsweep.models import LayersNet\n"
@@ -196,7 +199,7 @@ def all_gone(pids: list[int], within: float = 10) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks at processes through /proc")
-@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("sent", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_no_worker_outlives_its_sweep(small: list[str], tmp_path: Path, sent: signal.Signals) -> None:
     process, workers = start_long_sweep(small, tmp_path)
     assert len(workers) >= 2

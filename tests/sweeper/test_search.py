@@ -13,12 +13,13 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
-from conftest import REPOSITORY, Command
+from conftest import REPOSITORY, Command, run_python
 from optuna.trial import TrialState
 
 from cifarsweep.sweeper.storage import open_storage
@@ -28,23 +29,24 @@ Toy = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture
 def toy(tmp_path: Path) -> Toy:
-    """tests/toy.py, a search whose task trains nothing, as a process; its log of starts and ends in tmp_path/log."""
+    """run_toy in tmp_path."""
+    return partial(run_toy, tmp_path)
 
-    def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        started = start_toy(tmp_path, *words, **environment)
-        out, err = started.communicate(timeout=120)
-        return subprocess.CompletedProcess(words, started.returncode, out, err)
 
-    return run
+def run_toy(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """tests/toy.py, a search whose task trains nothing, as a process; its log of starts and ends in folder/log.
+
+    Its only worker is the process itself, unless the words ask for others.
+    """
+    if not any(word.startswith(("hydra.sweeper.n_workers=", "hydra/launcher=")) for word in words):
+        words = (*words, "hydra/launcher=basic")
+    return run_python(*toy_command(folder, *words), cwd=folder, **{"TOY_LOG": str(folder / "log"), **environment})
 
 
 def start_toy(folder: Path, *words: str, **environment: str) -> subprocess.Popen[str]:
-    options = [word for word in words if word.startswith("--")]
-    words = tuple(word for word in words if not word.startswith("--"))
-    command = [sys.executable, str(REPOSITORY / "tests" / "toy.py"), "-m", *options, "data=shapes", "name=toy"]
-    space = [] if any(word.startswith(("hydra/sweeper=", "search=")) for word in words) else ["search=quick"]
+    """The same in a fresh interpreter and a process group of its own, to be killed, with as many workers as cores."""
     return subprocess.Popen(
-        [*command, *space, f"outputs={folder}/outputs", "trainer.epochs=3", *words],
+        [sys.executable, *toy_command(folder, *words)],
         cwd=folder,
         env={**os.environ, "TOY_LOG": str(folder / "log"), **environment},
         stdout=subprocess.PIPE,
@@ -52,6 +54,14 @@ def start_toy(folder: Path, *words: str, **environment: str) -> subprocess.Popen
         text=True,
         start_new_session=True,
     )
+
+
+def toy_command(folder: Path, *words: str) -> list[str]:
+    options = [word for word in words if word.startswith("--")]
+    words = tuple(word for word in words if not word.startswith("--"))
+    space = [] if any(word.startswith(("hydra/sweeper=", "search=")) for word in words) else ["search=quick"]
+    command = [str(REPOSITORY / "tests" / "toy.py"), "-m", *options, "data=shapes", "name=toy", *space]
+    return [*command, f"outputs={folder}/outputs", "trainer.epochs=3", *words]
 
 
 def read_study(folder: Path, name: str = "toy") -> dict[str, Any]:
@@ -102,6 +112,7 @@ def test_the_same_command_again_runs_nothing_and_a_larger_total_only_the_rest(to
     assert read_study(tmp_path)["trials"][:4] == before
 
 
+@pytest.mark.slow
 def test_a_smaller_total_leaves_the_surplus_tickets_alone(toy: Toy, tmp_path: Path) -> None:
     started = start_toy(tmp_path, "hydra.sweeper.n_trials=30", TOY_SECONDS="0.2")
     wait_for_starts(tmp_path, 3)
@@ -113,14 +124,14 @@ def test_a_smaller_total_leaves_the_surplus_tickets_alone(toy: Toy, tmp_path: Pa
 
 def test_one_worker_gives_the_same_trials_twice(toy: Toy, tmp_path: Path) -> None:
     for name in ("one", "two"):
-        assert toy("hydra.sweeper.n_trials=14", "hydra.sweeper.n_workers=1", f"name={name}").returncode == 0
+        assert toy("hydra.sweeper.n_trials=14", f"name={name}").returncode == 0
     one, two = (read_study(tmp_path, name)["trials"] for name in ("one", "two"))
     assert [(t["params"], t["values"]) for t in one] == [(t["params"], t["values"]) for t in two]
 
 
 def test_random_trials_do_not_depend_on_the_number_of_workers_or_on_interruptions(toy: Toy, tmp_path: Path) -> None:
     words = ["hydra/sweeper/sampler=random", "hydra/sweeper/pruner=none"]
-    toy(*words, "hydra.sweeper.n_trials=8", "hydra.sweeper.n_workers=1", "name=one")
+    toy(*words, "hydra.sweeper.n_trials=8", "name=one")
     toy(*words, "hydra.sweeper.n_trials=3", "hydra.sweeper.n_workers=3", "name=three")
     toy(*words, "hydra.sweeper.n_trials=8", "hydra.sweeper.n_workers=3", "name=three")
     one, three = (read_study(tmp_path, name)["trials"] for name in ("one", "three"))
@@ -154,6 +165,7 @@ def kill_one_worker(folder: Path, chance: random.Random) -> None:
         os.kill(chance.choice(alive), signal.SIGKILL)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").exists(), reason="finds live workers in /proc")
 def test_ten_kills_at_random_moments_lose_no_trial_and_run_none_twice(tmp_path: Path) -> None:
     """Alternately one worker, which the study survives, and everything, after which the same command goes on."""
@@ -205,6 +217,7 @@ def test_a_killed_worker_is_replaced_and_its_trial_goes_on_elsewhere(toy: Toy, t
     assert Counter(logged(tmp_path, "start"))[2] == 2
 
 
+@pytest.mark.slow
 def test_a_trial_that_kills_its_process_twice_fails_and_the_others_go_on(toy: Toy, tmp_path: Path) -> None:
     done = toy("hydra.sweeper.n_trials=6", "hydra.sweeper.n_workers=2", TOY_FAULT="'kill' if number == 1 else None")
     assert done.returncode == 0
@@ -237,6 +250,7 @@ def test_sigterm_to_a_worker_gives_its_ticket_back_and_counts_no_death(tmp_path:
     assert states(tmp_path) == {"waiting": 4}
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_told_to_end_gives_its_ticket_back_by_itself(tmp_path: Path) -> None:
     """As on another machine, where nobody would see for grace_period seconds that it is gone."""
     started = start_toy(tmp_path, "hydra.sweeper.n_trials=2", "hydra.sweeper.n_workers=1", TOY_SECONDS="0.5")
@@ -260,6 +274,7 @@ def test_a_worker_that_is_told_to_end_gives_its_ticket_back_by_itself(tmp_path: 
 # two terminals
 
 
+@pytest.mark.slow
 def test_a_second_terminal_is_refused_unless_it_joins(toy: Toy, tmp_path: Path) -> None:
     words = ["hydra.sweeper.n_trials=20", "hydra.sweeper.n_workers=1", "hydra/sweeper/pruner=none"]
     first = start_toy(tmp_path, *words, TOY_SECONDS="0.2")
@@ -298,7 +313,7 @@ def test_a_trial_that_fails_says_why_and_the_study_goes_on(toy: Toy, tmp_path: P
 
 
 def test_too_many_failures_in_a_row_stop_the_study_with_the_last_error_in_full(toy: Toy, tmp_path: Path) -> None:
-    words = ["hydra.sweeper.n_trials=20", "hydra.sweeper.max_failures=3", "hydra.sweeper.n_workers=1"]
+    words = ["hydra.sweeper.n_trials=20", "hydra.sweeper.max_failures=3"]
     done = toy(*words, TOY_FAULT="'raise' if number > 1 else None")
     assert done.returncode == 1
     assert "Traceback (most recent call last)" in done.stderr
@@ -351,7 +366,10 @@ def beats(a: dict[str, Any], b: dict[str, Any]) -> bool:
 # samplers
 
 
-@pytest.mark.parametrize("sampler", ["random", "gp", "cmaes", "nsgaii", "qmc"])
+SLOW_SAMPLERS = [pytest.param(name, marks=pytest.mark.slow) for name in ("gp", "cmaes", "qmc")]
+
+
+@pytest.mark.parametrize("sampler", ["random", "nsgaii", *SLOW_SAMPLERS])
 def test_each_sampler_searches_a_conditional_space(toy: Toy, tmp_path: Path, sampler: str) -> None:
     needs = {"gp": "scipy", "cmaes": "cmaes", "qmc": "scipy"}
     if sampler in needs:
@@ -405,7 +423,6 @@ def test_a_missing_package_is_reported_with_the_pip_line_before_anything_starts(
 def test_enqueued_trials_come_first_and_once(toy: Toy, tmp_path: Path) -> None:
     words = [
         "hydra.sweeper.enqueue=[{model: layers3, optimizer: momentum, optimizer.lr: 0.1}, {model: layers2}]",
-        "hydra.sweeper.n_workers=1",
     ]
     toy(*words, "hydra.sweeper.n_trials=4")
     toy(*words, "hydra.sweeper.n_trials=5")
@@ -471,17 +488,16 @@ def test_a_mistake_is_one_line_before_anything_starts(toy: Toy, tmp_path: Path, 
 def test_a_study_refuses_to_go_on_with_other_values_than_it_began_with(
     finished_study: Path, words: list[str], message: str
 ) -> None:
-    started = start_toy(finished_study, "hydra.sweeper.n_trials=4", *words)
-    _, err = started.communicate(timeout=60)
-    assert started.returncode == 1
-    assert message in err
-    assert err.endswith("the study toy cannot go on with it; another name= begins a new one\n")
+    done = run_toy(finished_study, "hydra.sweeper.n_trials=4", *words)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert done.stderr.endswith("the study toy cannot go on with it; another name= begins a new one\n")
 
 
 @pytest.fixture(scope="module")
 def finished_study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("finished")
-    start_toy(folder, "hydra.sweeper.n_trials=2").communicate(timeout=60)
+    run_toy(folder, "hydra.sweeper.n_trials=2")
     yield folder
     assert num_finished(folder) == 2, "a refused command changed the study"
 
@@ -493,7 +509,8 @@ def test_a_trial_is_an_ordinary_run_which_a_single_command_finds(
     cifarsweep: Command, small: list[str], tmp_path: Path
 ) -> None:
     words = [word for word in small if not word.startswith("model=")]
-    done = cifarsweep("-m", "search=quick", *words, "name=s", "hydra.sweeper.n_trials=3", "hydra/sweeper/pruner=none")
+    done = cifarsweep("-m", "search=quick", *words, "name=s", "hydra.sweeper.n_trials=3", "hydra/sweeper/pruner=none",
+                      "hydra/launcher=basic")  # fmt: skip
     assert done.returncode == 0, done.stderr
     study = read_study(tmp_path, "s")
     runs = {t["run"] for t in study["trials"]}
@@ -508,7 +525,7 @@ def test_a_trial_is_an_ordinary_run_which_a_single_command_finds(
 
 def test_a_search_trains_nothing_that_was_trained_before(cifarsweep: Command, small: list[str], tmp_path: Path) -> None:
     words = ["-m", "search=quick", *(word for word in small if not word.startswith("model=")),
-             "hydra.sweeper.n_trials=3", "hydra.sweeper.n_workers=1", "hydra/sweeper/sampler=random"]  # fmt: skip
+             "hydra.sweeper.n_trials=3", "hydra/launcher=basic", "hydra/sweeper/sampler=random"]  # fmt: skip
     cifarsweep(*words, "name=one", "hydra/sweeper/pruner=none")
     results = sorted((tmp_path / "outputs" / "runs").glob("*/result.json"))
     before = [path.stat().st_mtime_ns for path in results]
@@ -526,7 +543,7 @@ def test_a_pruned_run_is_trained_to_the_end_when_it_is_asked_for_alone(
 ) -> None:
     done = cifarsweep(
         "-m", "hydra/sweeper=study", *small, "name=p", "seed=range(6)", "trainer.epochs=3", "trainer.threads=1",
-        "hydra/sweeper/sampler=grid", "hydra.sweeper.n_workers=1",
+        "hydra/sweeper/sampler=grid", "hydra/launcher=basic",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     pruned = next(t for t in read_study(tmp_path, "p")["trials"] if t["state"] == "pruned")
@@ -547,11 +564,11 @@ def test_warm_start_brings_in_the_runs_that_fit_and_no_others(
     cifarsweep: Command, small: list[str], tmp_path: Path
 ) -> None:
     words = [word for word in small if not word.startswith("model=")]
-    cifarsweep("-m", *words, "model=layers2", "optimizer.lr=0.1,0.05,7", "name=grid")
-    cifarsweep("-m", *words, "model=layers2", "trainer.epochs=1", "name=other")
+    cifarsweep("-m", *words, "model=layers2", "optimizer.lr=0.1,0.05,7", "name=grid", "hydra/launcher=basic")
+    cifarsweep("-m", *words, "model=layers2", "trainer.epochs=1", "name=other", "hydra/launcher=basic")
     done = cifarsweep(
         "-m", "hydra/sweeper=study", *words, "model=layers2,layers3", "optimizer.lr=tag(log,interval(0.01,1))",
-        "name=warm", "hydra.sweeper.n_trials=1", "hydra.sweeper.warm_start=true",
+        "name=warm", "hydra/launcher=basic", "hydra.sweeper.n_trials=1", "hydra.sweeper.warm_start=true",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "2 complete runs fit the space" in done.stdout
@@ -564,7 +581,7 @@ def test_warm_start_brings_in_the_runs_that_fit_and_no_others(
 def test_a_diverged_run_is_a_failed_trial(cifarsweep: Command, small: list[str], tmp_path: Path) -> None:
     done = cifarsweep(
         "-m", "hydra/sweeper=study", *small, "optimizer=sgd", "optimizer.lr=choice(1e30,0.1)", "schedule=constant",
-        "name=d", "model.norm=none", "hydra/sweeper/sampler=bruteforce",
+        "name=d", "hydra/launcher=basic", "model.norm=none", "hydra/sweeper/sampler=bruteforce",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     failed = next(t for t in read_study(tmp_path, "d")["trials"] if t["params"]["optimizer.lr"] == 1e30)

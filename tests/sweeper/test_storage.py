@@ -17,10 +17,11 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, run_python
 
 from cifarsweep.results import provenance
 from cifarsweep.sweeper import storage
@@ -307,27 +308,26 @@ def test_a_password_is_hidden_and_nothing_else(address: str, shown: str) -> None
 # searches whose task trains nothing
 
 
-def _search(folder: Path, *words: str, **given: object) -> subprocess.CompletedProcess[str]:
-    process = _begin(folder, *words, **given)  # type: ignore[arg-type]
-    try:
-        out, err = process.communicate(timeout=PATIENCE_SECONDS)
-    finally:
-        process.kill()
-    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+def _search(folder: Path, *words: str, **given: Any) -> subprocess.CompletedProcess[str]:
+    return run_python(*_command(folder, *words, **given), cwd=folder, TOY_LOG=str(folder / "log"))
 
 
 def _begin(
     folder: Path, *words: str, trials: int, address: str | None = None, **environment: str
 ) -> subprocess.Popen[str]:
-    kept = [] if address is None else [f"hydra.sweeper.storage={address}"]
     return subprocess.Popen(
-        [sys.executable, TOY, *WORDS, f"hydra.sweeper.n_trials={trials}", f"outputs={folder}/outputs", *kept, *words],
+        [sys.executable, *_command(folder, *words, trials=trials, address=address)],
         cwd=folder,
         env={**os.environ, "TOY_LOG": str(folder / "log"), **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def _command(folder: Path, *words: str, trials: int, address: str | None = None) -> list[str]:
+    kept = [] if address is None else [f"hydra.sweeper.storage={address}"]
+    return [TOY, *WORDS, f"hydra.sweeper.n_trials={trials}", f"outputs={folder}/outputs", *kept, *words]
 
 
 def _started(folder: Path) -> list[int]:

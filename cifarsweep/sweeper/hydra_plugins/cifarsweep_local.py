@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
@@ -13,20 +12,12 @@ from omegaconf import DictConfig
 
 class LocalLauncher(Launcher):
     def __init__(self, n_workers: int | None = None) -> None:
-        self.n_workers = n_workers
+        self._n_workers = n_workers
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.given: dict[str, Any] = {
-            "hydra_context": hydra_context,
-            "task_function": task_function,
-            "config": config,
-        }
+        self._given = {"hydra_context": hydra_context, "task_function": task_function, "config": config}
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from cifarsweep.sweeper import local
-        from cifarsweep.training import cli
 
-        cli.expect(self.given["config"], initial_job_idx + len(job_overrides))
-        return local.launch(
-            job_overrides, initial_job_idx, n_workers=self.n_workers, check=cli.check, lost=cli.lost, **self.given
-        )
+        return local.launch(job_overrides, initial_job_idx, n_workers=self._n_workers, **self._given)

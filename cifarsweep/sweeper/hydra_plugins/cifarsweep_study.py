@@ -14,18 +14,9 @@ class StudySweeper(Sweeper):
         """The settings are read from the configuration of the sweep, where they are checked."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
+        self._given = {"hydra_context": hydra_context, "task_function": task_function, "config": config}
 
     def sweep(self, arguments: list[str]) -> Any:
         from cifarsweep.sweeper import search
-        from cifarsweep.training import cli
 
-        return search.sweep(
-            arguments,
-            hydra_context=self.hydra_context,
-            task_function=self.task_function,
-            config=self.config,
-            check=cli.check_search,
-            determines=cli.determines,
-            cost=cli.cost,
-        )
+        return search.sweep(arguments, **self._given)

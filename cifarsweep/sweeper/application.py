@@ -1,0 +1,109 @@
+"""What the engine needs to know of an application, in one object. The answers here fit any Hydra application.
+
+An application that knows more derives a class and puts an object of it on its task function: `task.application = …`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from omegaconf import DictConfig, OmegaConf
+
+if TYPE_CHECKING:
+    from cifarsweep.sweeper.settings import Settings
+    from cifarsweep.sweeper.space import Space
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one configuration costs, measured on this machine."""
+
+    name: str
+    step_seconds: float
+    figures: Mapping[str, Any] = field(default_factory=dict)
+    """What else is shown of it, by column. Configurations of equal name and figures may share their runs."""
+
+
+@dataclass(frozen=True)
+class KnownRun:
+    """A finished run that a search may count as a trial of its own."""
+
+    name: str
+    config: Mapping[str, Any]
+    choices: Mapping[str, str]
+    """The option that was chosen in each configuration group."""
+    values: Sequence[float]
+    """One for each objective."""
+    is_of: Callable[[DictConfig], bool]
+    """Whether it is what this configuration would train."""
+
+
+class Application:
+    """Derive from it what an application knows better. Configurations are those that Hydra composed for a job."""
+
+    unit: ClassVar[str] = "step"
+    """What `trial.report` counts. `hydra.sweeper.budget` takes its plural, too: epochs:64."""
+    objectives: ClassVar[tuple[str, ...]] = ("value",)
+    directions: ClassVar[tuple[str, ...]] = ("minimize",)
+    """Of a search that names none of its own."""
+    known_objectives: ClassVar[tuple[str, ...] | None] = None
+    """The only names that a search may use; None: the task gives its figures any names it likes."""
+    final_objective: ClassVar[str | None] = None
+    """What final runs are judged by, larger is better; None: the objective of the search."""
+    final_on: ClassVar[Mapping[str, Mapping[str, Any]]] = {"train": {}}
+    """The choices of `hydra.sweeper.final_on`, the default first: values that change in a final run, by key."""
+    seed_key: ClassVar[str] = "seed"
+    """Final runs differ in the value of this key."""
+    seconds_figure: ClassVar[str | None] = None
+    """The figure that says how many seconds a trial has trained so far; None: the time since its start counts."""
+    sweep_keys: ClassVar[tuple[str, ...]] = ()
+    """Keys that a sweep is told by, and that a single run may not need: left out of the command for the best trial."""
+
+    @staticmethod
+    def of(task: Any) -> Application:
+        """The application that a task function belongs to."""
+        application = getattr(task, "application", None)
+        return application if isinstance(application, Application) else Application()
+
+    def check(self, config: DictConfig, *, is_trial: bool = False) -> None:
+        """ValueError where no job can run this configuration, which is Hydra's own part included."""
+
+    def check_search(self, config: DictConfig, settings: Settings, space: Space) -> None:
+        """ValueError where a search cannot be done as it is set up. `config` has the values that are not searched."""
+
+    def determines(self, config: DictConfig) -> dict[str, Any]:
+        """The part of a configuration that its result depends on. A study goes on only where this stayed the same."""
+        values = OmegaConf.to_container(config, throw_on_missing=False)
+        assert isinstance(values, dict)
+        return {str(key): value for key, value in values.items() if key != "hydra"}
+
+    def max_steps(self, config: DictConfig) -> int | None:
+        """After how many steps a trial ends by itself; None where nobody knows."""
+        return None
+
+    def cost(self, config: DictConfig, choices: Mapping[str, str], threads: int) -> Cost | None:
+        """What a step costs with so many threads; None where it cannot be measured beforehand."""
+        return None
+
+    def known_runs(self, sweep: Path, objectives: Sequence[str]) -> Iterable[KnownRun]:
+        """Finished runs that `hydra.sweeper.warm_start` may count as trials."""
+        return ()
+
+    def device(self, config: DictConfig) -> str:
+        """What a job runs on: auto (a GPU of its own where there is one), cpu, or a device that it names itself."""
+        return "auto"
+
+    def expect_jobs(self, config: DictConfig, num_jobs: int) -> None:
+        """Hears how many jobs a sweep has, before they start."""
+
+    def lost(self, config: DictConfig, reason: str) -> None:
+        """Hears that the process of a job died for good."""
+
+    def command(self, overrides: Iterable[str]) -> list[str]:
+        """The words of the command that runs the task once with these overrides."""
+        started = sys.orig_argv[: len(sys.orig_argv) - len(sys.argv) + 1]
+        return ["python", *started[1:], *overrides]

@@ -1,0 +1,72 @@
+"""What works around Hydra, each piece with its reason, its versions and the condition for deleting it."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import importlib
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from hydra._internal.callbacks import Callbacks
+from hydra.core.config_loader import ConfigLoader
+from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig, open_dict, read_write
+
+_OF_A_SWEEP = re.compile(r"[+~]*hydra[./](sweeper|launcher|sweep|mode)\b")
+
+
+def load_single_run(loader: ConfigLoader, master: DictConfig, overrides: Sequence[str]) -> DictConfig:
+    """What the overrides compose to in a single run of the application, with Hydra's part.
+
+    Not by `load_sweep_config`: from 1.4 on it refuses a job whose sweeper is not the sweep's, and a run has none.
+    """
+    words = [word for word in master.hydra.overrides.hydra if not _OF_A_SWEEP.match(word)]
+    return loader.load_configuration(master.hydra.job.config_name, [*words, *overrides], run_mode=RunMode.RUN)
+
+
+def context_of_workers(context: HydraContext, job: DictConfig) -> HydraContext:
+    """For a launcher whose jobs are workers: each gets the configuration `job`, and no callback hears of them.
+
+    A launcher runs a worker as any job, with a folder, logging and an environment; those are for the trials. Needed
+    as long as launchers offer nothing but jobs (1.3 and 1.4).
+    """
+    with read_write(job.hydra), open_dict(job):
+        job.hydra.output_subdir = None
+        job.hydra.sweep.subdir = ".study"
+        job.hydra.job_logging = {"version": 1, "root": None, "disable_existing_loggers": False}
+        job.hydra.job.chdir = False
+        job.hydra.job.env_set = {}
+    loader: Any = _LoaderOfWorkers(context.config_loader, job)
+    return replace(context, config_loader=loader, callbacks=Callbacks())
+
+
+class _LoaderOfWorkers:
+    """A ConfigLoader that has one job to give, and asks another about everything else."""
+
+    def __init__(self, loader: ConfigLoader, job: DictConfig) -> None:
+        self._loader, self._job = loader, job
+
+    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        return copy.deepcopy(self._job)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # asked for while it is unpickled, before there is another loader
+            raise AttributeError(name)
+        return getattr(self._loader, name)
+
+
+def allowing_what_the_application_allows(context: HydraContext) -> contextlib.AbstractContextManager[Any]:
+    """Inside, `instantiate` builds what `hydra.main(execution_whitelist=…)` names, as `run_job` of 1.4 has it.
+
+    For jobs that are run without Hydra's `run_job`; 1.3 has no such list.
+    """
+    if not hasattr(context, "execution_whitelist"):
+        return contextlib.nullcontext()
+    policy: Any = importlib.import_module("hydra._internal.execution_policy")
+    allowing: contextlib.AbstractContextManager[Any] = policy.execution_whitelist(
+        context.execution_whitelist, reset=True
+    )
+    return allowing

@@ -1,0 +1,167 @@
+"""The application: the task that trains one configuration, and what the search engine needs to know of it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from cifarsweep import trial
+from cifarsweep.results import folders, identity, records, sweeps
+from cifarsweep.sweeper import local
+from cifarsweep.sweeper.application import Application, Cost, KnownRun
+from cifarsweep.terminal import errors
+from cifarsweep.training import compose, schema, sweep
+
+if TYPE_CHECKING:  # Optuna, which a single run need not wait for
+    from cifarsweep.sweeper.settings import Settings
+    from cifarsweep.sweeper.space import Space
+
+
+class ImageTraining(Application):
+    """What the engine is told of runs that train an image classifier."""
+
+    unit = "epoch"
+    objectives = ("val_accuracy",)
+    directions = ("maximize",)
+    known_objectives = ("val_accuracy", "val_loss", "train_seconds", "params", "flops")
+    """The test set is not among them: it is for the end."""
+    final_objective = "test_accuracy"
+    final_on: ClassVar[Mapping[str, Mapping[str, Any]]] = {"train": {}, "train_val": {"data.val_size": 0}}
+    seconds_figure = "train_seconds"
+    sweep_keys = ("name", "search")
+
+    def check(self, config: DictConfig, *, is_trial: bool = False) -> None:
+        values = compose.plain(config)
+        schema.check(values)
+        if is_trial and values["data"]["val_size"] == 0:
+            raise ValueError("data.val_size=0: expected validation images, as a search never sees the test set")
+
+    def check_search(self, config: DictConfig, settings: Settings, space: Space) -> None:
+        epochs = self.max_steps(config)
+        if settings.max_steps != epochs:
+            raise ValueError(
+                f"hydra.sweeper.max_steps={settings.max_steps}: expected trainer.epochs, which is {epochs}"
+            )
+        if settings.budget and "trainer.epochs" in space.keys:
+            expected = "expected trials:N where trainer.epochs is searched"
+            raise ValueError(f"hydra.sweeper.budget={settings.budget}: {expected}")
+        if settings.finalists and (settings.objectives, settings.directions) != (self.objectives, self.directions):
+            expected = "expected 0, or objectives=val_accuracy and direction=maximize"
+            raise ValueError(f"hydra.sweeper.finalists={settings.finalists}: {expected}")
+
+    def determines(self, config: DictConfig) -> dict[str, Any]:
+        return identity.identity(compose.plain(config), data_fingerprint="")
+
+    def max_steps(self, config: DictConfig) -> int | None:
+        return OmegaConf.select(config, "trainer.epochs")  # type: ignore[no-any-return]
+
+    def cost(self, config: DictConfig, choices: Mapping[str, str], threads: int) -> Cost:
+        from cifarsweep.training import trainer
+
+        measured = trainer.cost(config, compose.plain(config), choices, threads)
+        # Validation images go forward only, about a third of the work.
+        images = measured["num_train"] + measured["num_val"] / 3
+        figures = {name: measured[name] for name in ("width", "params", "multiply_adds")}
+        return Cost(measured["model"], images / measured["images_per_second"], figures)
+
+    def known_runs(self, sweep: Path, objectives: Sequence[str]) -> Iterator[KnownRun]:
+        """The complete runs in outputs/runs. What cannot be read is passed over, as by the report."""
+        for run_dir in sorted((sweep.parent.parent / "runs").glob("*/")):
+            with contextlib.suppress(ValueError, OSError, KeyError, TypeError):
+                result, config = records.read_result(run_dir), records.read_config(run_dir)
+                if result is None or result["status"] != "complete":
+                    continue
+                values = [result[name] for name in objectives]
+                if None not in values:
+                    yield KnownRun(run_dir.name, config, config["run"]["choices"], values, partial(self._is_of, result))
+
+    def _is_of(self, result: Mapping[str, Any], config: DictConfig) -> bool:
+        what = self.determines(config)
+        what["data"] = {**what["data"], "fingerprint": result["data_fingerprint"]}
+        return bool(identity.run_id(what) == result["run_id"])
+
+    def device(self, config: DictConfig) -> str:
+        return str(config.trainer.device)
+
+    def expect_jobs(self, config: DictConfig, num_jobs: int) -> None:
+        if not sweep.is_search(config):  # which counts its trials itself
+            sweeps.expect_jobs(Path(config.hydra.sweep.dir).absolute(), num_jobs)
+
+    def lost(self, config: DictConfig, reason: str) -> None:
+        job, overrides = config.hydra.job, list(config.hydra.overrides.task)
+        folder = Path(config.hydra.sweep.dir)
+        sweeps.register_job(folder, job.num, overrides, error=reason)
+        run = sweeps.job_of_sweep(folder, job.num, overrides).get("run")
+        if run:
+            folders.mark_failed(Path(config.outputs) / "runs" / run, reason)
+
+    def command(self, overrides: Iterable[str]) -> list[str]:
+        return ["python", "-m", "cifarsweep", *overrides]
+
+
+def task(cfg: DictConfig) -> Any:
+    """One job of Hydra: trains the configuration, or finds it trained; its validation accuracy, as sweepers expect.
+
+    A search gets a list of its objectives. A single run ends by SystemExit with the error as its cause, as Hydra prints
+    a line of its own for an Exception.
+    """
+    job = HydraConfig.get()
+    if job.mode == RunMode.MULTIRUN:
+        return _sweep_job(cfg, job)
+    try:
+        return _train(cfg, job, announce=lambda run: None)["val_accuracy"]
+    except Exception as error:
+        raise SystemExit(1) from error
+
+
+task.application = ImageTraining()  # type: ignore[attr-defined]
+
+
+def _sweep_job(cfg: DictConfig, job: Any) -> Any:
+    if sweep.opened() is None:  # not the process that sweeps
+        local.end_with_launcher()
+    register = partial(sweeps.register_job, Path(job.sweep.dir), job.job.num, list(job.overrides.task))
+
+    def announce(run: str) -> None:
+        register(run=run)
+        trial.record(run=run)
+
+    try:
+        result = _train(cfg, job, announce)
+    except Exception as error:
+        register(error=errors.one_line(error))
+        raise
+    working_on = trial.current()
+    return _objectives(result, working_on.objectives) if working_on else result["val_accuracy"]
+
+
+def _objectives(result: dict[str, Any], names: tuple[str, ...]) -> list[float]:
+    """What a study asked for."""
+    if result["status"] == "pruned":
+        raise trial.Pruned
+    if result["status"] == "diverged":
+        raise ValueError(f"diverged in epoch {result['diverged_epoch']}: the loss is no longer finite")
+    return [result[name] for name in names]
+
+
+def _train(cfg: DictConfig, job: Any, announce: Callable[[str], None]) -> dict[str, Any]:
+    config = compose.plain(cfg)
+    schema.check(config)
+    from cifarsweep.training import trainer  # PyTorch, 1.8 s, which an argument error need not wait for
+
+    answers: dict[int, bool] = {}
+
+    def stops(epoch: int, figures: Mapping[str, Any]) -> bool:
+        """Reports each epoch once: a recorded run that is then trained further tells of its first epochs twice."""
+        if epoch not in answers:
+            answers[epoch] = trial.report(epoch, figures)
+        return answers[epoch]
+
+    return trainer.run(cfg, config, compose.choices(job), announce, stops)

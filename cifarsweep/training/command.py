@@ -1,0 +1,99 @@
+"""The command line's part in Hydra: what its parser leaves out, error lines, signals and exit codes. Trains nothing."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+from functools import partial
+from typing import Any, NoReturn
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.types import TaskFunction
+
+from cifarsweep.results import provenance
+from cifarsweep.terminal import errors, progress
+from cifarsweep.training import compose, groups, sweep
+from cifarsweep.training.application import task
+
+TERMINATED = 128 + signal.SIGTERM
+"""Exit code after SIGTERM, as of a cluster that takes the machine away."""
+
+INTERRUPTED = 130
+
+NO_OPTION = "Config group override must be"
+"""What Hydra says of an option that is no text, such as model=3, without its name."""
+
+
+def run(task: TaskFunction = task) -> int:
+    """Has Hydra do what sys.argv says with the task; the exit code, after a line on what a user can mend."""
+    conf = groups.folder()
+    show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them over several lines
+    _prepare_arguments()
+    _unwind_on_signals()
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf), config_name="config")(task)()
+    except KeyboardInterrupt:
+        print(f"interrupted; {_resuming()}", file=sys.stderr)
+        return INTERRUPTED
+    except (SystemExit, Exception) as raised:
+        error = raised.__cause__ if isinstance(raised, SystemExit) and raised.__cause__ else raised
+        if isinstance(error, SystemExit):
+            if error.code == TERMINATED:
+                print(f"terminated; {_resuming()}", file=sys.stderr)
+            raise
+        if show_traceback or not errors.is_users(error):
+            raise error from error.__cause__
+        words = sys.argv[1:]
+        line = compose.unknown_option(conf, words) if str(error).startswith(NO_OPTION) else None
+        print(line or errors.one_line(error, partial(compose.known_keys, conf, words)), file=sys.stderr)
+        return 1
+    return 0
+
+
+def _prepare_arguments() -> None:
+    """Parses the arguments once before Hydra does, for a mistake to be one line; and puts -m before the overrides.
+
+    Between overrides argparse takes what follows it for no argument of its own. Keys of the engine that had other
+    names are translated.
+    """
+    words = [word.replace("hydra.sweeper.max_epochs=", "hydra.sweeper.max_steps=", 1) for word in sys.argv[1:]]
+    sys.argv[1:] = sorted(words, key=lambda word: word not in ("-m", "--multirun"))
+    parser = get_args_parser()
+    parser.error = _one_line  # type: ignore[method-assign]
+    parser.parse_args()
+
+
+def _one_line(message: str) -> NoReturn:
+    print(f"{message}; --help shows what is accepted", file=sys.stderr)
+    sys.exit(1)
+
+
+def _unwind_on_signals() -> None:
+    """Ctrl-C and SIGTERM unwind the stack, so that everything is left in order; a second Ctrl-C ends it at once."""
+
+    def unwind(number: int, frame: Any) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, end_at_once)
+        raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(TERMINATED)
+
+    def end_at_once(number: int, frame: Any) -> None:
+        progress.display.abandon()
+        os._exit(INTERRUPTED)  # worker processes end with this one
+
+    signal.signal(signal.SIGINT, unwind)
+    signal.signal(signal.SIGTERM, unwind)
+
+
+def _resuming() -> str:
+    """The command that goes on where this one stopped; or starts again, where runs of it would be trained anew."""
+    words, folder = provenance.command_line(), sweep.opened()
+    if folder and not any(word.startswith("name=") for word in words):
+        words.append(f"name={folder.name}")
+    if not folder and "force=true" in words:  # the one run that it was about has a checkpoint, no longer a result
+        words.remove("force=true")
+    does = "starts again" if "force=true" in words else "goes on"
+    return f"this {does}: {shlex.join(words)}"

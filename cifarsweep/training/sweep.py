@@ -1,0 +1,58 @@
+"""The sweep that this process runs, under any sweeper and launcher: its folder, its lock and its record."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from filelock import FileLock
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+
+from cifarsweep.results import provenance, sweeps
+from cifarsweep.training import compose, schema
+
+
+class _Opened(NamedTuple):
+    folder: Path
+    lock: FileLock | None
+    """On the sweep's name, to the end of this process; a search lets others join, by its own lock."""
+
+
+_opened: ContextVar[_Opened | None] = ContextVar("cifarsweep_sweep", default=None)
+
+
+def opened() -> Path | None:
+    """The folder of the sweep that this process has started, or None."""
+    sweep = _opened.get()
+    return None if sweep is None else sweep.folder
+
+
+class SweepCallback(Callback):
+    """Opens the sweep's folder at the start of a multirun."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        try:
+            _open(config)
+        except Exception as error:
+            raise SystemExit(1) from error  # Hydra goes on after an Exception of a callback
+
+
+def _open(config: DictConfig) -> None:
+    schema.check_values({"name": config.name, "outputs": config.outputs})
+    folder = Path(config.hydra.sweep.dir).absolute()
+    if OmegaConf.select(config, "hydra.sweeper.dry_run"):  # which leaves nothing
+        return
+    lock = None
+    if not is_search(config):
+        lock = sweeps.own_sweep(folder)
+        if lock is None:
+            raise ValueError(f"name={folder.name}: another process runs this sweep; wait, or give another name=")
+    sweeps.open_sweep(folder, provenance.command_line(), compose.plain(config, resolve=False))
+    _opened.set(_Opened(folder, lock))
+
+
+def is_search(config: DictConfig) -> bool:
+    """Whether the engine searches, so that other processes may work on the same sweep."""
+    return OmegaConf.select(config, "hydra.sweeper.join") is not None
