@@ -20,14 +20,12 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-import cloudpickle
-from hydra import version
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from cifarsweep.sweeper import jobs
+from cifarsweep.sweeper import jobs, pickling
 from cifarsweep.sweeper.application import Application
 from cifarsweep.terminal import errors, progress
 
@@ -55,7 +53,7 @@ class Job:
         return config
 
     def __str__(self) -> str:
-        return f"job {self.number} ({' '.join(self.overrides)})"
+        return f"job {self.number} ({' '.join(self.overrides)})" if self.overrides else f"job {self.number}"
 
 
 @dataclass(frozen=True)
@@ -169,9 +167,7 @@ class Pool:
     ) -> None:
         """`name` of the sweep, as it is shown."""
         self._application, self._name = Application.of(task_function), name
-        # cloudpickle, as the task of a script is found by no name: `hydra.main` has put its own function there.
-        shared = hydra_context, task_function, Singleton.get_state(), str(version.getbase())
-        self._shared: bytes = cloudpickle.dumps(shared)
+        self._shared = pickling.dumps((hydra_context, task_function, Singleton.get_state()))
         self._display, self._shown = progress.display, False
         # spawn, not fork: threads and GPU contexts of this process do not survive a fork.
         self._context = multiprocessing.get_context("spawn")
@@ -320,9 +316,8 @@ def _work(connection: Connection, slot: Slot, details: bool, shared: bytes) -> N
     threading.Thread(target=_die_with_parent, daemon=True).start()
     _pin(slot)
     progress.send_to(connection.send, details)
-    context, task, singletons, version_base = pickle.loads(shared)
-    Singleton.set_state(singletons)
-    version.setbase(version_base)
+    context, task, singletons = pickle.loads(shared)
+    Singleton.set_state(singletons)  # with the configurations and resolvers that the application has registered
     setup_globals()
     while True:
         try:
@@ -336,7 +331,7 @@ def _work(connection: Connection, slot: Slot, details: bool, shared: bytes) -> N
 def _sendable(result: JobReturn) -> bytes:
     """Pickled; a value or exception that cannot be is replaced by a text. Its traceback is in the job's log."""
     try:
-        pickled: bytes = cloudpickle.dumps(result)
+        pickled = pickling.dumps(result)
         pickle.loads(pickled)
         return pickled
     except Exception as error:
@@ -347,7 +342,7 @@ def _sendable(result: JobReturn) -> bytes:
             result.return_value = ValueError(
                 f"what the task returned cannot be sent to the launcher: {errors.one_line(error)}"
             )
-        return bytes(cloudpickle.dumps(result))
+        return pickling.dumps(result)
 
 
 @cache
