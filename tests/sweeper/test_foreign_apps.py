@@ -29,7 +29,13 @@ def run(tmp_path: Path) -> Run:
 
 @pytest.mark.parametrize(
     "launcher",
-    ["local", "basic", pytest.param("joblib", marks=pytest.mark.skipif(not HAS_JOBLIB, reason="not installed"))],
+    [
+        "local",
+        "basic",
+        pytest.param(
+            "joblib", marks=[pytest.mark.slow, pytest.mark.skipif(not HAS_JOBLIB, reason="its launcher is missing")]
+        ),
+    ],
 )
 def test_a_search_minimizes_what_an_application_returns_under_any_launcher(
     run: Run, tmp_path: Path, launcher: str

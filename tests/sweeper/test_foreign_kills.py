@@ -109,6 +109,7 @@ def test_killed_trials_go_on_from_their_checkpoints_and_none_is_lost_or_done_twi
     assert n_trials <= num_starts <= n_trials + num_kills // 2 * 3
 
 
+@pytest.mark.slow
 def test_a_search_that_is_interrupted_by_ctrl_c_goes_on(tmp_path: Path) -> None:
     words = ["-m", *SEARCH, "hydra.sweeper.n_workers=2", "hydra.sweeper.n_trials=4", "x=interval(0, 1)"]
     words += [f"steps={NUM_STEPS}", f"log={tmp_path}/log", "hydra/sweeper/pruner=none"]

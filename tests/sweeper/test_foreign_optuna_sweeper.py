@@ -9,9 +9,12 @@ import pytest
 import yaml
 from conftest import Command
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("hydra_plugins.hydra_optuna_sweeper") is None, reason="hydra-optuna-sweeper is missing"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        importlib.util.find_spec("hydra_plugins.hydra_optuna_sweeper") is None, reason="hydra-optuna-sweeper is missing"
+    ),
+]
 
 
 def test_hydras_optuna_sweeper_searches_and_a_report_follows(

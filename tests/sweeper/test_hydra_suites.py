@@ -29,11 +29,13 @@ class TestLocalLauncher(LauncherTestSuite):
     """One or two jobs each."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("launcher_name", "overrides"), [("local", ["hydra.sweeper.max_batch_size=2"])])
 class TestLocalLauncherWithBatches(BatchedSweeperTestSuite):
     """Hydra's basic sweeper launches three times in one sweep."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task_launcher_cfg", "extra_flags"), [({}, ["-m", "hydra/launcher=local", "hydra.launcher.n_workers=1"])]
 )
