@@ -31,7 +31,8 @@ ANSWERS = {
 }
 FIRST_BATCH = """
 import os, sys
-from cifarsweep import __main__, progress
+from cifarsweep import __main__
+from cifarsweep.terminal import progress
 
 def track(batches, stage):
     yield next(iter(batches))
