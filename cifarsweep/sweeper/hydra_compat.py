@@ -12,6 +12,7 @@ from typing import Any
 
 import hydra
 from hydra._internal.callbacks import Callbacks
+from hydra.core import utils
 from hydra.core.config_loader import ConfigLoader
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, open_dict, read_write
@@ -70,8 +71,14 @@ def trusting() -> contextlib.AbstractContextManager[Any]:
     """
     if IS_1_3:
         return contextlib.nullcontext()
-    utils: Any = importlib.import_module("hydra.utils")
-    return utils.execution_whitelist(utils.UNSAFE_DISABLE_EXECUTION_CHECKS)  # type: ignore[no-any-return]
+    public: Any = importlib.import_module("hydra.utils")
+    return public.execution_whitelist(public.UNSAFE_DISABLE_EXECUTION_CHECKS)  # type: ignore[no-any-return]
+
+
+def configure_log(config: DictConfig, context: HydraContext) -> None:
+    """A job's logging, which 1.4 builds only of what the application allows."""
+    allowed = {} if IS_1_3 else {"execution_whitelist": getattr(context, "execution_whitelist", None)}
+    utils.configure_log(config.hydra.job_logging, config.hydra.verbose, **allowed)
 
 
 def allowing_what_the_application_allows(context: HydraContext) -> contextlib.AbstractContextManager[Any]:

@@ -90,7 +90,7 @@ class Worker:
         handle = _Handle(trial, study, self.application.seconds_figure)
         job = self.composer.trial(study.plan.space, study.values(trial), trial.number, study.instead(trial))
         with current_trial.working_on(handle):
-            result = jobs.run(_in_subfolder(job, study.plan.subfolder), self.task, self.context, logging=True)
+            result = jobs.run_trial(_in_subfolder(job, study.plan.subfolder), self.task, self.context)
         outcome = _outcome(result, study.plan.settings.objectives)
         # A run that was trained before is complete, however little of it the budget or the pruner left.
         return Outcome(TrialState.PRUNED) if handle.is_cut and outcome.state == TrialState.COMPLETE else outcome
