@@ -49,7 +49,14 @@ LIGHT |= {
     "training.sweep",
     "sweeper.application",
 }
-LIGHT |= {"sweeper.grid", "sweeper.hydra_compat", "sweeper.hydra_plugins", "sweeper.jobs", "sweeper.local"}
+LIGHT |= {
+    "sweeper.grid",
+    "sweeper.hydra_compat",
+    "sweeper.hydra_plugins",
+    "sweeper.jobs",
+    "sweeper.local",
+    "sweeper.pickling",
+}
 """Modules that a command's first answer needs: they import nothing heavy at their top."""
 
 

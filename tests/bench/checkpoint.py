@@ -16,6 +16,7 @@ from typing import Any
 
 import hydra
 
+from cifarsweep.sweeper import hydra_compat
 from cifarsweep.terminal import progress
 from cifarsweep.training import checkpoint, run
 from cifarsweep.training.configuration import Configuration
@@ -40,7 +41,7 @@ def measure(model: str, optimizer: str, num_train: int, epochs: int) -> tuple[fl
         with tempfile.TemporaryDirectory(dir=".") as folder:
             words = [f"model={model}", f"optimizer={optimizer}", "data=shapes", f"data.num_train={num_train + 5000}"]
             words += [f"outputs={folder}", f"trainer.epochs={epochs}", "trainer.threads=1"]
-            with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+            with hydra.initialize_config_dir(str(CONF), **hydra_compat.VERSION_BASE):
                 cfg = hydra.compose("config", words)
             choices = {"model": model, "optimizer": optimizer, "schedule": "onecycle", "loss": "label_smoothing"}
             result = run.train(Configuration.of(cfg, choices))

@@ -105,13 +105,14 @@ class Setup:
         import hydra
         from hydra.utils import instantiate
 
+        from cifarsweep.sweeper import hydra_compat
         from cifarsweep.training import process
 
         if not plain:
             process.keep_freed_memory()
             process.set_determinism(True)
         self.words, self.compose = words, hydra.compose
-        hydra.initialize_config_dir(str(bench.REPOSITORY / "conf"), version_base="1.3").__enter__()
+        hydra.initialize_config_dir(str(bench.REPOSITORY / "conf"), **hydra_compat.VERSION_BASE).__enter__()
         self.dataset = instantiate(hydra.compose("config", words).data)
         self.batchers = self.dataset.batchers(process.choose_device("cpu"))
 

@@ -19,6 +19,7 @@ from omegaconf import OmegaConf
 
 from cifarsweep.results import files, identity, records, sweeps
 from cifarsweep.results.records import Epoch
+from cifarsweep.sweeper import hydra_compat
 from cifarsweep.sweeper.space import parse
 from cifarsweep.terminal import domains
 
@@ -32,7 +33,7 @@ JSON = st.recursive(
 
 
 def composed(*overrides: str) -> dict[str, Any]:
-    with hydra.initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
+    with hydra.initialize_config_dir(str(REPOSITORY / "conf"), **hydra_compat.VERSION_BASE):
         config = OmegaConf.to_container(hydra.compose("config", list(overrides)), resolve=True)
     assert isinstance(config, dict)
     return {str(key): value for key, value in config.items()}

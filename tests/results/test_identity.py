@@ -13,6 +13,7 @@ from conftest import REPOSITORY
 from omegaconf import OmegaConf
 
 from cifarsweep.results import identity
+from cifarsweep.sweeper import hydra_compat
 
 EXAMPLE_RUNS = sorted((REPOSITORY / "outputs" / "example" / "runs").glob("*/"))
 FINGERPRINT = "made up for this test"
@@ -46,6 +47,7 @@ IDS = {
     "schedule=step": "4be7a725ef7e",
     "search=default": "76698e19d737",
     "search=depth": "76698e19d737",
+    "search=none": "76698e19d737",
     "search=quick": "76698e19d737",
     "study=default": "b8b9a3dd2058",
     "study=quick": "8dbb83e3c946",
@@ -63,7 +65,7 @@ def options() -> Iterator[str]:
 
 @pytest.fixture(scope="module", autouse=True)
 def _conf() -> Iterator[None]:
-    with hydra.initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
+    with hydra.initialize_config_dir(str(REPOSITORY / "conf"), **hydra_compat.VERSION_BASE):
         yield
 
 

@@ -15,13 +15,13 @@ from hydra.experimental.callback import Callback
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from cifarsweep.sweeper import jobs
+from cifarsweep.sweeper import hydra_compat, jobs
 from cifarsweep.training import groups
 
 
 @pytest.fixture(scope="module")
 def loader() -> Iterator[ConfigLoader]:
-    with initialize_config_dir(str(groups.folder()), version_base="1.3"):
+    with initialize_config_dir(str(groups.folder()), **hydra_compat.VERSION_BASE):
         yield GlobalHydra.instance().config_loader()
 
 

@@ -18,6 +18,7 @@ from optuna.distributions import CategoricalDistribution as Choice
 from optuna.distributions import FloatDistribution as Float
 from optuna.distributions import IntDistribution as Int
 
+from cifarsweep.sweeper import hydra_compat
 from cifarsweep.sweeper.space import Space, parse
 
 SPACE: dict[str, Any] = {
@@ -115,7 +116,7 @@ def test_a_float_step_from_optuna_becomes_the_number_of_hydras_range() -> None:
 
 
 def test_glob_chooses_among_a_groups_options() -> None:
-    with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
+    with initialize_config_dir(str(REPOSITORY / "conf"), **hydra_compat.VERSION_BASE):
         loader = GlobalHydra.instance().config_loader()
         (parameter,) = parse({}, ["model=glob(layers*,exclude=layers1)"], loader).parameters
     assert parameter.distribution == Choice(["layers2", "layers3", "layers4", "layers5"])
@@ -299,7 +300,7 @@ def test_every_trial_of_the_spaces_that_ship_can_be_composed(name: str) -> None:
 
     from cifarsweep.training import schema
 
-    with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
+    with initialize_config_dir(str(REPOSITORY / "conf"), **hydra_compat.VERSION_BASE):
         hydra = compose("config", [f"search={name}", "data=shapes"], return_hydra_config=True).hydra
         space = parse(OmegaConf.to_container(hydra.sweeper.params), ["data=shapes"])  # type: ignore[arg-type]
         study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))

@@ -20,6 +20,7 @@ from conftest import REPOSITORY, Command
 
 from cifarsweep.results import files, records
 from cifarsweep.results.records import RunResult
+from cifarsweep.sweeper import hydra_compat
 from cifarsweep.terminal import progress
 from cifarsweep.training import loop, process, run, run_files
 from cifarsweep.training.configuration import Configuration
@@ -41,7 +42,7 @@ def said() -> Iterator[list[str]]:
 def train(small: list[str], said: list[str]) -> Train:
     def train(*overrides: str, stops: run.Report = run.never_stop) -> dict[str, Any]:
         words = [*small, *overrides]
-        with hydra.initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
+        with hydra.initialize_config_dir(str(REPOSITORY / "conf"), **hydra_compat.VERSION_BASE):
             cfg = hydra.compose("config", words)
         groups = ("model", "optimizer", "schedule", "loss", "data", "trainer")
         choices = {"optimizer": "momentum", "schedule": "onecycle", "loss": "label_smoothing", "trainer": "default"}
