@@ -187,11 +187,13 @@ def without_hydra(config: DictConfig) -> DictConfig:
 
 def name(config: DictConfig, overrides: Sequence[str]) -> None:
     """Writes into Hydra's part which overrides made the job."""
-    wanted = config.hydra.job.config.override_dirname
-    words = sorted(word for word in overrides if re.split("[@=]", word.lstrip("+~"))[0] not in wanted.exclude_keys)
     with read_write(config.hydra), open_dict(config):
-        config.hydra.job.override_dirname = wanted.item_sep.join(words).replace("=", wanted.kv_sep)
         _assign(config.hydra.overrides.task, overrides)
+        if OmegaConf.is_interpolation(config.hydra.job, "override_dirname"):  # from 1.4 on it is made of the overrides
+            return
+        wanted = config.hydra.job.config.override_dirname
+        words = sorted(word for word in overrides if re.split("[@=]", word.lstrip("+~"))[0] not in wanted.exclude_keys)
+        config.hydra.job.override_dirname = wanted.item_sep.join(words).replace("=", wanted.kv_sep)
 
 
 def _assign(texts: ListConfig, new: Sequence[str]) -> None:
