@@ -265,7 +265,10 @@ def test_the_plan_and_its_cost_are_printed_before_anything_starts(tmp_path: Path
         (["hydra.sweeper.study_per=[depth]"], "hydra.sweeper.study_per: depth: not searched, expected some of model, "),
         (["hydra.sweeper.study_per=[optimizer.lr]"], "hydra.sweeper.study_per: optimizer.lr="),
         (["hydra.sweeper.study_per=3"], "hydra.sweeper.study_per=3: expected a list of keys that are searched"),
-        (["hydra.sweeper.budget=hours:3"], "hydra.sweeper.budget=hours:3: expected trials:N, epochs:N or seconds:N"),
+        (
+            ["hydra.sweeper.budget=hours:3"],
+            "hydra.sweeper.budget=hours:3: expected trials:N, steps:N, epochs:N or seconds:N",
+        ),
         (["hydra.sweeper.finalists=-1"], "hydra.sweeper.finalists=-1: expected a whole number, 0 or more"),
         (["hydra.sweeper.repeats=0"], "hydra.sweeper.repeats=0: expected a whole number, 1 or more"),
         (["hydra.sweeper.final_on=test"], "hydra.sweeper.final_on=test: expected train or train_val"),

@@ -65,10 +65,10 @@ def test_a_job_that_names_its_gpu_sees_all(devices: set[str], any_gpu: bool) -> 
     ("visible", "count", "names"),
     [
         (None, 2, ["0", "1"]),
-        ("", 0, []),
-        ("-1", 0, []),
-        ("3,1", 2, ["3", "1"]),
-        ("0,9", 1, ["0"]),
+        ("", 2, []),
+        ("-1", 2, []),
+        ("3,1", 4, ["3", "1"]),
+        ("0,9,1", 2, ["0"]),
         ("GPU-ab,GPU-cd", 2, ["GPU-ab", "GPU-cd"]),
     ],
 )
@@ -76,8 +76,8 @@ def test_gpus_are_those_that_can_be_seen(
     monkeypatch: pytest.MonkeyPatch, visible: str | None, count: int, names: list[str]
 ) -> None:
     monkeypatch.setattr("platform.system", lambda: "Linux")
-    monkeypatch.setattr("shutil.which", lambda name: "/bin/nvidia-smi")
-    monkeypatch.setattr("torch.cuda.device_count", lambda: count)
+    listed = "".join(f"GPU {i}: NVIDIA H100 (UUID: GPU-{i})\n" for i in range(count))
+    monkeypatch.setattr("subprocess.run", lambda *words, **options: subprocess.CompletedProcess(words, 0, listed))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)

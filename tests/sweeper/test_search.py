@@ -298,7 +298,7 @@ def test_a_second_terminal_is_refused_unless_it_joins(toy: Toy, tmp_path: Path) 
     ("fault", "reason"),
     [
         ("'raise' if number == 1 else None", "no luck with lr"),
-        ("'nan' if number == 1 else None", "the task returned nan, expected 1 finite number"),
+        ("'nan' if number == 1 else None", "the task returned float nan, expected a finite number for val_accuracy"),
         ("'memory' if number == 1 else None", "out of memory: MemoryError"),
     ],
 )
@@ -461,7 +461,7 @@ def test_enqueued_trials_come_first_and_once(toy: Toy, tmp_path: Path) -> None:
         (["hydra.sweeper.enqueue=[{model: layers9}]"], "hydra.sweeper.enqueue: model=layers9: expected choice("),
         (["hydra/sweeper/sampler=grid"], "a space with conditions has no grid; hydra/sweeper/sampler=bruteforce"),
         (["hydra/sweeper/sampler=bruteforce"], "tag(log, interval(0.01, 0.5)): BruteForceSampler needs choice(…) or"),
-        (["hydra/sweeper=study"], "nothing to search: search=default has a space"),
+        (["hydra/sweeper=study"], "nothing to search: give a key a space, as in lr=interval(0.01,1)"),
         (["data.val_size=0"], "data.val_size=0: expected validation images"),
         (["batch_size=0"], "batch_size=0: expected a whole number, 1 or more"),
     ],
