@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import subprocess
 import sys
 import zipfile
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY
+from test_readme import BLOCKED, commands, read_trials, run, write_files
 
 
 @pytest.fixture(scope="module")
@@ -55,3 +58,42 @@ def test_the_wheel_sweeps_from_a_foreign_directory(wheel: Path, small: list[str]
     assert done.returncode == 0, done.stderr
     for name in ("depth_vs_accuracy.png", "index.html"):
         assert (elsewhere / "results" / "sweeps" / "w" / "report" / name).exists()
+
+
+@pytest.mark.slow
+def test_the_engine_alone_searches_in_a_fresh_environment_without_torch(wheel: Path, tmp_path: Path) -> None:
+    """As README installs it. Takes half a minute, most of it pip's."""
+    python = str(tmp_path / "venv" / "bin" / "python")
+    engine = re.search(r"pip install (hydra-core .*?) &&", (REPOSITORY / "README.md").read_text())
+    assert engine is not None
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
+    subprocess.run([python, "-m", "pip", "-q", "install", *shlex.split(engine[1])], check=True)
+    subprocess.run([python, "-m", "pip", "-q", "install", "--no-deps", str(wheel)], check=True)
+    write_files(tmp_path)
+    print(run(tmp_path, commands()[0], python))
+
+    assert [trial["state"] for trial in read_trials(tmp_path / "multirun" / "plain")] == ["complete"] * 6
+    installed = subprocess.run([python, "-m", "pip", "list"], check=True, capture_output=True, text=True).stdout
+    assert not {line.split()[0] for line in installed.splitlines()} & set(BLOCKED)
+
+
+def test_each_module_of_the_engine_is_imported_without_the_packages_of_the_cifar_application() -> None:
+    code = f"""
+import importlib, pkgutil, sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {BLOCKED}:
+            raise ImportError(f"blocked: {{name}}")
+
+sys.meta_path.insert(0, Blocked())
+import cifarsweep.trial, cifarsweep.sweeper, hydra_plugins
+for module in pkgutil.iter_modules(cifarsweep.sweeper.__path__, "cifarsweep.sweeper."):
+    if module.name != "cifarsweep.sweeper.hydra_plugins":
+        importlib.import_module(module.name)
+for name in ("study", "grid", "local", "search_path"):
+    importlib.import_module(f"hydra_plugins.cifarsweep_{{name}}")
+print(sorted(set(sys.modules) & set({BLOCKED})))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr

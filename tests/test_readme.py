@@ -1,0 +1,156 @@
+"""README's application and its commands, taken out of README.md as they stand, and run without the CIFAR packages."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import hydra
+import optuna
+import pytest
+import yaml
+from conftest import REPOSITORY
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+README = (REPOSITORY / "README.md").read_text()
+BLOCKED = ("torch", "torchvision", "pandas", "matplotlib")
+
+
+def write_files(folder: Path) -> None:
+    """tune.py and search/conditional.yaml, with Hydra 1.4 as README says; and modules that refuse to be imported."""
+    (folder / "blocked").mkdir()
+    for name in BLOCKED:
+        (folder / "blocked" / f"{name}.py").write_text(f"raise ImportError('the engine imports {name}')\n")
+    section = README[README.index("## The search in an application of your own") :]
+    for language, name in (("python", "tune.py"), ("yaml", "search/conditional.yaml")):
+        block = re.search(rf"```{language}\n(.*?)```", section, re.DOTALL)
+        assert block is not None
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(block[1])
+    if not hydra.__version__.startswith("1.3."):
+        code = (folder / "tune.py").read_text()
+        (folder / "tune.py").write_text(code.replace("version_base=None", "execution_whitelist=[]"))
+
+
+def commands() -> list[list[str]]:
+    """The arguments of each `python tune.py`, in README's order."""
+    lines = re.sub(r"\\\n\s+", "", README).splitlines()
+    return [shlex.split(line)[2:] for line in lines if line.startswith("    python tune.py ")]
+
+
+def start(folder: Path, words: list[str], python: str = sys.executable) -> subprocess.Popen[str]:
+    """In a process to whose workers, too, the packages of the CIFAR application cannot be imported."""
+    blocked = folder / "blocked"
+    return subprocess.Popen(
+        [python, "tune.py", *words],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(blocked)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(folder: Path, words: list[str], python: str = sys.executable) -> str:
+    process = start(folder, words, python)
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0, (words, stderr)
+    return stdout
+
+
+def read_trials(sweep: Path) -> list[dict[str, Any]]:
+    trials = json.loads((sweep / "study.json").read_text())["trials"]
+    assert isinstance(trials, list)
+    return sorted(trials, key=lambda trial: int(trial["number"]))
+
+
+@pytest.fixture(scope="module")
+def multirun(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What README's commands leave. Two run at a time, those of the same sweep in README's order."""
+    folder = tmp_path_factory.mktemp("readme")
+    write_files(folder)
+    assert len(commands()) == 6
+    sweeps: dict[str, list[list[str]]] = {}
+    for words in commands():
+        sweeps.setdefault(next((word for word in words if word.startswith("hydra.sweep.dir=")), ""), []).append(words)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda in_order: [run(folder, words) for words in in_order], sweeps.values()))
+    return folder / "multirun"
+
+
+def test_the_plain_search_completes_every_trial_and_writes_its_best(multirun: Path) -> None:
+    trials = read_trials(multirun / "plain")
+    assert [(trial["number"], trial["state"]) for trial in trials] == [(number, "complete") for number in range(6)]
+    best = min(trials, key=lambda trial: trial["values"][0])
+    results = yaml.safe_load((multirun / "plain" / "optimization_results.yaml").read_text())
+    assert results == {"name": "optuna", "best_params": best["params"], "best_value": best["values"][0]}
+    assert (multirun / "plain" / "0" / ".hydra" / "config.yaml").exists()
+    assert (multirun / "plain" / "0" / "tune.log").exists()
+
+
+def test_the_search_that_prunes_goes_on_to_the_larger_total(multirun: Path) -> None:
+    trials = read_trials(multirun / "pruned")
+    assert [trial["number"] for trial in trials] == list(range(15))
+    assert {trial["state"] for trial in trials} == {"complete", "pruned"}
+
+
+def test_the_budget_in_steps_is_spent_to_the_step(multirun: Path) -> None:
+    trials = read_trials(multirun / "budget")
+    states = [
+        json.loads((multirun / "budget" / "trials" / str(trial["number"]) / "state.json").read_text())
+        for trial in trials
+    ]
+    assert sum(state["step"] for state in states) == 60
+
+
+def test_the_solutions_of_two_objectives_do_not_beat_each_other(multirun: Path) -> None:
+    results = yaml.safe_load((multirun / "two" / "optimization_results.yaml").read_text())
+    solutions = sorted(tuple(solution["values"]) for solution in results["solutions"])
+    assert solutions
+    assert [cost for _, cost in solutions] == sorted((cost for _, cost in solutions), reverse=True)
+
+
+def test_the_conditional_key_is_there_with_its_choice_alone(multirun: Path) -> None:
+    trials = read_trials(multirun / "conditional")
+    assert len(trials) == 10
+    assert {trial["params"]["method"] for trial in trials} == {"plain", "heavy"}
+    for trial in trials:
+        assert ("momentum" in trial["params"]) == (trial["params"]["method"] == "heavy")
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the worker in /proc")
+def test_the_trial_of_a_killed_worker_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    write_files(tmp_path)
+    words = [*commands()[0], "seconds=0.05", "hydra.sweeper.n_workers=1", "hydra.sweeper.n_trials=2"]
+    process, checkpoint = start(tmp_path, words), tmp_path / "multirun" / "plain" / "trials" / "0" / "state.json"
+    end = time.monotonic() + 60
+    while not checkpoint.exists() or json.loads(checkpoint.read_text())["step"] < 5:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    (worker,) = workers_of(process.pid)
+    os.kill(worker, signal.SIGKILL)
+    _, stderr = process.communicate(timeout=60)
+
+    assert process.returncode == 0, stderr
+    backend = JournalFileBackend(str(tmp_path / "multirun" / "plain" / "study.journal"))
+    study = optuna.load_study(study_name=None, storage=JournalStorage(backend))
+    finished = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
+    assert [trial.user_attrs.get("resumed_after", 0) >= 5 for trial in finished] == [True, False]
+
+
+def workers_of(parent: int) -> list[int]:
+    """Its children that multiprocessing spawned."""
+    children = [int(number) for number in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+    return [child for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
