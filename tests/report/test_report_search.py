@@ -20,6 +20,8 @@ from test_report import fake_run, fake_sweep
 
 from cifarsweep import report
 from cifarsweep.report import curves, search, search_figures, style, tables
+from cifarsweep.results import files
+from cifarsweep.results.study_records import StudiesRecord, StudyRecord
 
 # made-up studies
 
@@ -154,7 +156,7 @@ def test_a_search_without_a_run_is_still_reported(tmp_path: Path, capsys: pytest
     [
         ('{"format": 1, "na', "not a JSON file"),
         ("[1]", "expected the record of a search"),
-        ("{}", "no key 'format'"),
+        ("{}", "format=None: expected 1"),
         ({"format": 2}, "format=2: expected 1"),
         ({"directions": ["up"]}, "directions=['up']: expected maximize or minimize"),
         ({"objectives": []}, "directions="),
@@ -185,6 +187,36 @@ def test_a_study_that_cannot_be_read_is_left_out_in_one_line(
     left = {path.name for path in (sweep_dir / "report").iterdir()}
     assert "runs.csv" in left
     assert not left & {"trials.csv", "slices.png", "parameter_importance.png", "optimization_history.png"}  # of before
+
+
+@pytest.mark.parametrize("study", [study_of([]), ordinary()])
+def test_a_record_is_written_as_it_was_read(tmp_path: Path, study: dict[str, Any]) -> None:
+    files.write_json(tmp_path / "study.json", {**study, "of_a_later_version": [1]})
+    content = (tmp_path / "study.json").read_bytes()
+    record = StudyRecord.read(tmp_path)
+    assert record is not None
+    record.write(tmp_path)
+    assert json.loads((tmp_path / "study.json").read_bytes()) == json.loads(content)
+
+
+def test_the_record_of_several_studies_is_written_as_it_was_read(tmp_path: Path) -> None:
+    final_run = {"finalist": 0, "seed": 1, "state": "complete", "run": "a-1", "reason": None}
+    study = {"values": {"model": "layers2"}, "params": ["lr"], "is_over": True, "epochs": 2}
+    study |= {"trials": [trial(0, [0.5])], "finalists": [0], "final_runs": [final_run]}
+    values = {
+        "format": 1, "name": "a", "study_per": ["model"], "objectives": ["val_accuracy"], "directions": ["maximize"],
+        "budget": "9 trials", "max_epochs": 8, "finalists": 1, "repeats": 1, "seeds": [1], "final_on": "train",
+        "studies": [study], "of_a_later_version": 3,
+    }  # fmt: skip
+    files.write_json(tmp_path / "studies.json", values)
+    record = StudiesRecord.read(tmp_path)
+    assert record is not None
+    assert record.studies[0].final_runs[0].run == "a-1"
+    record.write(tmp_path)
+    assert files.read_json(tmp_path / "studies.json") == values
+    files.write_json(tmp_path / "studies.json", {**values, "studies": [{**study, "final_runs": [3]}]})
+    with pytest.raises(files.Corrupt, match=r"studies\.json: expected the record of several searches"):
+        StudiesRecord.read(tmp_path)
 
 
 # trials.csv
