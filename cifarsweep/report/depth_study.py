@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from cifarsweep.report.search import Trial, as_text, finite, trial_of
+from cifarsweep.report.search_results import Trial, as_text, finite, trial_of
 from cifarsweep.report.statistics import Comparison, compare, error_of_highest, half_interval
 from cifarsweep.results import files, records
 from cifarsweep.results.study_records import FinalRunRecord, StudiesRecord, StudyWithFinalRuns

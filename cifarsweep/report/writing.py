@@ -15,14 +15,14 @@ from cifarsweep.report import (
     findings,
     page,
     pictures,
-    search,
+    search_results,
     tables,
 )
 from cifarsweep.report.confusion import Confusion
 from cifarsweep.report.depth_study import DepthStudy
 from cifarsweep.report.findings import Best
 from cifarsweep.report.pictures import Pictures
-from cifarsweep.report.search import Study
+from cifarsweep.report.search_results import Study
 from cifarsweep.report.tables import Tables
 from cifarsweep.results import records
 from cifarsweep.results.records import Layer
@@ -59,7 +59,7 @@ def write(paths: tuple[Path, ...], run_dirs: Sequence[Path], parquet: bool) -> R
     folder.mkdir(exist_ok=True)
     tables.write(read, folder, ["csv", "parquet"] if parquet else ["csv"])
     if study:
-        search.write(study, folder)
+        search_results.write(study, folder)
     if depth:
         depth_study.write(depth, folder)
     bests = findings.best(read)
@@ -81,7 +81,7 @@ def _study_of(paths: tuple[Path, ...]) -> tuple[Study | None, list[str]]:
     if len(paths) > 1:
         return None, []
     try:
-        return search.read(paths[0]), []
+        return search_results.read(paths[0]), []
     except (OSError, ValueError) as error:
         return None, [_left_out(error)]
 
