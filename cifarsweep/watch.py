@@ -9,8 +9,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from cifarsweep.results import files, records, sweeps
+from cifarsweep.results import records, sweeps
 from cifarsweep.results.records import RunResult
+from cifarsweep.results.study_records import StudyRecord
 from cifarsweep.results.sweeps import JobRecord, SweepRecord
 from cifarsweep.terminal import formatting
 from cifarsweep.terminal.arguments import Parser, exit_code
@@ -40,9 +41,10 @@ class Sweep:
         number = SweepRecord.read(self.folder).commands[-1].num_jobs
         if (self.folder / "studies.json").exists():
             return None
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # where it is no search
-            number = files.read_json(self.folder / "study.json")["n_trials"]
-        return number if isinstance(number, int) else None
+        with contextlib.suppress(OSError, ValueError):
+            if study := StudyRecord.read(self.folder):
+                number = study.n_trials
+        return number
 
     def _row(self, job: JobRecord, running: bool) -> dict[str, Any]:
         name = Path(str(job.run or "")).name

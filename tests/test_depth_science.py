@@ -12,7 +12,7 @@ import pytest
 from conftest import REPOSITORY, run_python
 
 from cifarsweep.report.depth_study import DepthStudy, FinalRun, Searched, pairs
-from cifarsweep.report.search import Trial
+from cifarsweep.report.search_results import Trial
 
 # test labels
 

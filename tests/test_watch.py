@@ -66,15 +66,21 @@ def test_without_a_process_nothing_runs(sweep: Path, capsys: pytest.CaptureFixtu
     assert found[-1].endswith("(no process works on it)")
 
 
+STUDY: dict[str, Any] = {
+    "format": 1, "objectives": ["a"], "directions": ["maximize"], "params": [], "log": [], "importances": {},
+    "best": [], "trials": [],
+}  # fmt: skip
+
+
 def test_a_search_has_as_many_as_it_is_to_have_trials(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    files.write_json(sweep / "study.json", {"n_trials": 40})
+    files.write_json(sweep / "study.json", STUDY | {"n_trials": 40})
     assert shown(sweep, capsys)[-1].startswith("depth: 3/40 done")
 
 
 def test_with_a_budget_or_final_runs_nobody_knows_how_many(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    files.write_json(sweep / "study.json", {"n_trials": None})
+    files.write_json(sweep / "study.json", STUDY | {"n_trials": None})
     assert shown(sweep, capsys)[-1].startswith("depth: 3 done")
-    files.write_json(sweep / "study.json", {"n_trials": 20})
+    files.write_json(sweep / "study.json", STUDY | {"n_trials": 20})
     (sweep / "studies.json").touch()
     assert shown(sweep, capsys)[-1].startswith("depth: 3 done")
 

@@ -16,11 +16,11 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from cifarsweep.report.search import Trial, as_text, finite, read_trial
+from cifarsweep.report.search_results import Trial, as_text, finite, trial_of
 from cifarsweep.report.statistics import Comparison, compare, error_of_highest, half_interval
 from cifarsweep.results import files, records
+from cifarsweep.results.study_records import FinalRunRecord, StudiesRecord, StudyWithFinalRuns
 
-FORMAT = 1
 NUM_BEST = 5
 LEAST_TRIALS = 4
 """From which on it can be told how far the best of them may be chance."""
@@ -165,38 +165,28 @@ def pairs(study: DepthStudy) -> list[Pair]:
 
 def read(sweep_dir: Path) -> DepthStudy | None:
     """What studies.json and the results of its runs say, or None where there is none. ValueError names the file."""
-    path = sweep_dir / "studies.json"
-    if not path.exists():
+    record = StudiesRecord.read(sweep_dir)
+    if record is None:
         return None
-    found = files.read_json(path)
-    try:
-        return _study(found, sweep_dir.absolute().parent.parent / "runs")
-    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
-        reason = f"no key {error}" if isinstance(error, KeyError) else error
-        raise ValueError(f"{path}: expected the record of several searches ({reason})") from error
-
-
-def _study(found: dict[str, Any], runs_dir: Path) -> DepthStudy:
-    if found["format"] != FORMAT:
-        raise ValueError(f"format={found['format']!r}: expected {FORMAT}")
-    results, unreadable = _results(found, runs_dir)
-    studies = [_searched(one, results, len(found["objectives"])) for one in found["studies"]]
+    if record.max_epochs is None:
+        raise ValueError(f"{sweep_dir / 'studies.json'}: expected the searches of trials that train for max_epochs")
+    results, unreadable = _results(record, sweep_dir.absolute().parent.parent / "runs")
     return DepthStudy(
-        budget=str(found["budget"]),
-        max_epochs=int(found["max_epochs"]),
-        seeds=[int(seed) for seed in found["seeds"]],
-        final_on=str(found["final_on"]),
-        settings=list(dict.fromkeys(str(key) for one in found["studies"] for key in one["params"])),
-        studies=studies,
+        budget=record.budget,
+        max_epochs=record.max_epochs,
+        seeds=record.seeds,
+        final_on=record.final_on,
+        settings=list(dict.fromkeys(key for study in record.studies for key in study.params)),
+        studies=[_searched(study, results, len(record.objectives)) for study in record.studies],
         unreadable=unreadable,
     )
 
 
-def _results(found: dict[str, Any], runs_dir: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
+def _results(record: StudiesRecord, runs_dir: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """The result of each run that the record names, and a line for each that cannot be read."""
-    named = [row["run"] for one in found["studies"] for row in [*one["final_runs"], *one["trials"]] if row["run"]]
+    named = [run for study in record.studies for run in _run_names(study)]
     results, unreadable = {}, []
-    for name in dict.fromkeys(Path(str(name)).name for name in named):
+    for name in dict.fromkeys(named):
         try:
             result = records.RunResult.read(runs_dir / name)
         except (OSError, ValueError) as error:
@@ -207,27 +197,29 @@ def _results(found: dict[str, Any], runs_dir: Path) -> tuple[dict[str, dict[str,
     return results, unreadable
 
 
-def _searched(found: dict[str, Any], results: Mapping[str, Mapping[str, Any]], num_objectives: int) -> Searched:
-    values = dict(found["values"])
-    trials = [read_trial(trial, num_objectives) for trial in found["trials"]]
-    final_runs = [_final_run(run, results) for run in found["final_runs"]]
-    one = Searched(
-        comparison=_comparison(values),
-        values=values,
-        trials=trials,
-        is_over=bool(found["is_over"]),
-        finalists=[int(number) for number in found["finalists"]],
-        final_runs=final_runs,
+def _searched(record: StudyWithFinalRuns, results: Mapping[str, Mapping[str, Any]], num_objectives: int) -> Searched:
+    study = Searched(
+        comparison=_comparison(record.values),
+        values=record.values,
+        trials=[trial_of(trial, num_objectives) for trial in record.trials],
+        is_over=bool(record.is_over),
+        finalists=record.finalists,
+        final_runs=[_final_run(run, results) for run in record.final_runs],
     )
-    of_chosen = [one.chosen.run] if one.chosen else []
-    named = [*(run.run for run in one.runs), *of_chosen, *(run.run for run in final_runs), *(t.run for t in trials)]
-    about = next((results[Path(name).name] for name in named if name and Path(name).name in results), {})
-    return replace(one, about={key: about.get(key) for key in ("data", "model", "depth", "width", "params", "flops")})
+    of_finalist = [*(run.run or "" for run in study.runs), Path((study.chosen and study.chosen.run) or "").name]
+    about = next((results[name] for name in (*of_finalist, *_run_names(record)) if name in results), {})
+    return replace(study, about={key: about.get(key) for key in ("data", "model", "depth", "width", "params", "flops")})
 
 
-def _final_run(found: dict[str, Any], results: Mapping[str, Mapping[str, Any]]) -> FinalRun:
-    run = None if found["run"] is None else Path(str(found["run"])).name
-    return FinalRun(int(found["finalist"]), int(found["seed"]), str(found["state"]), run, results.get(run or "", {}))
+def _run_names(record: StudyWithFinalRuns) -> list[str]:
+    """The folders of its runs: first the final ones."""
+    runs = [*(run.run for run in record.final_runs), *(trial.run for trial in record.trials)]
+    return [Path(run).name for run in runs if run]
+
+
+def _final_run(record: FinalRunRecord, results: Mapping[str, Mapping[str, Any]]) -> FinalRun:
+    run = None if record.run is None else Path(record.run).name
+    return FinalRun(record.finalist, record.seed, record.state, run, results.get(run or "", {}))
 
 
 def _comparison(values: Mapping[str, Any]) -> str:

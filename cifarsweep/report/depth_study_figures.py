@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from numpy.typing import NDArray
 
 from cifarsweep.report.depth_study import NUM_BEST, DepthStudy, Searched, interval
-from cifarsweep.report.search import finite
+from cifarsweep.report.search_results import finite
 from cifarsweep.report.statistics import degrees, t_quantile
 from cifarsweep.report.style import GREY, OKABE_ITO, OUTLINE, page, span_of, thousands
 from cifarsweep.terminal.formatting import shortened

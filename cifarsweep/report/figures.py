@@ -21,11 +21,11 @@ from cifarsweep.report.curves import MOST_MODELS, accuracy_by_epoch, best_models
 from cifarsweep.report.depth import depth_vs_accuracy
 from cifarsweep.report.depth_study import DepthStudy
 from cifarsweep.report.effects import Effects
-from cifarsweep.report.halves import in_halves
 from cifarsweep.report.pictures import Pictures
-from cifarsweep.report.search import Study
+from cifarsweep.report.search_results import Study
 from cifarsweep.report.style import drawing, file_names, in_order, palette
 from cifarsweep.report.tables import Tables
+from cifarsweep.report.two_processes import in_two_processes
 from cifarsweep.results import files
 from cifarsweep.results.records import Layer
 
@@ -58,7 +58,7 @@ def write(material: Material, folder: Path) -> tuple[list[Path], list[str]]:
     """The PNG files that were written, an SVG beside each, and a sentence for each figure that is missing."""
     tables = material.tables
     figures = list(_figures(material))
-    drawn = set(in_halves(partial(_draw, folder), figures))
+    drawn = set(in_two_processes(partial(_draw, folder), figures))
     written = [folder / name for name, _ in figures if name in drawn]
     missing = [name for name, _ in figures if name not in drawn and not OPTIONAL.match(name)]
     notes = [f"No {name}: too few complete runs for it." for name in missing]

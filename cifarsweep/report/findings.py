@@ -19,7 +19,7 @@ from cifarsweep.report.confusion import Confusion
 from cifarsweep.report.depth import families
 from cifarsweep.report.effects import ENOUGH, Effect, Effects, Interaction
 from cifarsweep.report.pictures import Pictures
-from cifarsweep.report.search import Study, as_text
+from cifarsweep.report.search_results import Study, as_text
 from cifarsweep.report.statistics import Comparison, compare
 from cifarsweep.report.style import count, in_order, span, thousands
 from cifarsweep.report.tables import Tables

@@ -20,8 +20,9 @@ from matplotlib.textpath import TextPath
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
-from cifarsweep.report.search import STATES, Study, Trial, as_text, finite
+from cifarsweep.report.search_results import Study, Trial, as_text, finite
 from cifarsweep.report.style import GREY, LEFT, OKABE_ITO, OUTLINE, count, page, thousands
+from cifarsweep.results.study_records import STATES
 from cifarsweep.terminal.formatting import shortened
 
 BLUE, ORANGE = OKABE_ITO[0], OKABE_ITO[1]

@@ -17,6 +17,14 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from cifarsweep.results import files
+from cifarsweep.results.study_records import (
+    FORMAT,
+    FinalRunRecord,
+    StudiesRecord,
+    StudyRecord,
+    StudyWithFinalRuns,
+    TrialRecord,
+)
 from cifarsweep.sweeper.application import Application
 from cifarsweep.sweeper.pruning import STEPS
 from cifarsweep.sweeper.queue import DETAILS, FINISHED, REASON, WARM
@@ -26,7 +34,6 @@ from cifarsweep.terminal import progress
 from cifarsweep.terminal.domains import as_typed
 from cifarsweep.terminal.formatting import duration, plain_lines
 
-FORMAT = 1
 STATES = {
     TrialState.COMPLETE: "complete",
     TrialState.PRUNED: "pruned",
@@ -107,46 +114,43 @@ def write(whole: StudyPlan, studies: Studies, application: Application) -> None:
     if not (whole.settings.study_per or whole.settings.finalists):
         return
     settings = whole.settings
-    files.write_json(
-        whole.folder / "studies.json",
-        {
-            "format": FORMAT,
-            "name": whole.name,
-            "study_per": list(settings.study_per),
-            "objectives": list(settings.objectives),
-            "directions": list(settings.directions),
-            "budget": str(settings.budget or f"{settings.n_trials} trials"),
-            "max_epochs": settings.max_steps,
-            "finalists": settings.finalists,
-            "repeats": settings.repeats,
-            "seeds": list(whole.finals.seeds if whole.finals else ()),
-            "final_on": settings.final_on,
-            "studies": [_study_of(study) for study in studies.searches],
-        },
-    )
+    StudiesRecord(
+        format=FORMAT,
+        name=whole.name,
+        study_per=list(settings.study_per),
+        objectives=list(settings.objectives),
+        directions=list(settings.directions),
+        budget=str(settings.budget or f"{settings.n_trials} trials"),
+        max_epochs=settings.max_steps,
+        finalists=settings.finalists,
+        repeats=settings.repeats,
+        seeds=list(whole.finals.seeds if whole.finals else ()),
+        final_on=settings.final_on,
+        studies=[_study_of(study) for study in studies.searches],
+    ).write(whole.folder)
 
 
-def _study_of(study: OpenStudy) -> dict[str, Any]:
-    chosen = [trial.number for trial in finalists(study.plan, study.trials)] if study.queue.is_over else []
+def _study_of(study: OpenStudy) -> StudyWithFinalRuns:
+    best = [trial.number for trial in finalists(study.plan, study.trials)] if study.queue.is_over else []
     final = study.finals.latest if study.finals else []
-    return {
-        "values": dict(study.plan.per),
-        "params": study.plan.space.keys,
-        "is_over": study.queue.is_over,
-        "epochs": sum(last_step(trial) for trial in study.ours),
-        "trials": [_row(study.plan, trial) for trial in study.trials],
-        "finalists": chosen,
-        "final_runs": [
-            {
-                "finalist": trial.user_attrs[FINALIST],
-                "seed": trial.user_attrs[SEED],
-                "state": STATES[trial.state],
-                "run": trial.user_attrs.get("run"),
-                "reason": trial.user_attrs.get(REASON),
-            }
+    return StudyWithFinalRuns(
+        values=dict(study.plan.per),
+        params=study.plan.space.keys,
+        is_over=study.queue.is_over,
+        epochs=sum(last_step(trial) for trial in study.ours),
+        trials=[_record(study.plan, trial) for trial in study.trials],
+        finalists=best,
+        final_runs=[
+            FinalRunRecord(
+                finalist=trial.user_attrs[FINALIST],
+                seed=trial.user_attrs[SEED],
+                state=STATES[trial.state],
+                run=trial.user_attrs.get("run"),
+                reason=trial.user_attrs.get(REASON),
+            )
             for trial in final
         ],
-    }
+    )
 
 
 def last_step(trial: FrozenTrial) -> int:
@@ -156,38 +160,35 @@ def last_step(trial: FrozenTrial) -> int:
 
 def _write_study(plan: StudyPlan, trials: Sequence[FrozenTrial], application: Application) -> None:
     best = best_trials(plan, trials)
-    files.write_json(
-        plan.folder / "study.json",
-        {
-            "format": FORMAT,
-            "name": plan.name,
-            "objectives": list(plan.settings.objectives),
-            "directions": list(plan.settings.directions),
-            "n_trials": None if plan.settings.budget else plan.settings.n_trials,
-            "params": plan.space.keys,
-            "log": sorted({p.key for p in plan.space.parameters if getattr(p.distribution, "log", False)}),
-            "importances": importances(plan.space, trials, plan.settings.directions[0]),
-            "best": [trial.number for trial in best],
-            "best_command": command(plan, best[0], application) if best else None,
-            "trials": [_row(plan, trial) for trial in trials],
-        },
-    )
+    StudyRecord(
+        format=FORMAT,
+        name=plan.name,
+        objectives=list(plan.settings.objectives),
+        directions=list(plan.settings.directions),
+        n_trials=None if plan.settings.budget else plan.settings.n_trials,
+        params=plan.space.keys,
+        log=sorted({p.key for p in plan.space.parameters if getattr(p.distribution, "log", False)}),
+        importances=importances(plan.space, trials, plan.settings.directions[0]),
+        best=[trial.number for trial in best],
+        best_command=command(plan, best[0], application) if best else None,
+        trials=[_record(plan, trial) for trial in trials],
+    ).write(plan.folder)
 
 
-def _row(plan: StudyPlan, trial: FrozenTrial) -> dict[str, Any]:
+def _record(plan: StudyPlan, trial: FrozenTrial) -> TrialRecord:
     steps = trial.intermediate_values or {int(k): v[0] for k, v in trial.user_attrs.get(STEPS, {}).items()}
-    return {
-        "number": trial.number,
-        "state": STATES[trial.state],
-        "values": trial.values if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) else None,
-        "params": plan.space.values(trial.params),
-        "epochs": {str(step): steps[step] for step in sorted(steps)},
-        "run": trial.user_attrs.get("run"),
-        "reason": trial.user_attrs.get(REASON),
-        "started": _utc(trial.datetime_start),
-        "finished": _utc(trial.datetime_complete),
-        "warm_start": WARM in trial.user_attrs,
-    }
+    return TrialRecord(
+        number=trial.number,
+        state=STATES[trial.state],
+        values=trial.values if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) else None,
+        params=plan.space.values(trial.params),
+        epochs={str(step): steps[step] for step in sorted(steps)},
+        run=trial.user_attrs.get("run"),
+        reason=trial.user_attrs.get(REASON),
+        started=_utc(trial.datetime_start),
+        finished=_utc(trial.datetime_complete),
+        warm_start=WARM in trial.user_attrs,
+    )
 
 
 def _utc(time: datetime | None) -> str | None:

@@ -19,7 +19,7 @@ CODE = """
 import os, resource, sys, time
 from pathlib import Path
 from cifarsweep import report
-from cifarsweep.report import figures, page, search, tables
+from cifarsweep.report import figures, page, search_results, tables
 def processor():
     return sum(os.times()[:4])  # that of the process which draws half of the figures as well
 wall, start = time.perf_counter(), processor()

@@ -25,7 +25,8 @@ from matplotlib.image import imread
 
 import cifarsweep
 from cifarsweep import report
-from cifarsweep.report import depth, printed, style, tables
+from cifarsweep.report import depth, printed, report_command, style, tables
+from cifarsweep.report.writing import Report
 from cifarsweep.results import files, folders, identity, records, sweeps
 
 DEPTHS = {"layers1": 1, "layers2": 2, "layers3": 3, "layers4": 4, "layers5": 5}
@@ -142,7 +143,7 @@ def cells(path: Path) -> list[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def five_seeds(tmp_path_factory: pytest.TempPathFactory) -> report.Report:
+def five_seeds(tmp_path_factory: pytest.TempPathFactory) -> Report:
     outputs = tmp_path_factory.mktemp("five_seeds")
     found = [fake_run(outputs, f"layers{number}", seed=seed) for number in (2, 3, 4) for seed in range(5)]
     found.append(fake_run(outputs, "layers4", seed=5, **DIVERGED))
@@ -256,7 +257,7 @@ def test_a_format_that_cannot_be_written_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, format: str, message: str
 ) -> None:
     fake_run(tmp_path)
-    monkeypatch.setattr(report, "find_spec", lambda name: None)
+    monkeypatch.setattr(report_command, "find_spec", lambda name: None)
     assert report.main([str(tmp_path), "--format", format]) == 1
     assert capsys.readouterr().err == f"{message}\n"
     assert not (tmp_path / "report").exists()
@@ -324,7 +325,7 @@ def test_an_only_configuration_needs_no_choice(tmp_path: Path) -> None:
 # tables
 
 
-def test_runs_csv_begins_with_the_columns_of_the_contract(five_seeds: report.Report) -> None:
+def test_runs_csv_begins_with_the_columns_of_the_contract(five_seeds: Report) -> None:
     header = (five_seeds.folder / "runs.csv").read_text(encoding="utf-8").splitlines()[0].split(",")
     assert header[: len(records.COLUMNS)] == records.COLUMNS
     assert "label" not in header
@@ -381,7 +382,7 @@ def test_a_sweep_reports_its_own_runs_into_its_own_folder(tmp_path: Path, monkey
 # figures
 
 
-def test_the_figures_are_those_of_the_contract(five_seeds: report.Report) -> None:
+def test_the_figures_are_those_of_the_contract(five_seeds: Report) -> None:
     models = [f"accuracy_layers{number}.png" for number in (2, 3, 4)]
     further = ["parameters_vs_accuracy.png", "seconds_vs_accuracy.png"]
     names = ["depth_vs_accuracy.png", *further, "learning_curves.png", *models]
@@ -401,7 +402,7 @@ def draw_depths(found: tables.Tables) -> Figure:
         return figure
 
 
-def test_the_depth_graph_says_what_the_summary_says(five_seeds: report.Report) -> None:
+def test_the_depth_graph_says_what_the_summary_says(five_seeds: Report) -> None:
     (axes,) = draw_depths(five_seeds.tables).axes
     means = 100 * five_seeds.tables.summary["test_accuracy_mean"]
     assert [text.get_text() for text in axes.texts] == [f"{mean:.1f}" for mean in means]

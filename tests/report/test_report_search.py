@@ -19,7 +19,9 @@ from matplotlib.image import imread
 from test_report import fake_run, fake_sweep
 
 from cifarsweep import report
-from cifarsweep.report import curves, search, search_figures, style, tables
+from cifarsweep.report import curves, search_figures, search_results, style, tables
+from cifarsweep.results import files
+from cifarsweep.results.study_records import StudiesRecord, StudyRecord
 
 # made-up studies
 
@@ -72,8 +74,8 @@ def written(sweep_dir: Path, study: Any) -> Path:
     return sweep_dir
 
 
-def read(folder: Path, study: Any) -> search.Study:
-    found = search.read(written(folder, study))
+def read(folder: Path, study: Any) -> search_results.Study:
+    found = search_results.read(written(folder, study))
     assert found is not None
     return found
 
@@ -87,7 +89,7 @@ def cells(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def drawn(draw: Any, study: search.Study) -> Figure:
+def drawn(draw: Any, study: search_results.Study) -> Figure:
     with rc_context(style.RC_PARAMS):
         figure = draw(study)
         assert isinstance(figure, Figure)
@@ -154,7 +156,7 @@ def test_a_search_without_a_run_is_still_reported(tmp_path: Path, capsys: pytest
     [
         ('{"format": 1, "na', "not a JSON file"),
         ("[1]", "expected the record of a search"),
-        ("{}", "no key 'format'"),
+        ("{}", "format=None: expected 1"),
         ({"format": 2}, "format=2: expected 1"),
         ({"directions": ["up"]}, "directions=['up']: expected maximize or minimize"),
         ({"objectives": []}, "directions="),
@@ -169,7 +171,7 @@ def test_a_study_of_the_wrong_kind_is_refused_with_the_reason(tmp_path: Path, st
     content = study if isinstance(study, str) else json.dumps({**ordinary(), **study})
     (tmp_path / "study.json").write_text(content, encoding="utf-8")
     with pytest.raises(ValueError, match=re.escape(reason)) as caught:
-        search.read(tmp_path)
+        search_results.read(tmp_path)
     assert str(tmp_path / "study.json") in str(caught.value)
 
 
@@ -187,11 +189,41 @@ def test_a_study_that_cannot_be_read_is_left_out_in_one_line(
     assert not left & {"trials.csv", "slices.png", "parameter_importance.png", "optimization_history.png"}  # of before
 
 
+@pytest.mark.parametrize("study", [study_of([]), ordinary()])
+def test_a_record_is_written_as_it_was_read(tmp_path: Path, study: dict[str, Any]) -> None:
+    files.write_json(tmp_path / "study.json", {**study, "of_a_later_version": [1]})
+    content = (tmp_path / "study.json").read_bytes()
+    record = StudyRecord.read(tmp_path)
+    assert record is not None
+    record.write(tmp_path)
+    assert json.loads((tmp_path / "study.json").read_bytes()) == json.loads(content)
+
+
+def test_the_record_of_several_studies_is_written_as_it_was_read(tmp_path: Path) -> None:
+    final_run = {"finalist": 0, "seed": 1, "state": "complete", "run": "a-1", "reason": None}
+    study = {"values": {"model": "layers2"}, "params": ["lr"], "is_over": True, "epochs": 2}
+    study |= {"trials": [trial(0, [0.5])], "finalists": [0], "final_runs": [final_run]}
+    values = {
+        "format": 1, "name": "a", "study_per": ["model"], "objectives": ["val_accuracy"], "directions": ["maximize"],
+        "budget": "9 trials", "max_epochs": 8, "finalists": 1, "repeats": 1, "seeds": [1], "final_on": "train",
+        "studies": [study], "of_a_later_version": 3,
+    }  # fmt: skip
+    files.write_json(tmp_path / "studies.json", values)
+    record = StudiesRecord.read(tmp_path)
+    assert record is not None
+    assert record.studies[0].final_runs[0].run == "a-1"
+    record.write(tmp_path)
+    assert files.read_json(tmp_path / "studies.json") == values
+    files.write_json(tmp_path / "studies.json", {**values, "studies": [{**study, "final_runs": [3]}]})
+    with pytest.raises(files.Corrupt, match=r"studies\.json: expected the record of several searches"):
+        StudiesRecord.read(tmp_path)
+
+
 # trials.csv
 
 
 def test_trials_csv_has_a_row_a_trial_and_empty_cells_where_there_is_no_value(tmp_path: Path) -> None:
-    search.write(read(tmp_path, ordinary()), tmp_path)
+    search_results.write(read(tmp_path, ordinary()), tmp_path)
     rows = cells(tmp_path / "trials.csv")
     keys = ["model", "optimizer.lr", "batch_size", "optimizer.nesterov"]
     ends = ["epochs", "run", "reason", "started", "finished"]
@@ -204,7 +236,7 @@ def test_trials_csv_has_a_row_a_trial_and_empty_cells_where_there_is_no_value(tm
 
 def test_values_are_written_as_a_command_line_has_them(tmp_path: Path) -> None:
     values = {"a": None, "b": [32, 64], "c": False, "d": 0.1 + 0.2, "e": "half \ud800", "f": 10**30}
-    search.write(read(tmp_path, study_of([trial(0, [0.5], params=values)])), tmp_path)
+    search_results.write(read(tmp_path, study_of([trial(0, [0.5], params=values)])), tmp_path)
     (row,) = cells(tmp_path / "trials.csv")
     found = [row[key] for key in values]
     assert found == ["null", "[32, 64]", "false", "0.30000000000000004", "half \\ud800", str(10**30)]

@@ -20,6 +20,7 @@ from test_search import kill_all, logged, run_toy, start_toy, wait_for_starts
 from cifarsweep.report import depth_study, depth_study_figures, depth_study_findings, style
 from cifarsweep.report.depth_study import DepthStudy, FinalRun, Searched
 from cifarsweep.results.locks import Lock
+from cifarsweep.results.study_records import StudyWithFinalRuns
 from cifarsweep.sweeper.queue import Outcome, Queue
 from cifarsweep.sweeper.settings import Budget
 
@@ -329,8 +330,8 @@ def test_what_a_study_is_about_is_the_finalist_that_stands_for_it() -> None:
         "b": {"model": "layers4", "val_accuracy": 0.8, "test_accuracy": 0.8},
     }
     final = [{"finalist": at, "seed": 1, "state": "complete", "run": run} for at, run in enumerate("ab")]
-    found = {"values": {}, "trials": [], "is_over": True, "finalists": [0, 1], "final_runs": final}
-    assert depth_study._searched(found, results, 1).label == "layers4"
+    found = {"values": {}, "params": [], "trials": [], "is_over": True, "finalists": [0, 1], "final_runs": final}
+    assert depth_study._searched(StudyWithFinalRuns.of(found), results, 1).label == "layers4"
 
 
 # figures

@@ -15,7 +15,7 @@ Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
 
-def in_halves(work: Callable[[Sequence[Item]], list[Answer]], items: Sequence[Item]) -> list[Answer]:
+def in_two_processes(work: Callable[[Sequence[Item]], list[Answer]], items: Sequence[Item]) -> list[Answer]:
     """What `work` answers to both halves of `items`, one of them done in a fork of this process.
 
     All is done here where a fork is not safe or does not pay: beside other threads, whose locks a fork would inherit,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cifarsweep.report import halves
+from cifarsweep.report import two_processes
 
 HERE = os.getpid()
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks on Linux only")
@@ -28,15 +28,22 @@ def where(items: Sequence[int]) -> list[tuple[int, bool]]:
 
 
 def test_each_half_has_a_process() -> None:
-    assert sorted(halves.in_halves(where, range(5))) == [(0, True), (1, False), (2, True), (3, False), (4, True)]
-    assert halves.in_halves(where, []) == []
+    answers = two_processes.in_two_processes(where, range(5))
+    assert sorted(answers) == [
+        (0, True),
+        (1, False),
+        (2, True),
+        (3, False),
+        (4, True),
+    ]
+    assert two_processes.in_two_processes(where, []) == []
 
 
 @pytest.mark.parametrize(("cores", "threads"), [({0}, 1), ({0, 1}, 2)])
 def test_one_core_or_a_thread_means_one_process(cores: set[int], threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: cores)
     monkeypatch.setattr(threading, "active_count", lambda: threads)
-    assert halves.in_halves(where, range(3)) == [(0, True), (1, True), (2, True)]
+    assert two_processes.in_two_processes(where, range(3)) == [(0, True), (1, True), (2, True)]
 
 
 def killed(items: Sequence[int]) -> list[int]:
@@ -53,7 +60,7 @@ def failing(items: Sequence[int]) -> list[int]:
 
 @pytest.mark.parametrize("work", [killed, failing])
 def test_the_half_of_a_lost_process_is_done_here(work: Callable[[Sequence[int]], list[int]]) -> None:
-    assert sorted(halves.in_halves(work, range(5))) == [0, 1, 2, 3, 4]
+    assert sorted(two_processes.in_two_processes(work, range(5))) == [0, 1, 2, 3, 4]
 
 
 def test_a_mistake_comes_from_this_process_and_ends_the_other(tmp_path: Path) -> None:
@@ -66,6 +73,6 @@ def test_a_mistake_comes_from_this_process_and_ends_the_other(tmp_path: Path) ->
         raise OSError("full")
 
     with pytest.raises(OSError, match="full"):
-        halves.in_halves(work, range(5))
+        two_processes.in_two_processes(work, range(5))
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "other").read_text()), 0)

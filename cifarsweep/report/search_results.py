@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cifarsweep.results import files
-
-FORMAT = 1
-STATES = ("complete", "pruned", "failed", "running", "waiting")
-DIRECTIONS = ("maximize", "minimize")
+from cifarsweep.results.study_records import StudyRecord, TrialRecord
 
 
 @dataclass(frozen=True)
@@ -53,72 +49,37 @@ class Study:
 
 def read(sweep_dir: Path) -> Study | None:
     """What study.json holds, or None where no search made this sweep. ValueError names the file and what is wrong."""
-    path = sweep_dir / "study.json"
-    if not path.exists():
+    record = StudyRecord.read(sweep_dir)
+    if record is None:
         return None
-    found = files.read_json(path)
-    try:
-        return _study(found)
-    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
-        reason = f"no key {error}" if isinstance(error, KeyError) else error
-        raise ValueError(f"{path}: expected the record of a search ({reason})") from error
-
-
-def _study(found: dict[str, Any]) -> Study:
-    if found["format"] != FORMAT:
-        raise ValueError(f"format={found['format']!r}: expected {FORMAT}")
-    objectives, directions = _texts(found, "objectives"), _texts(found, "directions")
-    if not objectives or len(directions) != len(objectives) or not set(directions) <= set(DIRECTIONS):
-        raise ValueError(f"directions={directions}: expected {' or '.join(DIRECTIONS)} for each of {objectives}")
-    importances = {key: finite(value) for key, value in found["importances"].items()}
+    importances = {key: finite(value) for key, value in record.importances.items()}
     return Study(
-        objectives=objectives,
-        directions=directions,
-        params=_texts(found, "params"),
-        log=_texts(found, "log"),
+        objectives=record.objectives,
+        directions=record.directions,
+        params=record.params,
+        log=record.log,
         importances={key: value for key, value in importances.items() if value is not None},
-        best=[int(best) for best in found["best"]],
-        trials=sorted(
-            (read_trial(trial, len(objectives)) for trial in found["trials"]), key=lambda trial: trial.number
-        ),
+        best=record.best,
+        trials=sorted((trial_of(trial, len(record.objectives)) for trial in record.trials), key=lambda t: t.number),
     )
 
 
-def _texts(found: Mapping[str, Any], key: str) -> list[str]:
-    values = found[key]
-    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        raise ValueError(f"{key}={values!r}: expected a list of texts")
-    return values
-
-
-def read_trial(found: Mapping[str, Any], num_objectives: int) -> Trial:
-    """A row of the record."""
-    if found["state"] not in STATES:
-        raise ValueError(f"state={found['state']!r}: expected one of {', '.join(STATES)}")
-    return Trial(
-        number=int(found["number"]),
-        state=found["state"],
-        values=_values(found, num_objectives),
-        params=dict(found["params"]),
-        num_epochs=len(found["epochs"]),
-        **{key: _text_or_none(found, key) for key in ("run", "reason", "started", "finished")},
-    )
-
-
-def _values(found: Mapping[str, Any], num_objectives: int) -> list[float | None]:
-    values, epochs = found["values"] or [], found["epochs"]
-    if found["state"] == "complete" and len(values) != num_objectives:
-        raise ValueError(f"values={values!r} of trial {found['number']}: expected {num_objectives}")
-    if found["state"] == "pruned" and not values and epochs:
+def trial_of(record: TrialRecord, num_objectives: int) -> Trial:
+    """The trial with a value for each objective; a pruned trial without one has the last that it reported."""
+    values, epochs = record.values or [], record.epochs
+    if record.state == "pruned" and not values and epochs:
         values = [epochs[max(epochs, key=int)]]
-    return [finite(value) for value in [*values, *[None] * num_objectives][:num_objectives]]
-
-
-def _text_or_none(found: Mapping[str, Any], key: str) -> str | None:
-    value = found[key]
-    if value is not None and not isinstance(value, str):
-        raise ValueError(f"{key}={value!r} of trial {found['number']}: expected text or null")
-    return value
+    return Trial(
+        number=record.number,
+        state=record.state,
+        values=[finite(value) for value in [*values, *[None] * num_objectives][:num_objectives]],
+        params=record.params,
+        num_epochs=len(epochs),
+        run=record.run,
+        reason=record.reason,
+        started=record.started,
+        finished=record.finished,
+    )
 
 
 def finite(value: Any) -> float | None:

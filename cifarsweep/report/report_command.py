@@ -1,0 +1,75 @@
+"""`python -m cifarsweep.report`: its arguments, what it prints and how it fails. Knows nothing of tables or figures."""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cifarsweep.results import folders
+from cifarsweep.terminal.arguments import Parser
+
+if TYPE_CHECKING:  # pandas and matplotlib cost 0.9 s, which `--help` and a wrong PATH need not pay
+    from cifarsweep.report.writing import Report
+
+
+def write(*paths: Path, parquet: bool = False) -> Report:
+    """Writes the tables, figures and page of all runs that `paths` stand for into the first's report folder.
+
+    One sweep that a search made also has trials.csv and the figures of the search, even where no trial had a run.
+    A run whose files cannot be read is left out and named in the tables' `unreadable`. ValueError where a path
+    holds no runs or none can be read, OSError where the folder cannot be written.
+    """
+    run_dirs = [run_dir for path in paths for run_dir in _runs_of(path)]
+    from cifarsweep.report import writing
+
+    return writing.write(paths, run_dirs, parquet)
+
+
+def show(report: Report) -> None:
+    """Prints the configurations, best first, what became of the other runs, and where the report is."""
+    from cifarsweep.report import printed
+
+    printed.show(report.tables, report.notes)
+    print(f"Report: {report.folder / 'index.html'}")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = Parser(
+        prog="python -m cifarsweep.report", description="Writes the tables and figures of runs that were trained."
+    )
+    parser.add_argument(
+        "path", nargs="*", type=Path, default=[Path("outputs")], help="a run, a sweep or an outputs folder (default)"
+    )
+    parser.add_argument(
+        "--format", default="csv", help="csv, or parquet: runs, summary and epochs in both; needs pyarrow"
+    )
+    args = parser.parse_args(arguments)
+    try:
+        _check_format(args.format)
+        report = write(*args.path, parquet=args.format == "parquet")
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except OSError as error:
+        reason = f"{error.filename or 'report'}: {error.strerror or error}"
+        print(f"{reason}: expected a folder that the report can be written to", file=sys.stderr)
+        return 1
+    show(report)
+    return 0
+
+
+def _check_format(format: str) -> None:
+    if format not in ("csv", "parquet"):
+        raise ValueError(f"--format {format}: expected csv or parquet")
+    if format == "parquet" and find_spec("pyarrow") is None:
+        raise ValueError("--format parquet: needs pyarrow: pip install pyarrow")
+
+
+def _runs_of(path: Path) -> list[Path]:
+    """A sweep may have none: it has just begun, or none of its jobs has."""
+    run_dirs = folders.find(path)
+    if not run_dirs and not (path / "sweep.json").exists() and not (path / "study.json").exists():
+        raise ValueError(f"{path}: no runs here: expected a run, a sweep or an outputs folder")
+    return run_dirs

@@ -1,0 +1,48 @@
+"""Which modules of sweeper/ each of them may import.
+
+Search is at the top; grid and local know neither studies nor Optuna's storages.
+"""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import cifarsweep.sweeper
+
+FOLDER = Path(cifarsweep.sweeper.__file__).parent
+KNOWS = {
+    "application": "settings space",
+    "estimate": "application jobs studies",
+    "grid": "jobs",
+    "heartbeat": "",
+    "hydra_compat": "",
+    "jobs": "hydra_compat space",
+    "local": "application jobs pickling",
+    "monitor": "application queue storage studies summary",
+    "pickling": "",
+    "pruning": "",
+    "queue": "heartbeat settings",
+    "search": "application estimate hydra_compat jobs local monitor queue "
+    "settings space storage studies summary warm_start worker",
+    "settings": "application space",
+    "space": "",
+    "storage": "",
+    "studies": "pruning queue settings space storage",
+    "summary": "application pruning queue space studies",
+    "warm_start": "application jobs queue space studies",
+    "worker": "application heartbeat jobs local pruning queue storage studies",
+}
+
+
+def test_a_module_imports_only_its_own_layer_and_those_below() -> None:
+    modules = {path.stem: path for path in FOLDER.glob("[!_]*.py")}
+    assert modules.keys() == KNOWS.keys()
+    for name, path in modules.items():
+        imported: set[str] = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module == "cifarsweep.sweeper":
+                imported |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("cifarsweep.sweeper."):
+                imported.add(str(node.module).split(".")[2])
+        assert imported <= set(KNOWS[name].split()), name
