@@ -42,7 +42,7 @@ def report(step: int, measured: float | Mapping[str, Any]) -> bool:
 
 
 def record(**facts: Any) -> None:
-    """Adds facts, such as the name of a run, to the trial's row in the table of trials."""
+    """Keeps facts, such as the name of a run, with the trial in the study's storage."""
     trial = _current.get()
     if trial is not None:
         trial.record(**facts)

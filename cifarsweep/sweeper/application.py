@@ -5,6 +5,7 @@ An application that knows more derives a class and puts an object of it on its t
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -60,6 +61,8 @@ class Application:
     """Final runs differ in the value of this key."""
     seconds_figure: ClassVar[str | None] = None
     """The figure that says how many seconds a trial has trained so far; None: the time since its start counts."""
+    name_key: ClassVar[str] = "hydra.sweep.dir"
+    """The key that tells one sweep from another."""
     sweep_keys: ClassVar[tuple[str, ...]] = ()
     """Keys that a sweep is told by, and that a single run may not need: left out of the command for the best trial."""
 
@@ -106,4 +109,13 @@ class Application:
     def command(self, overrides: Iterable[str]) -> list[str]:
         """The words of the command that runs the task once with these overrides."""
         started = sys.orig_argv[: len(sys.orig_argv) - len(sys.argv) + 1]
-        return ["python", *started[1:], *overrides]
+        return ["python", *started[1:], *_config_flags(sys.argv[1:]), *overrides]
+
+
+def _config_flags(words: Sequence[str]) -> list[str]:
+    """Hydra's flags that say where the configuration is."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for short, long in (("-cp", "--config-path"), ("-cn", "--config-name"), ("-cd", "--config-dir")):
+        parser.add_argument(short, long)
+    given = vars(parser.parse_known_args(list(words))[0])
+    return [f"--{key.replace('_', '-')}={value}" for key, value in given.items() if value is not None]

@@ -6,7 +6,7 @@ import contextlib
 import copy
 import importlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +14,7 @@ import hydra
 from hydra._internal.callbacks import Callbacks
 from hydra.core import utils
 from hydra.core.config_loader import ConfigLoader
+from hydra.errors import CompactHydraException
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, open_dict, read_write
 
@@ -22,6 +23,15 @@ VERSION_BASE: dict[str, Any] = {"version_base": "1.3"} if IS_1_3 else {}
 """For `hydra.main` and `initialize`: 1.3 warns where it is not given, 1.4 where it is. Delete it with 1.3."""
 
 _OF_A_SWEEP = re.compile(r"[+~]*hydra[./](sweeper|launcher|sweep|mode)\b")
+
+
+@contextlib.contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Has Hydra print a person's mistake as one line, which it does for errors of its own only (1.3 and 1.4)."""
+    try:
+        yield
+    except ValueError as error:
+        raise CompactHydraException(str(error)) from error
 
 
 def load_single_run(loader: ConfigLoader, master: DictConfig, overrides: Sequence[str]) -> DictConfig:

@@ -89,7 +89,7 @@ def sweep(
         estimate.show(plans, compose, application, num_workers, len(local.cores()))
     if chosen.dry_run:
         return None
-    with _owned(whole) as owner, storage.reaching(whole.address):
+    with _owned(whole, application) as owner, storage.reaching(whole.address):
         _create(setting, whole, plans)
         studies = Studies(plans)
         if owner:
@@ -186,13 +186,13 @@ def _corners(space: Space) -> Iterator[dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def _owned(plan: StudyPlan) -> Iterator[bool]:
+def _owned(plan: StudyPlan, application: Application) -> Iterator[bool]:
     """True where this command runs the study; False where it joins one that another command runs."""
     lock = sweeps.own_sweep(plan.folder)
     if lock is None:
         if not plan.settings.join:
             joins = "hydra.sweeper.join=true adds workers to it"
-            raise ValueError(f"name={plan.name}: another process runs this study; {joins}")
+            raise ValueError(f"{application.name_key}={plan.name}: another process runs this study; {joins}")
         yield False
         return
     try:
@@ -218,8 +218,9 @@ def _create(setting: _Setting, whole: StudyPlan, plans: Sequence[StudyPlan]) -> 
         study = _study(plan, store)
         before = study.user_attrs
         if "space" in before:
-            _compare(plan, before, about)
-            _compare_budget(plan, before, study)
+            new = f"another {setting.application.name_key}= begins a new one"
+            _compare(plan, before, about, new)
+            _compare_budget(plan, before, study, new)
         space = {parameter.name: distribution_to_json(parameter.distribution) for parameter in plan.space.parameters}
         for key, value in {**about, "space": space}.items():
             if before.get(key) != value:
@@ -233,8 +234,8 @@ def _study(plan: StudyPlan, store: BaseStorage) -> optuna.Study:
     return optuna.create_study(study_name=plan.name, storage=store, directions=directions, load_if_exists=True)
 
 
-def _compare(plan: StudyPlan, before: Mapping[str, Any], about: Mapping[str, Any]) -> None:
-    new_name = f"the study {plan.name} cannot go on with it; another name= begins a new one"
+def _compare(plan: StudyPlan, before: Mapping[str, Any], about: Mapping[str, Any], new: str) -> None:
+    new_name = f"the study {plan.name} cannot go on with it; {new}"
     for key, now in (("objectives", about["objectives"]), ("direction", about["directions"])):
         was = before["directions" if key == "direction" else key]
         if was != now:
@@ -254,11 +255,11 @@ def _unit(plan: StudyPlan) -> str:
     return plan.settings.budget.kind if plan.settings.budget else "trials"
 
 
-def _compare_budget(plan: StudyPlan, before: Mapping[str, Any], study: optuna.Study) -> None:
+def _compare_budget(plan: StudyPlan, before: Mapping[str, Any], study: optuna.Study, new: str) -> None:
     """What was spent in one unit does not count in another, and is not given back."""
     budget, was, now = plan.settings.budget, before.get("budget", _unit(plan)), _unit(plan)
     if was != now:
-        raise ValueError(f"hydra.sweeper.budget: was counted in {was}, is in {now}; another name= begins a new study")
+        raise ValueError(f"hydra.sweeper.budget: was counted in {was}, is in {now}; {new}")
     spent = sum(trial.user_attrs.get(SPENT, 0) for trial in study.get_trials(deepcopy=False))
     if budget and spent > budget.amount:
         raise ValueError(f"hydra.sweeper.budget={budget}: expected {spent:g} or more, which {plan.name} has spent")

@@ -37,6 +37,7 @@ class ImageTraining(Application):
     final_objective = "test_accuracy"
     final_on: ClassVar[Mapping[str, Mapping[str, Any]]] = {"train": {}, "train_val": {"data.val_size": 0}}
     seconds_figure = "train_seconds"
+    name_key = "name"
     sweep_keys = ("name", "search")
 
     def check(self, config: DictConfig, *, is_trial: bool = False) -> None:

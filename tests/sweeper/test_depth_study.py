@@ -205,8 +205,8 @@ def test_a_budget_is_neither_lowered_below_what_was_spent_nor_counted_in_another
     before = read_studies(tmp_path)
     for budget, message in (
         ("epochs:9", "hydra.sweeper.budget=9 epochs: expected 12 or more, which toy, model=layers2 has spent"),
-        ("seconds:90", "hydra.sweeper.budget: was counted in epochs, is in seconds; another name= begins a new study"),
-        ("trials:9", "hydra.sweeper.budget: was counted in epochs, is in trials; another name= begins a new study"),
+        ("seconds:90", "hydra.sweeper.budget: was counted in epochs, is in seconds; another name= begins a new one"),
+        ("trials:9", "hydra.sweeper.budget: was counted in epochs, is in trials; another name= begins a new one"),
     ):
         done = run_toy(tmp_path, *words, f"hydra.sweeper.budget={budget}")
         assert (done.returncode, done.stderr) == (1, f"{message}\n")

@@ -17,6 +17,7 @@ class GridSweeper(Sweeper):
         self._given = {"hydra_context": hydra_context, "task_function": task_function, "config": config}
 
     def sweep(self, arguments: list[str]) -> Any:
-        from cifarsweep.sweeper import grid
+        from cifarsweep.sweeper import grid, hydra_compat
 
-        return grid.sweep(arguments, **self._keys, **self._given)
+        with hydra_compat.one_line_errors():
+            return grid.sweep(arguments, **self._keys, **self._given)

@@ -18,6 +18,7 @@ class LocalLauncher(Launcher):
         self._given = {"hydra_context": hydra_context, "task_function": task_function, "config": config}
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from cifarsweep.sweeper import local
+        from cifarsweep.sweeper import hydra_compat, local
 
-        return local.launch(job_overrides, initial_job_idx, n_workers=self._n_workers, **self._given)
+        with hydra_compat.one_line_errors():
+            return local.launch(job_overrides, initial_job_idx, n_workers=self._n_workers, **self._given)

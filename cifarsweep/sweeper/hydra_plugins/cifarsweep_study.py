@@ -17,6 +17,7 @@ class StudySweeper(Sweeper):
         self._given = {"hydra_context": hydra_context, "task_function": task_function, "config": config}
 
     def sweep(self, arguments: list[str]) -> Any:
-        from cifarsweep.sweeper import search
+        from cifarsweep.sweeper import hydra_compat, search
 
-        return search.sweep(arguments, **self._given)
+        with hydra_compat.one_line_errors():
+            return search.sweep(arguments, **self._given)
