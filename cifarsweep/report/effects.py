@@ -17,11 +17,9 @@ from matplotlib.ticker import MaxNLocator
 
 from cifarsweep.report.statistics import Comparison, compare, half_interval
 from cifarsweep.report.style import GREY, OKABE_ITO, count, in_order, page
-from cifarsweep.report.tables import Tables
+from cifarsweep.report.tables import DECIDING, SETTINGS, Tables
 from cifarsweep.terminal.formatting import shortened
 
-COLUMNS = ["optimizer", "lr", "batch_size", "schedule", "loss", "epochs"]
-GROUPS = ["optimizer", "schedule", "loss", "label"]
 MOST_LEVELS = 8
 """A setting with more values is drawn in as many groups of neighbours, each with as many runs."""
 RUNS_PER_GROUP = 6
@@ -66,7 +64,7 @@ class Effects:
         adjusted = accuracy - accuracy.groupby(runs["label"]).transform("mean") + accuracy.mean()
         self.runs = runs.assign(accuracy=accuracy, adjusted=adjusted)
         self.labels = in_order(self.runs)
-        varying = independent(self.runs, [*COLUMNS, *tables.settings])
+        varying = independent(self.runs, [*SETTINGS, *tables.settings])
         self.effects = [self._effect(key, varying) for key in varying[:MOST_PANELS]]
         self.left_out = varying[MOST_PANELS:]
 
@@ -79,15 +77,15 @@ class Effects:
 
 
 def independent(runs: pd.DataFrame, keys: Sequence[str]) -> list[str]:
-    """Keys with several values, without those that follow from another, as a momentum that only one optimizer has."""
-    found: list[str] = []
+    """Keys with several values. Leaves out those that follow from another, such as momentum from the optimizer."""
+    varying: list[str] = []
     for key in keys:
         values = runs[key].map(str)
         if values.nunique() > 1 and not any(
-            values.groupby(runs[group]).nunique().max() == 1 for group in GROUPS if group != key
+            values.groupby(runs[group]).nunique().max() == 1 for group in DECIDING if group != key
         ):
-            found.append(key)
-    return found
+            varying.append(key)
+    return varying
 
 
 def _levels(values: pd.Series[Any]) -> tuple[pd.Series[int], list[str], bool]:

@@ -26,7 +26,7 @@ from cifarsweep.report.depth_study import DepthStudy
 from cifarsweep.report.figures import Material, of_models
 from cifarsweep.report.findings import Best
 from cifarsweep.report.style import count, span
-from cifarsweep.report.tables import Tables
+from cifarsweep.report.tables import SETTINGS, Tables
 from cifarsweep.results import files, sweeps
 from cifarsweep.results.records import RunResult
 from cifarsweep.terminal.formatting import shortened
@@ -181,10 +181,7 @@ def _best(found: Best, tables: Tables, sources: tuple[Path, ...]) -> dict[str, A
     settings = {
         "model": row["label"],
         "parameters": "" if pd.isna(row["params"]) else f"{int(row['params']):,}",
-        **{
-            key.replace("_", " "): _text(row[key])
-            for key in ("optimizer", "lr", "batch_size", "schedule", "loss", "epochs")
-        },
+        **{key.replace("_", " "): _text(row[key]) for key in SETTINGS},
         **{key: _text(row[key]) for key in tables.settings},
     }
     seeds = sorted(int(seed) for seed in found.runs["seed"].dropna())

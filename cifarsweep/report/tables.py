@@ -18,7 +18,11 @@ from cifarsweep.report.statistics import half_interval
 from cifarsweep.results import files, identity, records, sweeps
 
 STATUSES = ("complete", "diverged", "pruned", "failed", "unfinished")
-CONFIGURATION = ["data", "model", "depth", "params", "optimizer", "lr", "batch_size", "schedule", "loss", "epochs"]
+SETTINGS = ["optimizer", "lr", "batch_size", "schedule", "loss", "epochs"]
+"""Those that have a column of their own, whether the runs differ in them or not."""
+DECIDING = ["optimizer", "schedule", "loss", "label"]
+"""Columns that other settings may follow from, such as a momentum that only one optimizer has."""
+CONFIGURATION = ["data", "model", "depth", "params", *SETTINGS]
 MEASURED = ("test_accuracy", "val_accuracy")
 
 _FURTHER = ["config_id", "epochs_trained", "diverged_epoch", "error", "num_train", "num_val", "num_test"]
