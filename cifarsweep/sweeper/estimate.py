@@ -1,4 +1,4 @@
-"""What a sweep of several studies is going to do and about what that costs, printed before it starts.
+"""What a sweep of several studies will do, and roughly what it will cost, printed before it starts.
 
 Knows plans and measured costs, not how a cost is measured.
 """

@@ -1,4 +1,4 @@
-"""Whether a worker is alive, by files that every process of a study can see. Knows nothing of trials."""
+"""Whether a worker is alive, told by files that every process of a study can see. Knows nothing of trials."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What works around Hydra, each piece with its reason, its versions and the condition for deleting it."""
+"""Workarounds for Hydra, each with its reason, its versions and the condition for deleting it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hydra's jobs, composed and run without doing again for each what they share. Knows neither launchers nor studies.
+"""Hydra's jobs, composed and run, with the work that they share done only once. Knows neither launchers nor studies.
 
 Hydra composes a job in about 70 ms, and copies its own settings five times to run it, 20 ms more.
 """

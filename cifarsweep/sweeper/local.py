@@ -1,4 +1,4 @@
-"""The launcher `local`: one long-lived, pinned worker process a core or GPU. Knows Hydra's jobs, not what they do."""
+"""The launcher `local`: a long-lived worker process for each core or GPU, pinned to it. Knows Hydra's jobs only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person sees while a study runs, under any launcher: a line a finished trial, and a live one for the whole.
+"""What a person sees while a study runs, under any launcher: a line for each finished trial, and a live line for the study.
 
 A thread of the sweeping process reads the study once a second; workers need not know of it.
 """

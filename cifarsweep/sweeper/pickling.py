@@ -1,4 +1,4 @@
-"""What works around cloudpickle: tasks and results between processes, with the file names of their code."""
+"""Workarounds for cloudpickle: tasks and results between processes, with the file names of their code."""
 
 from __future__ import annotations
 

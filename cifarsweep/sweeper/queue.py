@@ -1,8 +1,8 @@
 """The queue of one study's trials: who works on which, so that exactly n_trials finish, none twice and none lost.
 
 A worker claims a WAITING trial of the Optuna study (RUNNING), and ends it (COMPLETE, PRUNED or FAIL); the trial of a
-worker that died waits again, with the parameters it had. Every step is taken under one lock. Storage calls by trial id,
-which Optuna has no public form of, stand here only.
+worker that died waits again, with the parameters it had. Every step is taken under one lock. Optuna has no
+public form of storage calls by trial id; they are made only here.
 """
 
 from __future__ import annotations

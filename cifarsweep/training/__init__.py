@@ -1,1 +1,1 @@
-"""One run: configuration, objects, loop, result files. The only place that reads a configuration's keys."""
+"""One run: configuration, objects, loop, result files. The only place that reads a composed configuration's keys."""
