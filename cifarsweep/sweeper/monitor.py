@@ -1,4 +1,4 @@
-"""What a person sees while a study runs, under any launcher: a line for each finished trial, and a live line for the study.
+"""What a person sees while a study runs: a line for each finished trial, and a live line for the study. Any launcher.
 
 A thread of the sweeping process reads the study once a second; workers need not know of it.
 """
