@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import pickle
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -233,18 +233,30 @@ def run(job: Job, task: TaskFunction, context: HydraContext, logging: bool = Fal
             hydra_context=context,
             configure_logging=logging,
         )
-    singleton, result = HydraConfig.instance(), JobReturn()
+    with _as_current(job), hydra_compat.allowing_what_the_application_allows(context):
+        return _called(task, job)
+
+
+@contextlib.contextmanager
+def _as_current(job: Job) -> Iterator[None]:
+    """Inside, HydraConfig gives the job's settings."""
+    singleton = HydraConfig.instance()
     before = singleton.cfg
     singleton.cfg = job.hydra  # type: ignore[assignment]  # as Hydra's own set_config does
     try:
-        with hydra_compat.allowing_what_the_application_allows(context):
-            result.return_value = task(job.task)
+        yield
+    finally:
+        singleton.cfg = before
+
+
+def _called(task: TaskFunction, job: Job) -> JobReturn:
+    result = JobReturn()
+    try:
+        result.return_value = task(job.task)
         result.status = JobStatus.COMPLETED
     except Exception as error:
         result.return_value = error
         result.status = JobStatus.FAILED
-    finally:
-        singleton.cfg = before
     return result
 
 
@@ -256,31 +268,22 @@ def run_trial(job: Job, task: TaskFunction, context: HydraContext) -> JobReturn:
     """
     if _is_listened_to(context):
         return run(job, task, context, logging=True)
-    hydra, singleton, result = job.hydra.hydra, HydraConfig.instance(), JobReturn()
-    before = singleton.cfg
-    singleton.cfg = job.hydra  # type: ignore[assignment]  # as Hydra's own set_config does
-    try:
+    hydra = job.hydra.hydra
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_as_current(job))
+        stack.enter_context(hydra_compat.allowing_what_the_application_allows(context))
         folder = Path(hydra.sweep.dir, hydra.sweep.subdir).absolute()
         with read_write(job.hydra), open_dict(job.hydra):
             hydra.runtime.output_dir = str(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(hydra_compat.allowing_what_the_application_allows(context))
-            if hydra.job.chdir:
-                stack.enter_context(contextlib.chdir(folder))
-            if _has_logging(job.hydra):
-                hydra_compat.configure_log(job.hydra, context)
-            if hydra.output_subdir is not None:
-                _save(job, folder / hydra.output_subdir)
-            stack.enter_context(env_override({key: str(value) for key, value in hydra.job.env_set.items()}))
-            result.return_value = task(job.task)
-            result.status = JobStatus.COMPLETED
-    except Exception as error:
-        result.return_value = error
-        result.status = JobStatus.FAILED
-    finally:
-        singleton.cfg = before
-    return result
+        if hydra.job.chdir:
+            stack.enter_context(contextlib.chdir(folder))
+        if _has_logging(job.hydra):
+            hydra_compat.configure_log(job.hydra, context)
+        if hydra.output_subdir is not None:
+            _save(job, folder / hydra.output_subdir)
+        stack.enter_context(env_override({key: str(value) for key, value in hydra.job.env_set.items()}))
+        return _called(task, job)
 
 
 def _save(job: Job, folder: Path) -> None:
