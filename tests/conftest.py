@@ -23,10 +23,13 @@ TIMEOUT_SECONDS = 240
 def run_python(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """`python *words`, in a fork that has the libraries imported, or in a fresh interpreter.
 
-    A fresh one where a variable of Python's own is in `environment`, or the system is not made for forks.
+    A fresh one where `environment` has a variable that Python reads at its start, or the system is not made for forks.
     """
     env = {**os.environ, "PYTHONPATH": str(REPOSITORY), **environment}
-    if sys.platform == "linux" and not any(name.startswith("PYTHON") for name in environment):
+    read_at_start = any(name.startswith("PYTHON") for name in environment.keys() - {"PYTHONPATH"}) or any(
+        Path(folder, "sitecustomize.py").exists() for folder in env["PYTHONPATH"].split(os.pathsep)
+    )
+    if sys.platform == "linux" and not read_at_start:
         return forkserver.server().run(words, cwd, env, TIMEOUT_SECONDS)
     command = [sys.executable, *words]
     return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
