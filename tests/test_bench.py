@@ -19,12 +19,12 @@ BENCHMARKS = {
     "report": [],
     "memory": ["--data", "shapes"],
     "scaling": ["--data", "shapes"],
+    "asynchrony": [],
 }
 
 
-@pytest.mark.parametrize(
-    "name", [name if name == "startup" else pytest.param(name, marks=pytest.mark.slow) for name in BENCHMARKS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BENCHMARKS)
 def test_the_small_form_of_a_benchmark_prints_a_table_and_writes_it(
     name: str, tmp_path: Path, data_cache: Path
 ) -> None:

@@ -164,6 +164,7 @@ def test_a_failed_job_is_shown_and_the_others_go_on(cifarsweep: Command, small: 
     assert (tmp_path / "outputs" / "sweeps" / "half" / "report" / "runs.csv").exists()
 
 
+@pytest.mark.slow
 def test_a_sweep_without_any_run_has_a_report_that_says_why(cifarsweep: Command, tmp_path: Path) -> None:
     done = cifarsweep("-m", "model=layers2,layers3", "data=image_folder", "data.root=nowhere", "name=none")
     assert done.returncode == 1

@@ -17,6 +17,7 @@ from cifarsweep.report.search_results import Trial
 # test labels
 
 
+@pytest.mark.slow
 def test_shuffled_test_labels_change_no_decision_and_no_validation_figure(small: list[str], tmp_path: Path) -> None:
     found = {}
     for seed in ("1", "2"):

@@ -348,6 +348,7 @@ def test_a_run_whose_directory_is_deleted_meanwhile_fails_by_its_name(
 # folders that a stranger made
 
 
+@pytest.mark.slow
 def test_report_and_rerun_run_no_code_of_a_results_folder(
     cifarsweep: Command, small: list[str], tmp_path: Path, trained: Path
 ) -> None:

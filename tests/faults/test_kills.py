@@ -110,6 +110,7 @@ def group(pid: int) -> list[int]:
     return found
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_after_its_last_epoch(start: Start, small: list[str], tmp_path: Path) -> None:
     words = [*small, "trainer.epochs=30", "optimizer=adamw"]
     first = start(*words)
@@ -216,6 +217,7 @@ def test_of_two_processes_with_one_run_the_second_takes_over_from_a_dead_one(
     assert "epoch 60/60" in out
 
 
+@pytest.mark.slow
 def test_of_two_processes_with_one_run_the_second_reads_the_result(
     start: Start, small: list[str], tmp_path: Path
 ) -> None:
@@ -249,6 +251,7 @@ def test_a_name_that_a_live_sweep_uses_is_refused(start: Start, small: list[str]
     assert third.returncode == 0, err
 
 
+@pytest.mark.slow
 def test_a_sweep_started_again_trains_only_what_is_missing(start: Start, small: list[str], tmp_path: Path) -> None:
     first = start("-m", *small, "seed=0,1", "name=grid")
     assert first.wait(120) == 0

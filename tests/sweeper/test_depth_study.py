@@ -199,6 +199,7 @@ def test_final_runs_that_are_wanted_no_more_are_left_out(tmp_path: Path) -> None
         assert [(run["seed"], run["state"]) for run in study["final_runs"]] == [(1, "complete"), (2, "complete")]
 
 
+@pytest.mark.slow
 def test_a_budget_is_neither_lowered_below_what_was_spent_nor_counted_in_another_unit(tmp_path: Path) -> None:
     words = [*PER_MODEL, "trainer.epochs=5"]
     assert run_toy(tmp_path, *words, "hydra.sweeper.budget=epochs:12").returncode == 0
@@ -361,6 +362,7 @@ def test_depths_beside_their_points_never_cover_each_other(params: list[int], ac
 # real runs
 
 
+@pytest.mark.slow
 def test_a_small_depth_study_ends_in_a_report_that_is_the_same_when_made_again(
     cifarsweep: Command, small: list[str], tmp_path: Path
 ) -> None:

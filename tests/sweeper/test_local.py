@@ -105,6 +105,7 @@ def crashing(tmp_path: Path, small: list[str]) -> tuple[list[str], dict[str, str
     return [*small, "model._target_=crashing.net", "trainer.epochs=1", "name=crash"], environment
 
 
+@pytest.mark.slow
 def test_a_job_whose_process_dies_is_tried_once_more(
     cifarsweep: Command, crashing: tuple[list[str], dict[str, str]]
 ) -> None:

@@ -129,6 +129,7 @@ def test_one_worker_gives_the_same_trials_twice(toy: Toy, tmp_path: Path) -> Non
     assert [(t["params"], t["values"]) for t in one] == [(t["params"], t["values"]) for t in two]
 
 
+@pytest.mark.slow
 def test_random_trials_do_not_depend_on_the_number_of_workers_or_on_interruptions(toy: Toy, tmp_path: Path) -> None:
     words = ["hydra/sweeper/sampler=random", "hydra/sweeper/pruner=none"]
     toy(*words, "hydra.sweeper.n_trials=8", "name=one")
@@ -523,6 +524,7 @@ def test_a_trial_is_an_ordinary_run_which_a_single_command_finds(
     assert "trained before" in single.stdout
 
 
+@pytest.mark.slow
 def test_a_search_trains_nothing_that_was_trained_before(cifarsweep: Command, small: list[str], tmp_path: Path) -> None:
     words = ["-m", "search=quick", *(word for word in small if not word.startswith("model=")),
              "hydra.sweeper.n_trials=3", "hydra/launcher=basic", "hydra/sweeper/sampler=random"]  # fmt: skip
@@ -560,6 +562,7 @@ def test_a_pruned_run_is_trained_to_the_end_when_it_is_asked_for_alone(
     assert (run / "metrics.csv").read_text().splitlines()[1].rpartition(",")[0] == rows[1].rpartition(",")[0]
 
 
+@pytest.mark.slow
 def test_warm_start_brings_in_the_runs_that_fit_and_no_others(
     cifarsweep: Command, small: list[str], tmp_path: Path
 ) -> None:

@@ -156,6 +156,7 @@ def _finished(name: str, address: str) -> dict[int, tuple[object, ...]]:
 # SQLite
 
 
+@pytest.mark.slow
 def test_four_workers_share_a_study_in_sqlite(tmp_path: Path) -> None:
     address = f"sqlite:///{tmp_path}/study.db"
 
