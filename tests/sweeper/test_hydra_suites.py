@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from copy import deepcopy
 from typing import Any
 
 import pytest
+from hydra.core.singleton import Singleton
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
@@ -14,9 +17,19 @@ from hydra.test_utils.launcher_common_tests import (
     LauncherTestSuite,
 )
 from hydra.test_utils.test_utils import TSweepRunner
+from hydra.version import VersionBase
 
 # Hydra's fixture takes away again what the first scan for plugins, were it in a test, adds to the ConfigStore.
 Plugins.instance()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _version_base_of_a_new_process() -> Iterator[None]:
+    """The suites expect Hydra's own version_base, which other tests of this process may have set."""
+    before = deepcopy(Singleton.get_state())
+    VersionBase.instance().__init__()
+    yield
+    Singleton.set_state(before)
 
 
 def test_hydra_discovers_our_plugins_without_help() -> None:
