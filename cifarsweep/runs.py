@@ -14,7 +14,7 @@ from typing import Any
 from cifarsweep.results import folders, records, sweeps
 from cifarsweep.results.records import RunResult
 from cifarsweep.terminal import formatting
-from cifarsweep.terminal.arguments import Parser
+from cifarsweep.terminal.arguments import Parser, exit_code
 
 Row = Mapping[str, Any]
 
@@ -231,3 +231,7 @@ def _cell(column: str, value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}" if column == "lr" else f"{value:,.1f}"
     return str(value)
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))

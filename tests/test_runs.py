@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, Command
 
 from cifarsweep import runs
 from cifarsweep.results import records, sweeps
@@ -126,6 +126,11 @@ def test_sweeps_have_a_line_each(outputs: Path, capsys: pytest.CaptureFixture[st
     lock.release()
     assert runs.main(["--sweeps", "--columns", "status"]) == 0
     assert capsys.readouterr().out.splitlines()[1] == "ended"
+
+
+def test_it_is_a_command(cifarsweep: Command, outputs: Path) -> None:
+    done = cifarsweep("seed=1", "--columns", "seed", module="cifarsweep.runs")
+    assert (done.returncode, done.stdout.split(), done.stderr) == (0, ["seed", "1"], "")
 
 
 def test_a_reader_that_has_enough_and_ctrl_c_leave_no_traceback(outputs: Path) -> None:
