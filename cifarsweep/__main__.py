@@ -10,7 +10,7 @@ from cifarsweep.training import groups
 
 
 def main() -> None:
-    if groups.asks_for_help(sys.argv[1:]):
+    if "--help" in sys.argv[1:] or "-h" in sys.argv[1:]:
         groups.show_help(sys.argv[1:])
         return
     if importlib.util.find_spec("hydra_plugins.cifarsweep_study") is None:  # a checkout that was not installed

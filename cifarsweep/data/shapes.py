@@ -187,21 +187,6 @@ def _length(x: Floats, y: Floats) -> Floats:
     return np.sqrt(x * x + y * y)
 
 
-def _circle(x: Floats, y: Floats) -> Floats:
-    return _length(x, y) - 0.9
-
-
-def _semicircle(x: Floats, y: Floats) -> Floats:
-    y = y + 0.45
-    disc = _length(x, y) - 1
-    return np.maximum(disc, -y)
-
-
-def _crescent(x: Floats, y: Floats) -> Floats:
-    difference: Floats = np.maximum(_length(x, y) - 1, 0.8 - _length(x, y - 0.55))
-    return difference
-
-
 def _drop(x: Floats, y: Floats) -> Floats:
     """A disc and, above the points where they touch it, the two tangents from a tip."""
     x, y = np.abs(x), y + 0.35
@@ -248,9 +233,9 @@ def _cross(x: Floats, y: Floats) -> Floats:
 
 
 CLASSES: dict[str, Callable[[Floats, Floats], Floats]] = {
-    "circle": _circle,
-    "semicircle": _semicircle,
-    "crescent": _crescent,
+    "circle": lambda x, y: _length(x, y) - 0.9,
+    "semicircle": lambda x, y: np.maximum(_length(x, y + 0.45) - 1, -(y + 0.45)),
+    "crescent": lambda x, y: np.maximum(_length(x, y) - 1, 0.8 - _length(x, y - 0.55)),
     "drop": _drop,
     "heart": _heart,
     "triangle": lambda x, y: _polygon(x, y, 3),

@@ -61,7 +61,7 @@ class Whole:
 
 @dataclass
 class _Watched:
-    """A run on the screen; the clock starts at its first batch here, which a run that goes on has others before."""
+    """A run on the screen. Its clock starts at its first batch in this process: a resumed run has batches before."""
 
     stage: Stage
     since: float
@@ -99,7 +99,11 @@ class Display:
         if kind == "line":
             self.line(value)
         elif kind == "advance" and self._console.is_terminal:
-            self._advance(source, value)
+            with self._lock:
+                now = time.monotonic()
+                run = self._watched.setdefault(source, _Watched(value, now, value.done, now))
+                run.stage, run.now = value, now
+                self._open()
         elif kind == "end":
             self.end(source)
 
@@ -139,13 +143,6 @@ class Display:
             sys.stdout.write("\x1b[?25h\n")
             sys.stdout.flush()
 
-    def _advance(self, source: Source, stage: Stage) -> None:
-        with self._lock:
-            now = time.monotonic()
-            first = self._watched.setdefault(source, _Watched(stage, now, stage.done, now))
-            first.stage, first.now = stage, now
-            self._open()
-
     def _open(self) -> None:
         if self._live is None:
             self._live = Live(get_renderable=self._lines, console=self._console, transient=True)
@@ -153,8 +150,7 @@ class Display:
 
     def _lines(self) -> Group:
         """Called by rich's own thread, which holds rich's lock: taking ours here could wait for it forever."""
-        watched, whole = list(self._watched.values()), self._whole
-        width = self._console.width
+        watched, whole, width = list(self._watched.values()), self._whole, self._console.width
         parts: list[Table | Text] = [live_table(watched, width)] if watched else []
         if whole:
             parts.append(Text(shortened(_whole_line(*whole, watched), width - 1), no_wrap=True, end=""))
@@ -163,24 +159,21 @@ class Display:
 
 def live_table(watched: list[_Watched], width: int) -> Table:
     """A line a run: configuration, epoch, accuracy, a bar where the terminal is wide enough for it, time left."""
-    cells = [_cells(run) for run in watched]
+    cells = []
+    for run in watched:
+        stage, left = run.stage, run.seconds_left
+        time_left = "" if left is None else f"{duration(left)} left"
+        cells.append((stage.title, f"epoch {stage.epoch}/{stage.num_epochs}", stage.accuracy, time_left))
     room = width - sum(max(len(row[i]) for row in cells) for i in range(1, 4)) - 2 * 3 - 1
     has_bar = room - BAR_WIDTH - 2 >= max(len(row[0]) for row in cells)
     table = Table.grid(padding=(0, 2, 0, 0))
     for _ in range(4 + has_bar):
         table.add_column(no_wrap=True)
     table.columns[1].justify = "right"
-    for run, (title, epoch, accuracy, left) in zip(watched, cells, strict=True):
-        stage = run.stage
-        bar = [ProgressBar(max(stage.total, 1), stage.done, BAR_WIDTH)] if has_bar else []
-        table.add_row(Text(shortened(title, max(room, LEAST_TITLE))), epoch, accuracy, *bar, left)
+    for run, (title, epoch, accuracy, time_left) in zip(watched, cells, strict=True):
+        bar = [ProgressBar(max(run.stage.total, 1), run.stage.done, BAR_WIDTH)] if has_bar else []
+        table.add_row(Text(shortened(title, max(room, LEAST_TITLE))), epoch, accuracy, *bar, time_left)
     return table
-
-
-def _cells(run: _Watched) -> tuple[str, str, str, str]:
-    stage, left = run.stage, run.seconds_left
-    epoch = f"epoch {stage.epoch}/{stage.num_epochs}"
-    return stage.title, epoch, stage.accuracy, "" if left is None else f"{duration(left)} left"
 
 
 def _whole_line(whole: Whole, since: float, watched: list[_Watched]) -> str:
@@ -217,7 +210,7 @@ def result(text: str) -> None:
 
 
 def detail(text: str) -> None:
-    """A line on the way, as an epoch's; shown neither inside `quiet` nor where live lines say it."""
+    """A line on the way, such as an epoch's; shown neither inside `quiet` nor where live lines say it."""
     if _details:
         result(text)
 
@@ -234,7 +227,7 @@ def quiet() -> Iterator[None]:
 
 
 def began() -> None:
-    """The job has begun a new part of its work: that its process may die from now on is not the fault of its start."""
+    """Says that the job has begun a new part of its work: a death from now on is not the fault of its start."""
     _hear(("began", None))
 
 

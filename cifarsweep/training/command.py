@@ -7,7 +7,7 @@ import shlex
 import signal
 import sys
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -15,7 +15,7 @@ from hydra.types import TaskFunction
 
 from cifarsweep.results import provenance
 from cifarsweep.sweeper import hydra_compat
-from cifarsweep.terminal import errors, progress
+from cifarsweep.terminal import arguments, errors, progress
 from cifarsweep.training import compose, groups, sweep
 from cifarsweep.training.application import task
 
@@ -29,7 +29,7 @@ NO_OPTION = "Config group override must be"
 
 
 def run(task: TaskFunction = task) -> int:
-    """Has Hydra do what sys.argv says with the task; the exit code, after a line on what a user can mend."""
+    """Has Hydra do with the task what sys.argv says; returns the exit code, after a line on a user's mistake."""
     conf = groups.folder()
     show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them over several lines
@@ -57,21 +57,16 @@ def run(task: TaskFunction = task) -> int:
 
 
 def _prepare_arguments() -> None:
-    """Parses the arguments once before Hydra does, for a mistake to be one line; and puts -m before the overrides.
+    """Parses the arguments once before Hydra does, so that a mistake is one line; puts -m before the overrides.
 
-    Between overrides argparse takes what follows it for no argument of its own. Keys of the engine that had other
-    names are translated.
+    Where -m stands between overrides, argparse does not accept those after it. A key of the engine that had another
+    name is translated.
     """
     words = [word.replace("hydra.sweeper.max_epochs=", "hydra.sweeper.max_steps=", 1) for word in sys.argv[1:]]
     sys.argv[1:] = sorted(words, key=lambda word: word not in ("-m", "--multirun"))
     parser = get_args_parser()
-    parser.error = _one_line  # type: ignore[method-assign]
+    parser.error = arguments.refuse  # type: ignore[method-assign]
     parser.parse_args()
-
-
-def _one_line(message: str) -> NoReturn:
-    print(f"{message}; --help shows what is accepted", file=sys.stderr)
-    sys.exit(1)
 
 
 def _unwind_on_signals() -> None:
@@ -91,11 +86,11 @@ def _unwind_on_signals() -> None:
 
 
 def _resuming() -> str:
-    """The command that goes on where this one stopped; or starts again, where runs of it would be trained anew."""
+    """The command that goes on where this one stopped, or that starts again where it would train runs anew."""
     words, folder = provenance.command_line(), sweep.opened()
     if folder and not any(word.startswith("name=") for word in words):
         words.append(f"name={folder.name}")
-    if not folder and "force=true" in words:  # the one run that it was about has a checkpoint, no longer a result
+    if not folder and "force=true" in words:  # its only run has a checkpoint and no longer a result
         words.remove("force=true")
     does = "starts again" if "force=true" in words else "goes on"
     return f"this {does}: {shlex.join(words)}"
