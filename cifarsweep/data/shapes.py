@@ -117,7 +117,7 @@ def _colour(rng: Generator, num: int) -> Floats:
 
 
 def _colours(rng: Generator, num: int) -> tuple[Floats, Floats]:
-    """One colour an image for the ground and one for the shape: of four at random the farthest from the ground's."""
+    """A colour an image for the ground; and for the shape, of four random colours the farthest from the ground's."""
     ground = _colour(rng, num)
     four = rng.random((4, num, 3, 1, 1), np.float32)
     farthest = np.square(four - ground).sum(axis=2, keepdims=True).argmax(axis=0, keepdims=True)
@@ -161,7 +161,7 @@ def _stroke(rng: Generator, difficulty: Floats) -> Floats:
 
 
 def _shape(rng: Generator, labels: NDArray[np.int64], difficulty: Floats) -> Floats:
-    """The labels' shapes, within the image but for tips; half of them are outlines."""
+    """The labels' shapes, half of them as outlines. Only tips may lie outside the image."""
     num = len(labels)
     radius = _between(RADIUS, difficulty) + _uniform(rng, num, -1, 1)
     room = SIDE / 2 - 0.9 * radius

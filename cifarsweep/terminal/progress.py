@@ -69,14 +69,9 @@ class _Watched:
     now: float
 
     @property
-    def part(self) -> float:
-        """Of the run's work that was done since the clock started, 0 to 1."""
-        return (self.stage.done - self.first) / max(self.stage.total, 1)
-
-    @property
-    def seconds_left(self) -> float | None:
-        gained = self.stage.done - self.first
-        return (self.now - self.since) / gained * (self.stage.total - self.stage.done) if gained > 0 else None
+    def gained(self) -> int:
+        """Batches since the clock started."""
+        return self.stage.done - self.first
 
 
 class Display:
@@ -161,8 +156,10 @@ def live_table(watched: list[_Watched], width: int) -> Table:
     """A line a run: configuration, epoch, accuracy, a bar where the terminal is wide enough for it, time left."""
     cells = []
     for run in watched:
-        stage, left = run.stage, run.seconds_left
-        time_left = "" if left is None else f"{duration(left)} left"
+        stage, time_left = run.stage, ""
+        if run.gained > 0:
+            seconds = (run.now - run.since) / run.gained * (stage.total - stage.done)
+            time_left = f"{duration(seconds)} left"
         cells.append((stage.title, f"epoch {stage.epoch}/{stage.num_epochs}", stage.accuracy, time_left))
     room = width - sum(max(len(row[i]) for row in cells) for i in range(1, 4)) - 2 * 3 - 1
     has_bar = room - BAR_WIDTH - 2 >= max(len(row[0]) for row in cells)
@@ -177,7 +174,7 @@ def live_table(watched: list[_Watched], width: int) -> Table:
 
 
 def _whole_line(whole: Whole, since: float, watched: list[_Watched]) -> str:
-    parts = sum(run.part for run in watched)
+    parts = sum(run.gained / max(run.stage.total, 1) for run in watched)
     worked, left = whole.worked + parts, whole.total - whole.done - parts
     if worked < 0.02 or left <= 0:  # too early to say
         return whole.text
@@ -217,7 +214,7 @@ def detail(text: str) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the lines of single runs: for whoever sums up many."""
+    """Inside, lines of single runs are left out, for a caller that sums up many."""
     global _quiet
     before, _quiet = _quiet, True
     try:

@@ -20,12 +20,12 @@ from cifarsweep.training import compose, groups, sweep
 from cifarsweep.training.application import task
 
 TERMINATED = 128 + signal.SIGTERM
-"""Exit code after SIGTERM, as of a cluster that takes the machine away."""
+"""Exit code after SIGTERM, which a cluster sends before it takes the machine away."""
 
 INTERRUPTED = 130
 
 NO_OPTION = "Config group override must be"
-"""What Hydra says of an option that is no text, such as model=3, without its name."""
+"""How Hydra's line about an option that is no text, such as model=3, begins. It does not name the option."""
 
 
 def run(task: TaskFunction = task) -> int:

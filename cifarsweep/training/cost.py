@@ -1,4 +1,4 @@
-"""What a configuration would cost, measured over a few batches of which nothing is kept."""
+"""What a configuration would cost, measured over a few batches. Keeps nothing of them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The configuration groups: where they are, which options they have, and `--help`, which shows them.
 
-Knows folders, not Hydra, whose own `--help` copies the configuration for each group, which takes a second.
+Knows folders, not Hydra: its own `--help` takes a second, as it copies the configuration for each group.
 """
 
 from __future__ import annotations

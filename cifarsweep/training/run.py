@@ -25,19 +25,17 @@ from cifarsweep.training.session import Session
 log = logging.getLogger("cifarsweep")
 CHECKPOINT = "checkpoint.pt"
 FINAL = ("complete", "diverged")
-"""Status of a run that need not be trained again. A pruned one was stopped early for others' sake."""
+"""Status of a run that need not be trained again. A pruned run was stopped early and may be trained further."""
 EVALUATION_BATCH = 500
 
 Report = Callable[[int, Mapping[str, Any]], bool]
 """Takes an epoch's number and figures; True where the training should stop there as pruned."""
 
 
-def never_stop(epoch: int, figures: Mapping[str, Any]) -> bool:
-    return False
-
-
 def train(
-    configuration: Configuration, report: Report = never_stop, announce: Callable[[str], None] = lambda run: None
+    configuration: Configuration,
+    report: Report = lambda epoch, figures: False,
+    announce: Callable[[str], None] = lambda run: None,
 ) -> RunResult:
     """Trains the configuration, or finds it trained.
 
@@ -157,8 +155,8 @@ def _fit(session: Session, run_dir: Path, epochs: list[Epoch], report: Report) -
         # apart for neighbouring seeds and epochs.
         seed = int.from_bytes(hashlib.sha256(f"{about.seed} {epoch}".encode()).digest()[:8], "big")
         shuffled = data.train.training(about.batch_size, session.dataset.augmentation, seed)
-        slug, accuracy = run_dir.name.rpartition("-")[0], _accuracy(epochs[-1]) if epochs else ""
-        done, total = (epoch - 1) * num_steps, about.epochs * num_steps
+        accuracy = _accuracy(epochs[-1]) if epochs else ""
+        slug, done, total = run_dir.name.rpartition("-")[0], (epoch - 1) * num_steps, about.epochs * num_steps
         return progress.track(shuffled, progress.Stage(slug, epoch, about.epochs, accuracy, done, total))
 
     def evaluate(batcher: Batcher) -> loop.Evaluation:
@@ -199,7 +197,7 @@ def _fit(session: Session, run_dir: Path, epochs: list[Epoch], report: Report) -
 
 
 def _result(session: Session, started: str, epochs: list[Epoch], figures: Mapping[str, Any]) -> RunResult:
-    about, dataset = session.description, session.dataset
+    about, dataset, device = session.description, session.dataset, session.device
     names = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
     last = {name: getattr(epochs[-1], name) for name in names} if epochs else {}
     seconds = sum(epoch.seconds for epoch in epochs)
@@ -214,7 +212,7 @@ def _result(session: Session, started: str, epochs: list[Epoch], figures: Mappin
             "num_train": len(dataset.train_indices),
             "num_val": len(dataset.val_indices),
             "num_test": len(dataset.test_labels),
-            "device": process.device_name(session.device),
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
             "threads": torch.get_num_threads(),
             "started": started,
             "finished": provenance.now(),
