@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from cifarsweep.terminal import errors, formatting
 from cifarsweep.terminal.arguments import Parser, exit_code
-from cifarsweep.training import compose, groups
-from cifarsweep.training.configuration import Configuration
+from cifarsweep.training import groups
+from cifarsweep.training.configuration import compose, known_keys
 
 if TYPE_CHECKING:  # PyTorch, 1.8 s, which a wrong value need not wait for
     from cifarsweep.data import DataSet
@@ -35,13 +35,13 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if not errors.is_users(error):
             raise
-        print(errors.one_line(error, partial(compose.known_keys, conf, args.overrides)), file=sys.stderr)
+        print(errors.one_line(error, partial(known_keys, conf, args.overrides)), file=sys.stderr)
         return 1
     return 0
 
 
 def _describe(conf: Path, overrides: list[str], output: Path | None) -> None:
-    configuration = Configuration.of(*compose.compose(conf, overrides))
+    configuration = compose(conf, overrides)
     from hydra.utils import instantiate
 
     from cifarsweep.training.session import Session

@@ -18,8 +18,8 @@ from cifarsweep.results.records import RunResult
 from cifarsweep.sweeper import local
 from cifarsweep.sweeper.application import Application, Cost, KnownRun
 from cifarsweep.terminal import errors
-from cifarsweep.training import compose, schema, sweep
-from cifarsweep.training.configuration import Configuration, plain
+from cifarsweep.training import schema, sweep
+from cifarsweep.training.configuration import Configuration, chosen_options, plain
 
 if TYPE_CHECKING:  # Optuna, which a single run need not wait for
     from cifarsweep.sweeper.settings import Settings
@@ -147,7 +147,7 @@ def _sweep_job(cfg: DictConfig, job: Any) -> Any:
 
 
 def _train(cfg: DictConfig, job: Any, announce: Callable[[str], None]) -> RunResult:
-    configuration = Configuration.of(cfg, compose.choices(job))
+    configuration = Configuration.of(cfg, chosen_options(job))
     from cifarsweep.training import run  # PyTorch, 1.8 s, which an argument error need not wait for
 
     answers: dict[int, bool] = {}

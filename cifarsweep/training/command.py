@@ -16,7 +16,7 @@ from hydra.types import TaskFunction
 from cifarsweep.results import provenance
 from cifarsweep.sweeper import hydra_compat
 from cifarsweep.terminal import arguments, errors, progress
-from cifarsweep.training import compose, groups, sweep
+from cifarsweep.training import configuration, groups, sweep
 from cifarsweep.training.application import task
 
 TERMINATED = 128 + signal.SIGTERM
@@ -50,8 +50,8 @@ def run(task: TaskFunction = task) -> int:
         if show_traceback or not errors.is_users(error):
             raise error from error.__cause__
         words = sys.argv[1:]
-        line = compose.unknown_option(conf, words) if str(error).startswith(NO_OPTION) else None
-        print(line or errors.one_line(error, partial(compose.known_keys, conf, words)), file=sys.stderr)
+        line = configuration.unknown_option(conf, words) if str(error).startswith(NO_OPTION) else None
+        print(line or errors.one_line(error, partial(configuration.known_keys, conf, words)), file=sys.stderr)
         return 1
     return 0
 
