@@ -6,7 +6,9 @@ import os
 import shlex
 import signal
 import sys
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -28,24 +30,35 @@ NO_OPTION = "Config group override must be"
 """How Hydra's line about an option that is no text, such as model=3, begins. It does not name the option."""
 
 
-def run(task: TaskFunction = task) -> int:
-    """Has Hydra do with the task what sys.argv says; returns the exit code, after a line on a user's mistake."""
-    conf = groups.folder()
-    show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them over several lines
+def run(task: TaskFunction = task, report: Callable[[Path], int] = lambda sweep_dir: 0) -> int:
+    """Has Hydra do with the task what sys.argv says, then reports on a sweep. Returns the larger exit code of both.
+
+    A line on stderr names a user's mistake, and the command that goes on after Ctrl-C or SIGTERM.
+    """
     _prepare_arguments()
     _unwind_on_signals()
     try:
-        with hydra_compat.trusting():
-            hydra.main(**hydra_compat.VERSION_BASE, config_path=str(conf), config_name="config")(task)()
+        code, sweep_dir = _run_hydra(task), sweep.opened()
+        return max(code, report(sweep_dir)) if sweep_dir else code
     except KeyboardInterrupt:
         print(f"interrupted; {_resuming()}", file=sys.stderr)
         return INTERRUPTED
+    except SystemExit as end:
+        if end.code == TERMINATED:
+            print(f"terminated; {_resuming()}", file=sys.stderr)
+        raise
+
+
+def _run_hydra(task: TaskFunction) -> int:
+    conf = groups.folder()
+    show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them over several lines
+    try:
+        with hydra_compat.trusting():
+            hydra.main(**hydra_compat.VERSION_BASE, config_path=str(conf), config_name="config")(task)()
     except (SystemExit, Exception) as raised:
         error = raised.__cause__ if isinstance(raised, SystemExit) and raised.__cause__ else raised
         if isinstance(error, SystemExit):
-            if error.code == TERMINATED:
-                print(f"terminated; {_resuming()}", file=sys.stderr)
             raise
         if show_traceback or not errors.is_users(error):
             raise error from error.__cause__
