@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import logging
 import sys
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cifarsweep.terminal import errors, formatting
 from cifarsweep.terminal.arguments import Parser, exit_code
 from cifarsweep.training import groups
-from cifarsweep.training.configuration import compose, known_keys
+from cifarsweep.training.configuration import compose, error_line
 
 if TYPE_CHECKING:  # PyTorch, 1.8 s, which a wrong value need not wait for
     from cifarsweep.data import DataSet
@@ -35,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if not errors.is_users(error):
             raise
-        print(errors.one_line(error, partial(known_keys, conf, args.overrides)), file=sys.stderr)
+        print(error_line(error, conf, args.overrides), file=sys.stderr)
         return 1
     return 0
 

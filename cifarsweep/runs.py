@@ -110,7 +110,8 @@ def condition(column: str, sign: str, value: str) -> Callable[[Row], bool]:
     if sign == "!=":
         equal = condition(column, "=", value)
         return lambda row: not equal(row)
-    values = [_number(f"{column}{sign}{value}", x) if column in _NUMBERS and x else x for x in value.split(",")]
+    texts, word = value.split(","), f"{column}{sign}{value}"
+    values = [_number(word, x) if column in _NUMBERS and (x or sign != "=") else x for x in texts]
     if sign == "=":
         return lambda row: any(_equal(row.get(column), x) for x in values)
     compare, wanted = COMPARISONS[sign], values[0]

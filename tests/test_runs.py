@@ -90,6 +90,7 @@ def test_a_line_has_what_tells_runs_apart(outputs: Path, capsys: pytest.CaptureF
         (["nosuch=1"], "nosuch: no such column, expected one of run_id, status,"),
         (["--sort", "nosuch"], "nosuch: no such column"),
         (["lr>fast"], "lr>fast: expected a number"),
+        (["lr>"], "lr>: expected a number"),
         (["elsewhere"], "elsewhere: no such folder"),
         (["--sweeps"], "no sweeps here, expected a sweep or an outputs folder"),
     ],

@@ -7,7 +7,6 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +17,14 @@ from hydra.types import TaskFunction
 from cifarsweep.results import provenance
 from cifarsweep.sweeper import hydra_compat
 from cifarsweep.terminal import arguments, errors, progress
-from cifarsweep.training import configuration, groups, sweep
+from cifarsweep.training import groups, sweep
 from cifarsweep.training.application import task
+from cifarsweep.training.configuration import error_line
 
 TERMINATED = 128 + signal.SIGTERM
 """Exit code after SIGTERM, which a cluster sends before it takes the machine away."""
 
 INTERRUPTED = 130
-
-NO_OPTION = "Config group override must be"
-"""How Hydra's line about an option that is no text, such as model=3, begins. It does not name the option."""
 
 
 def run(task: TaskFunction = task, report: Callable[[Path], int] = lambda sweep_dir: 0) -> int:
@@ -62,9 +59,7 @@ def _run_hydra(task: TaskFunction) -> int:
             raise
         if show_traceback or not errors.is_users(error):
             raise error from error.__cause__
-        words = sys.argv[1:]
-        line = configuration.unknown_option(conf, words) if str(error).startswith(NO_OPTION) else None
-        print(line or errors.one_line(error, partial(configuration.known_keys, conf, words)), file=sys.stderr)
+        print(error_line(error, conf, sys.argv[1:]), file=sys.stderr)
         return 1
     return 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,11 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from cifarsweep.sweeper import hydra_compat, jobs
+from cifarsweep.terminal import errors
 from cifarsweep.training import groups, schema
+
+NO_OPTION = "Config group override must be"
+"""How Hydra's line about an option that is no text, such as model=3, begins. It does not name the option."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,13 @@ def compose(conf: Path, overrides: list[str]) -> Configuration:
     return Configuration.of(jobs.without_hydra(cfg), chosen_options(cfg.hydra))
 
 
-def known_keys(conf: Path, words: list[str], parent: str) -> list[str]:
+def error_line(error: BaseException, conf: Path, words: list[str]) -> str:
+    """One line on a mistake in the words of a command line, with what is accepted instead."""
+    unknown = _unknown_option(conf, words) if str(error).startswith(NO_OPTION) else None
+    return unknown or errors.one_line(error, partial(_known_keys, conf, words))
+
+
+def _known_keys(conf: Path, words: list[str], parent: str) -> list[str]:
     """The keys below `parent`, with those options of the groups that the words of the command line choose."""
     known = groups.options_by_group([conf])
     options = [word for word in words if re.fullmatch(r"\w+=\w+", word) and word.split("=")[0] in known]
@@ -62,7 +73,7 @@ def known_keys(conf: Path, words: list[str], parent: str) -> list[str]:
     return [str(key) for key in node if not str(key).startswith("_")]
 
 
-def unknown_option(conf: Path, words: list[str]) -> str | None:
+def _unknown_option(conf: Path, words: list[str]) -> str | None:
     """A line on the first word that chooses none of its group's options: Hydra does not name the word."""
     known = groups.options_by_group([conf])
     for word in words:
