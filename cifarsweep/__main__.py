@@ -10,25 +10,18 @@ from cifarsweep.training import groups
 
 
 def main() -> None:
-    if groups.asks_for_help(sys.argv[1:]):
+    if "--help" in sys.argv[1:] or "-h" in sys.argv[1:]:
         groups.show_help(sys.argv[1:])
         return
     if importlib.util.find_spec("hydra_plugins.cifarsweep_study") is None:  # a checkout that was not installed
         sys.path.append(str(Path(__file__).resolve().parent / "sweeper"))
-    sys.exit(sweep_or_train())
+    from cifarsweep.training import command
 
-
-def sweep_or_train() -> int:
-    """Has Hydra run what sys.argv says, and reports on a sweep; the exit code, as a missing graph is a failure."""
-    from cifarsweep.training import command, sweep
-
-    code = command.run()
-    folder = sweep.opened()
-    return code if folder is None or code == command.INTERRUPTED else max(code, _report(folder))
+    sys.exit(command.run(report=_report))
 
 
 def _report(sweep_dir: Path) -> int:
-    """Writes and shows the report of a sweep that had jobs."""
+    """Writes and shows the report of a sweep that had jobs. The exit code: a missing graph is a failure."""
     import logging
 
     from cifarsweep.results import sweeps

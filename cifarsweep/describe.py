@@ -7,23 +7,17 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cifarsweep.terminal import errors, formatting
 from cifarsweep.terminal.arguments import Parser, exit_code
-from cifarsweep.training import compose, groups
-from cifarsweep.training.configuration import Configuration
+from cifarsweep.training import groups
+from cifarsweep.training.configuration import compose, error_line
 
 if TYPE_CHECKING:  # PyTorch, 1.8 s, which a wrong value need not wait for
-    from matplotlib.figure import Figure
-
     from cifarsweep.data import DataSet
     from cifarsweep.training.session import Session
-
-HEADER = ["layer", "output", "parameters", "multiply-adds"]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -40,67 +34,56 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if not errors.is_users(error):
             raise
-        print(errors.one_line(error, partial(compose.known_keys, conf, args.overrides)), file=sys.stderr)
+        print(error_line(error, conf, args.overrides), file=sys.stderr)
         return 1
     return 0
 
 
 def _describe(conf: Path, overrides: list[str], output: Path | None) -> None:
-    configuration = Configuration.of(*compose.compose(conf, overrides))
+    configuration = compose(conf, overrides)
     from hydra.utils import instantiate
 
     from cifarsweep.training.session import Session
 
-    dataset = instantiate(configuration.node.data)
+    dataset: DataSet = instantiate(configuration.node.data)
     session = Session(configuration, dataset)
-    model = session.description.model
-    print(_about(dataset))
-    _print_layers(session)
-    folder = output or Path(configuration.values["outputs"]) / "describe" / f"{model}-{dataset.name}"
-    folder.mkdir(parents=True, exist_ok=True)
-    logging.getLogger("matplotlib").setLevel(logging.WARNING)
-    from cifarsweep.report import figures, style
-
-    with style.drawing():
-        for name, figure in _figures(session, model):
-            figures.save(figure, folder / name)
-            print(folder / name)
-
-
-def _about(dataset: DataSet) -> str:
     numbers = f"{len(dataset.train_indices):,} training, {len(dataset.val_indices):,} validation and "
     size = f"{dataset.image_size}×{dataset.image_size}"
     images = f"{len(dataset.test_labels):,} test images of {size} pixels, {len(dataset.class_names)} classes"
-    return f"{formatting.printable(dataset.name)}: {numbers}{images}"
+    print(f"{formatting.printable(dataset.name)}: {numbers}{images}")
+    _print_layers(session)
+    name = f"{session.description.model}-{dataset.name}"
+    _draw(session, output or Path(configuration.values["outputs"]) / "describe" / name)
 
 
 def _print_layers(session: Session) -> None:
     layers = session.layers
-    rows = [
-        [layer.kind, "×".join(map(str, layer.shape)), _number(layer.params), _number(layer.multiply_adds)]
-        for layer in layers
-    ]
-    totals = (sum(layer.params for layer in layers), sum(layer.multiply_adds for layer in layers))
-    formatting.show(HEADER, [*rows, ["total", "", *map(_number, totals)]], left=["layer"])
+    rows = [(layer.kind, "×".join(map(str, layer.shape)), layer.params, layer.multiply_adds) for layer in layers]
+    rows.append(("total", "", sum(layer.params for layer in layers), sum(layer.multiply_adds for layer in layers)))
+    cells = [[kind, shape, *(f"{n:,}" if n else "" for n in numbers)] for kind, shape, *numbers in rows]
+    formatting.show(["layer", "output", "parameters", "multiply-adds"], cells, left=["layer"])
 
 
-def _figures(session: Session, model: str) -> Iterator[tuple[str, Figure]]:
+def _draw(session: Session, folder: Path) -> None:
+    """The figures, each of whose files is named on stdout."""
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # before its import, which may make a font cache
     from cifarsweep.data import Augmentation, samples
-    from cifarsweep.report import network, pictures
+    from cifarsweep.report import figures, network, pictures, style
 
     dataset = session.dataset
     augmented = samples.augmented(dataset) if dataset.augmentation != Augmentation() else None
     shown = pictures.Pictures(dataset.name, samples.of_classes(dataset), augmented, confused=None)
-    drawn: dict[str, Any] = {
-        "network.png": network.diagram(model, session.layers),
-        "classes.png": pictures.classes(shown),
-        "augmentation.png": pictures.augmentation(shown),
-    }
-    yield from ((name, figure) for name, figure in drawn.items() if figure)
-
-
-def _number(value: int) -> str:
-    return f"{value:,}" if value else ""
+    folder.mkdir(parents=True, exist_ok=True)
+    with style.drawing():
+        drawn = {
+            "network.png": network.diagram(session.description.model, session.layers),
+            "classes.png": pictures.classes(shown),
+            "augmentation.png": pictures.augmentation(shown),
+        }
+        for name, figure in drawn.items():
+            if figure:
+                figures.save(figure, folder / name)
+                print(folder / name)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import bisect
 import itertools
 import re
 from collections.abc import Callable, Sequence
-from functools import cache, partial
+from functools import cache
 from typing import cast
 
 import torch
@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 NORMS = ("batch", "group", "none")
 MATCH_TOLERANCE = 0.1
-"""How far from its budget a matched network may be: at depth 5 and 2 M multiply-adds one more width is 17 % of it."""
+"""How far a matched network may be from its budget: at depth 5 and 2 M multiply-adds one more width is 17 % of it."""
 MOST_WIDTH = 2**16
 
 
@@ -48,9 +48,11 @@ class LayersNet(nn.Sequential):
             size = f"{image_size}×{image_size}"
             raise ValueError(f"depth={depth}: expected 1 to {most}, as each layer halves an image of {size}")
         if match is not None:
-            build = partial(LayersNet, depth, norm=norm, hidden=hidden, image_size=image_size,
-                            in_channels=in_channels, num_classes=num_classes)  # fmt: skip
-            width = matched_width(lambda width: build(width=width), match, (in_channels, image_size, image_size))
+
+            def build(width: int) -> LayersNet:
+                return LayersNet(depth, width, norm, dropout, hidden, image_size, in_channels, num_classes)
+
+            width = matched_width(build, match, (in_channels, image_size, image_size))
         channels = [in_channels, *(width * 2**block for block in range(depth))]
         blocks = [conv_block(*pair, norm) for pair in itertools.pairwise(channels)]
         side = image_size >> depth
@@ -115,7 +117,6 @@ def resnet18(num_classes: int = 10, image_size: int = 32, in_channels: int = 3) 
     """
     from torchvision.models import resnet18 as imagenet_resnet18  # 1.7 s that other models need not pay
 
-    assert image_size >= 1
     model: nn.Module = imagenet_resnet18(num_classes=num_classes)
     model.conv1 = nn.Conv2d(in_channels, 64, 3, padding=1, bias=False)
     model.maxpool = nn.Identity()
@@ -129,8 +130,8 @@ def conv_block(in_channels: int, out_channels: int, norm: str, pool: bool = True
         layers.append(MaxPool2())
     if norm == "batch":
         layers.append(nn.BatchNorm2d(out_channels))
-    elif norm == "group":
-        layers.append(nn.GroupNorm(_num_groups(out_channels), out_channels))
+    elif norm == "group":  # groups of eight channels, else one group (Wu and He, "Group Normalization", 2018)
+        layers.append(nn.GroupNorm(out_channels // 8 if out_channels % 8 == 0 else 1, out_channels))
     elif norm != "none":
         raise ValueError(f"norm={norm}: expected one of {', '.join(NORMS)}")
     return nn.Sequential(*layers, nn.ReLU(inplace=True))
@@ -153,8 +154,10 @@ class MaxPool2(nn.MaxPool2d):
 
 
 class Flatten(nn.Flatten):
-    """nn.Flatten whose gradient is channels_last where the input was, as ReLU's backward pass takes ten times as long
-    with one in another order: 2-4 % of a training step on a CPU."""
+    """nn.Flatten whose gradient is channels_last where the input was.
+
+    ReLU's backward pass takes ten times as long with another order: 2-4 % of a training step on a CPU.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         if x.requires_grad and x.is_contiguous(memory_format=torch.channels_last):
@@ -164,11 +167,6 @@ class Flatten(nn.Flatten):
 
 def _channels_last(grad: Tensor) -> Tensor:
     return grad.contiguous(memory_format=torch.channels_last)
-
-
-def _num_groups(channels: int) -> int:
-    """Groups of eight channels where they divide evenly, else one group (Wu and He, "Group Normalization", 2018)."""
-    return channels // 8 if channels % 8 == 0 else 1
 
 
 def num_parameters(model: nn.Module) -> int:

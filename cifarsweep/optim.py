@@ -64,23 +64,23 @@ class Muon(torch.optim.Optimizer):
         # Views share storage with the parameters, which must therefore keep it: move a model before this.
         self._matrices = [(p, nn.Parameter(_matrix(p.detach()))) for _, p in weights if p is not last]
         matrix_of = {id(p): matrix for p, matrix in self._matrices}
-        muon = [self._split(group, matrix_of, inside=True) for group in self.param_groups]
-        adamw = [self._split(group, matrix_of, inside=False) for group in self.param_groups]
         self._parts: list[tuple[torch.optim.Optimizer, list[dict[str, Any]]]] = []
-        if matrix_of:
-            inner = torch.optim.Muon(_given(muon), momentum=momentum, adjust_lr_fn="match_rms_adamw")
-            self._parts.append((inner, [g for g, part in zip(self.param_groups, muon, strict=True) if part["params"]]))
-        rest = torch.optim.AdamW(_given(adamw), betas=(0.9, 0.95))
-        self._parts.append((rest, [g for g, part in zip(self.param_groups, adamw, strict=True) if part["params"]]))
-
-    @staticmethod
-    def _split(group: dict[str, Any], matrix_of: dict[int, nn.Parameter], inside: bool) -> dict[str, Any]:
-        params = [matrix_of.get(id(p), p) for p in group["params"] if (id(p) in matrix_of) == inside]
-        return {"params": params, "lr": group["lr"], "weight_decay": group["weight_decay"]}
+        for of_matrices in (True, False):
+            groups, inner_groups = [], []
+            for group in self.param_groups:
+                params = [matrix_of.get(id(p), p) for p in group["params"] if (id(p) in matrix_of) == of_matrices]
+                if params:
+                    groups.append(group)
+                    inner_groups.append({**group, "params": params})
+            if groups and of_matrices:
+                muon = torch.optim.Muon(inner_groups, momentum=momentum, adjust_lr_fn="match_rms_adamw")
+                self._parts.append((muon, groups))
+            elif groups:
+                self._parts.append((torch.optim.AdamW(inner_groups, betas=(0.9, 0.95)), groups))
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
-        """One update, without a closure. The learning rates are read from this optimizer's own groups."""
+        """One update, without a closure, at the learning rates of this optimizer's own groups."""
         assert closure is None
         for parameter, matrix in self._matrices:
             matrix.grad = None if parameter.grad is None else _matrix(parameter.grad)
@@ -104,10 +104,6 @@ def _matrix(tensor: Tensor) -> Tensor:
     if tensor.ndim == 4 and not tensor.is_contiguous():
         tensor = tensor.permute(0, 2, 3, 1)  # channels_last filters are contiguous in this order
     return tensor.view(len(tensor), -1)
-
-
-def _given(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [group for group in groups if group["params"]]
 
 
 # losses

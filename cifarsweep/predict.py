@@ -43,19 +43,14 @@ def load(run_dir: Path) -> dict[str, Any]:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # pickle, zip and runtime errors: all say that this is no file of ours
         raise ValueError(f"{path}: not a model file ({str(error).splitlines()[0]})") from error
-    model = _network(content["target"], content["arguments"])
+    target, name = content["target"], content["target"].removeprefix(f"{models.__name__}.")
+    makes = None if name.startswith("_") else getattr(models, name, None)
+    is_ours = callable(makes) and f"{makes.__module__}.{makes.__name__}" == target
+    model = makes(**content["arguments"]) if makes and is_ours else None
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model {target}: expected one of {models.__name__}")
     model.load_state_dict(content["state_dict"])
     return {**content, "model": model.eval()}
-
-
-def _network(target: str, arguments: Mapping[str, Any]) -> nn.Module:
-    makes = getattr(models, target.removeprefix(f"{models.__name__}."), None)
-    if not callable(makes) or f"{makes.__module__}.{makes.__name__}" != target or makes.__name__.startswith("_"):
-        raise ValueError(f"model {target}: expected one of {models.__name__}")
-    network = makes(**arguments)
-    if not isinstance(network, nn.Module):
-        raise ValueError(f"model {target}: expected one of {models.__name__}")
-    return network
 
 
 @torch.inference_mode()

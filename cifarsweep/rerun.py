@@ -16,8 +16,7 @@ from typing import Any
 
 from cifarsweep.results import files, identity, records
 from cifarsweep.results.records import RunResult
-from cifarsweep.terminal import formatting
-from cifarsweep.terminal.arguments import Parser, exit_code
+from cifarsweep.terminal.arguments import Parser, exit_code, one_line_errors
 from cifarsweep.training import schema
 
 OURS = re.compile(r"(cifarsweep\.(data|models|optim)|torch\.(nn|optim))\.\w+")
@@ -25,6 +24,7 @@ FIGURES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "test_los
 COMPARED = ("metrics.csv", "confusion.csv", "model.pt")
 
 
+@one_line_errors
 def main(arguments: list[str] | None = None) -> int:
     parser = Parser(
         prog="python -m cifarsweep.rerun", description="Trains a run again elsewhere and compares the figures."
@@ -34,12 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data-root", help="where the data set is on this machine, if not where it was")
     parser.add_argument("--trust", action="store_true", help="build classes of other packages that the run names")
     args = parser.parse_args(arguments)
-    try:
-        with tempfile.TemporaryDirectory() as temporary:
-            return _rerun(args.run, args.outputs or Path(temporary), args.data_root, args.trust)
-    except (OSError, ValueError) as error:
-        print(formatting.one_line(error), file=sys.stderr)
-        return 1
+    with tempfile.TemporaryDirectory() as temporary:
+        return _rerun(args.run, args.outputs or Path(temporary), args.data_root, args.trust)
 
 
 def _rerun(run_dir: Path, outputs: Path, data_root: str | None, trust: bool) -> int:
@@ -78,7 +74,7 @@ def _rerun(run_dir: Path, outputs: Path, data_root: str | None, trust: bool) -> 
     differences = list(_differences(run_dir, recorded, new_dir, new))
     for line in differences:
         print(line)
-    print("not the same" if differences else f"the same to the last bit: {', '.join(_there(run_dir))}")
+    print("not the same" if differences else f"the same to the last bit: {', '.join(_compared_files(run_dir))}")
     return 1 if differences else 0
 
 
@@ -101,7 +97,7 @@ def _leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
         yield from _leaves(child, str(name))
 
 
-def _there(run_dir: Path) -> list[str]:
+def _compared_files(run_dir: Path) -> list[str]:
     return [name for name in COMPARED if (run_dir / name).exists()]
 
 
@@ -111,12 +107,10 @@ def _differences(run_dir: Path, recorded: RunResult, new_dir: Path, new: RunResu
         yield f"data_fingerprint: was {recorded.data_fingerprint}, is {new.data_fingerprint}: other images"
     before, after = vars(recorded), vars(new)
     figures = [key for key in ("status", "run_id", *FIGURES) if before[key] != after[key]]
-    for key in figures:
-        yield f"{key}: was {before[key]}, is {after[key]}"
-    files = [name for name in _there(run_dir) if _content(run_dir / name) != _content(new_dir / name)]
-    for name in files:
-        yield f"{name}: not the same"
-    if figures or files:
+    yield from (f"{key}: was {before[key]}, is {after[key]}" for key in figures)
+    changed = [name for name in _compared_files(run_dir) if _content(run_dir / name) != _content(new_dir / name)]
+    yield from (f"{name}: not the same" for name in changed)
+    if figures or changed:
         then, now = (
             {**run.provenance["versions"], "device": run.device, "threads": run.threads} for run in (recorded, new)
         )

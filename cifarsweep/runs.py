@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
+import operator
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cifarsweep.results import folders, records, sweeps
 from cifarsweep.results.records import RunResult
 from cifarsweep.terminal import formatting
-from cifarsweep.terminal.arguments import Parser
+from cifarsweep.terminal.arguments import Parser, exit_code, one_line_errors
 
 Row = Mapping[str, Any]
 
@@ -33,22 +34,30 @@ SHOWN_WHERE_THEY_DIFFER = {"data": 2, "optimizer": 3, "schedule": 3, "loss": 3, 
 """Columns, and the place before which each is put."""
 
 LIMIT_ON_A_TERMINAL = 40
-OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
-    "<": lambda a, b: a < b,
-    "<=": lambda a, b: a <= b,
-    ">": lambda a, b: a > b,
-    ">=": lambda a, b: a >= b,
-}
+COMPARISONS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 
 
+@one_line_errors
 def main(arguments: list[str] | None = None) -> int:
-    try:
-        return _list(_parse(arguments))
-    except BrokenPipeError:
-        raise
-    except (OSError, ValueError) as error:
-        print(formatting.one_line(error), file=sys.stderr)
-        return 1
+    args = _parse(arguments)
+    noun, known = ("sweep", SWEEP_COLUMNS) if args.sweeps else ("run", RUN_COLUMNS)
+    paths, conditions = _split(args.words, known)
+    columns = args.columns.split(",") if args.columns else []
+    for name in [*([args.sort] if args.sort else []), *columns]:
+        _check_column(name, known)
+    folders_of, read = (folders.find_sweeps, _sweep) if args.sweeps else (folders.find, _run)
+    rows = [row for row in _read(paths, folders_of, read) if all(condition(row) for condition in conditions)]
+    sort, reverse = args.sort or "started", args.reverse if args.sort else not args.reverse
+    valued = [row for row in rows if row.get(sort) is not None]
+    rows = sorted(valued, key=lambda row: row[sort], reverse=reverse) + [r for r in rows if r.get(sort) is None]
+    most = args.limit if args.limit is not None else LIMIT_ON_A_TERMINAL if sys.stdout.isatty() else 0
+    shown = rows[:most] if most > 0 else rows
+    names = columns or (SWEEP_COLUMNS if args.sweeps else _default_columns(shown))
+    formatting.show(names, [[_cell(name, row.get(name)) for name in names] for row in shown], set(known) - _NUMBERS)
+    if sys.stdout.isatty():
+        more = "" if len(shown) == len(rows) else f", of which {len(shown)} are shown; --limit 0 shows all"
+        print(f"{len(rows):,} {noun}{'' if len(rows) == 1 else 's'}{more}")
+    return 0
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -73,30 +82,6 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _list(args: argparse.Namespace) -> int:
-    known = SWEEP_COLUMNS if args.sweeps else RUN_COLUMNS
-    paths, conditions = _split(args.words, known)
-    sort, columns = args.sort, args.columns.split(",") if args.columns else None
-    for name in [*([sort] if sort else []), *(columns or [])]:
-        _check_column(name, known)
-    read = _sweeps if args.sweeps else _runs
-    rows = [row for row in read(paths) if all(condition(row) for condition in conditions)]
-    rows = _sorted(rows, sort or "started", args.reverse if sort else not args.reverse)
-    most = args.limit if args.limit is not None else LIMIT_ON_A_TERMINAL if sys.stdout.isatty() else 0
-    shown = rows[:most] if most > 0 else rows
-    names = columns or (SWEEP_COLUMNS if args.sweeps else _shown(shown))
-    cells = [[_cell(name, row.get(name)) for name in names] for row in shown]
-    formatting.show(names, cells, left=set(known) - _NUMBERS)
-    if sys.stdout.isatty():
-        print(_total(len(rows), len(shown), "sweep" if args.sweeps else "run"))
-    return 0
-
-
-def _total(num: int, num_shown: int, noun: str) -> str:
-    more = "" if num_shown == num else f", of which {num_shown} are shown; --limit 0 shows all"
-    return f"{num:,} {noun}{'' if num == 1 else 's'}{more}"
-
-
 # conditions
 
 
@@ -117,18 +102,19 @@ def _check_column(name: str, known: Sequence[str]) -> None:
         raise ValueError(f"{name}: no such column, expected one of {', '.join(known)}")
 
 
-def condition(column: str, operator: str, value: str) -> Callable[[Row], bool]:
-    """A test of rows. `=` takes several values, and patterns for text; an empty value accepts empty cells only.
+def condition(column: str, sign: str, value: str) -> Callable[[Row], bool]:
+    """A test of rows. `=` takes several values, and patterns for text; an empty value accepts only empty cells.
 
     ValueError where a column of numbers is compared with something else.
     """
-    if operator == "!=":
+    if sign == "!=":
         equal = condition(column, "=", value)
         return lambda row: not equal(row)
-    values = [_number(f"{column}{operator}{value}", x) if column in _NUMBERS and x else x for x in value.split(",")]
-    if operator == "=":
+    texts, word = value.split(","), f"{column}{sign}{value}"
+    values = [_number(word, x) if column in _NUMBERS and (x or sign != "=") else x for x in texts]
+    if sign == "=":
         return lambda row: any(_equal(row.get(column), x) for x in values)
-    compare, wanted = OPERATORS[operator], values[0]
+    compare, wanted = COMPARISONS[sign], values[0]
     return lambda row: row.get(column) is not None and compare(row[column], wanted)
 
 
@@ -145,54 +131,39 @@ def _equal(value: Any, wanted: float | str) -> bool:
     return fnmatch.fnmatchcase(value, wanted) if isinstance(wanted, str) else bool(value == wanted)
 
 
-def _sorted(rows: list[Row], column: str, reverse: bool) -> list[Row]:
-    known = [row for row in rows if row.get(column) is not None]
-    return sorted(known, key=lambda row: row[column], reverse=reverse) + [r for r in rows if r.get(column) is None]
-
-
 # reading
 
 
-def _runs(paths: Iterable[Path]) -> list[Row]:
-    run_dirs = dict.fromkeys(run_dir for path in paths for run_dir in folders.find(path))
-    return [row for run_dir in run_dirs if (row := _run(run_dir)) is not None]
+def _read(
+    paths: Iterable[Path], folders_of: Callable[[Path], list[Path]], read: Callable[[Path], Row]
+) -> Iterator[Row]:
+    """What is known of each run or sweep. A line on stderr names what cannot be read."""
+    for folder in dict.fromkeys(folder for path in paths for folder in folders_of(path)):
+        try:
+            row = read(folder)
+        except (OSError, ValueError) as error:
+            print(f"left out, cannot be read: {formatting.shortened(str(error), 300)}", file=sys.stderr)
+        else:
+            yield row
 
 
-def _run(run_dir: Path) -> Row | None:
-    """What is known of a run. None, and a line on stderr, where it cannot be read or a value is of the wrong type."""
-    try:
-        row = {**vars(RunResult.read_or_unfinished(run_dir)), "run": run_dir.name}
-        for column in RUN_COLUMNS:
-            if not isinstance(row[column], int | float | None if column in _NUMBERS else str | None):
-                raise ValueError(f"{run_dir}: {column}={row[column]!r}")
-    except (OSError, ValueError) as error:
-        _left_out(error)
-        return None
+def _run(run_dir: Path) -> Row:
+    """ValueError where a value is of the wrong type."""
+    row = {**vars(RunResult.read_or_unfinished(run_dir)), "run": run_dir.name}
+    for column in RUN_COLUMNS:
+        if not isinstance(row[column], int | float | None if column in _NUMBERS else str | None):
+            raise ValueError(f"{run_dir}: {column}={row[column]!r}")
     return row
 
 
-def _left_out(error: Exception) -> None:
-    print(f"left out, cannot be read: {formatting.shortened(str(error), 300)}", file=sys.stderr)
-
-
-def _sweeps(paths: Iterable[Path]) -> list[Row]:
-    sweep_dirs = dict.fromkeys(folder for path in paths for folder in folders.find_sweeps(path))
-    return [row for folder in sweep_dirs if (row := _sweep(folder)) is not None]
-
-
-def _sweep(folder: Path) -> Row | None:
-    """What is known of a sweep; None, and a line on stderr, where it cannot be read."""
-    try:
-        sweep = sweeps.SweepRecord.read(folder)
-    except (OSError, ValueError) as error:
-        _left_out(error)
-        return None
+def _sweep(folder: Path) -> Row:
+    sweep = sweeps.SweepRecord.read(folder)
     jobs, command = sweep.jobs.values(), sweep.commands[-1]
     names = {job.run for job in jobs if job.run}
     results = [result for name in names if (result := _result(folder.parent.parent / "runs" / Path(name).name))]
     counts = Counter(result.status for result in results)
     without_run = sum(job.error is not None and not job.run for job in jobs)
-    accuracies = [result.val_accuracy for result in results]
+    accuracies = [result.val_accuracy for result in results if isinstance(result.val_accuracy, float)]
     return {
         "sweep": folder.name,
         "status": "running" if sweeps.is_running(folder) else "ended",
@@ -200,7 +171,7 @@ def _sweep(folder: Path) -> Row | None:
         "ended": len(results) + without_run,
         "complete": counts["complete"],
         "failed": counts["failed"] + without_run,
-        "val_accuracy": max((x for x in accuracies if isinstance(x, float)), default=None),
+        "val_accuracy": max(accuracies, default=None),
         "started": command.time,
     }
 
@@ -215,7 +186,7 @@ def _result(run_dir: Path) -> RunResult | None:
 # cells
 
 
-def _shown(rows: Sequence[Row]) -> list[str]:
+def _default_columns(rows: Sequence[Row]) -> list[str]:
     names = list(SHOWN)
     for column, place in reversed(SHOWN_WHERE_THEY_DIFFER.items()):
         if len({row.get(column) for row in rows}) > 1:
@@ -231,3 +202,7 @@ def _cell(column: str, value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}" if column == "lr" else f"{value:,.1f}"
     return str(value)
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))

@@ -14,13 +14,13 @@ from cifarsweep.results.records import RunResult
 from cifarsweep.results.study_records import StudyRecord
 from cifarsweep.results.sweeps import JobRecord, SweepRecord
 from cifarsweep.terminal import formatting
-from cifarsweep.terminal.arguments import Parser, exit_code
+from cifarsweep.terminal.arguments import Parser, exit_code, one_line_errors
 
 SECONDS = 1.0
 HEADER = ("run", "status", "epoch", "val_accuracy", "test_accuracy", "reason")
 LEFT = ("run", "status", "reason")
 ORDER = {"running": 0, "failed": 1}
-"""Status by what a person wants to see first; all others come after these."""
+"""Which status a person wants to see first; all others come after these."""
 
 
 class Sweep:
@@ -64,24 +64,19 @@ class Sweep:
         return {**row, "epoch": len(epochs), "val_accuracy": epochs[-1].val_accuracy if epochs else None}
 
 
+@one_line_errors
 def main(arguments: list[str] | None = None) -> int:
     parser = Parser(prog="python -m cifarsweep.watch", description="Shows a sweep while it runs.")
     parser.add_argument("sweep", type=Path, help="folder of a sweep, outputs/sweeps/…")
     parser.add_argument("--once", action="store_true", help="show it once and end, as in a pipe")
     args = parser.parse_args(arguments)
     sweep = Sweep(args.sweep.absolute())
-    try:
-        if args.once or not sys.stdout.isatty():
-            lines, rows = _now(sweep, sweeps.is_running(sweep.folder))
-            formatting.show(HEADER, rows, LEFT)
-            print(lines)
-        else:
-            _watch(sweep)
-    except BrokenPipeError:
-        raise
-    except (OSError, ValueError) as error:
-        print(formatting.one_line(error), file=sys.stderr)
-        return 1
+    if args.once or not sys.stdout.isatty():
+        line, rows = _now(sweep, sweeps.is_running(sweep.folder))
+        formatting.show(HEADER, rows, LEFT)
+        print(line)
+    else:
+        _watch(sweep)
     return 0
 
 
@@ -89,12 +84,9 @@ def _now(sweep: Sweep, running: bool) -> tuple[str, list[list[str]]]:
     """A line for the sweep, and cells for its runs."""
     rows = sweep.rows(running)
     counts = Counter(row["status"] for row in rows)
-    total = sweep.total()
-    ended = sum(number for status, number in counts.items() if status not in ("running", "unfinished"))
-    parts = [
-        f"{ended}/{total} done" if total else f"{ended} done",
-        *(f"{number} {status}" for status, number in counts.items()),
-    ]
+    total, ended = sweep.total(), counts.total() - counts["running"] - counts["unfinished"]
+    parts = [f"{ended}/{total} done" if total else f"{ended} done"]
+    parts += [f"{number} {status}" for status, number in counts.items()]
     best = max((row for row in rows if row.get("val_accuracy")), key=lambda row: row["val_accuracy"], default=None)
     if best:
         parts.append(f"best val_accuracy {best['val_accuracy']:.4f} by {best['run']}")
@@ -123,10 +115,9 @@ def _watch(sweep: Sweep) -> None:
         line, rows = _now(sweep, running)
         most = max(console.height - 5, 1)
         more = [Text(f"and {len(rows) - most} more")] if len(rows) > most else []
-        # The sweep's line first: what does not fit below the window's end is not shown.
-        return Group(
-            Text(formatting.shortened(line, 4 * console.width)), formatting.rich_table(HEADER, rows[:most], LEFT), *more
-        )
+        # The sweep's line comes first, as the end of the window cuts off what does not fit.
+        text = Text(formatting.shortened(line, 4 * console.width))
+        return Group(text, formatting.rich_table(HEADER, rows[:most], LEFT), *more)
 
     with Live(drawn(sweeps.is_running(sweep.folder)), console=console, auto_refresh=False) as live:
         while running := sweeps.is_running(sweep.folder):

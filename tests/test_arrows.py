@@ -43,7 +43,6 @@ HEAVY = {"torch", "torchvision", "pandas", "matplotlib", "optuna", "jinja2"}
 LIGHT = {"__main__", "describe", "runs", "trial", "watch", "results", "terminal", "training.command", "training.groups"}
 LIGHT |= {
     "training.application",
-    "training.compose",
     "training.configuration",
     "training.schema",
     "training.sweep",

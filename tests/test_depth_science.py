@@ -19,15 +19,12 @@ from cifarsweep.report.search_results import Trial
 
 @pytest.mark.slow
 def test_shuffled_test_labels_change_no_decision_and_no_validation_figure(small: list[str], tmp_path: Path) -> None:
-    found = {}
-    for seed in ("1", "2"):
-        found[seed] = _study_with_shuffled_labels(small, tmp_path / seed, seed)
-    one, two = found["1"], found["2"]
-    assert one["studies"] == two["studies"]
-    assert one["validation"] == two["validation"]
-    assert len(one["validation"]) >= 2 * (3 + 2)
-    assert one["test"].keys() == two["test"].keys()
-    assert all(one["test"][run] != two["test"][run] for run in one["test"]), "the labels were not shuffled"
+    first, second = (_study_with_shuffled_labels(small, tmp_path / seed, seed) for seed in ("1", "2"))
+    assert first["studies"] == second["studies"]
+    assert first["validation"] == second["validation"]
+    assert len(first["validation"]) >= 2 * (3 + 2)
+    assert first["test"].keys() == second["test"].keys()
+    assert all(first["test"][run] != second["test"][run] for run in first["test"]), "the labels were not shuffled"
 
 
 def _study_with_shuffled_labels(small: list[str], folder: Path, seed: str) -> dict[str, Any]:
@@ -80,14 +77,14 @@ def test_the_seeds_alone_would_claim_a_depth_in_a_quarter_of_them_or_more() -> N
         assert np.mean([bool(claimed) for claimed in claims]) > 0.2, curvature
 
 
-@pytest.mark.parametrize(("kept", "found"), [(3, 0.5), (5, 0.75)])
-def test_pruned_trials_neither_make_claims_nor_prevent_them(kept: int, found: float) -> None:
+@pytest.mark.parametrize(("kept", "power"), [(3, 0.5), (5, 0.75)])
+def test_pruned_trials_neither_make_claims_nor_prevent_them(kept: int, power: float) -> None:
     """Of 20 trials a few are complete; the others have what they had after an epoch or two, far below."""
     for curvature in (0.0, 0.15):
         claims = [_verdicts(study, "depths") for study in _simulated(curvature, 0.0, num_trials=20, kept=kept)]
         assert np.mean([bool(claimed) for claimed in claims]) <= 0.05 + 0.022, curvature
     claims = [_verdicts(study, "depths") for study in _simulated(0.03, effect=0.03, num_trials=20, kept=kept)]
-    assert np.mean([len(claimed) for claimed in claims]) > found * (NUM_DEPTHS - 1)
+    assert np.mean([len(claimed) for claimed in claims]) > power * (NUM_DEPTHS - 1)
 
 
 def test_more_seeds_do_not_make_a_search_surer() -> None:

@@ -64,7 +64,7 @@ def test_a_class_name_does_not_speak_to_the_terminal(run_dir: Path, cifarsweep: 
 
 def test_a_target_outside_our_models_is_refused(run_dir: Path) -> None:
     content = torch.load(run_dir / "model.pt", weights_only=True)
-    for target in ("os.system", "cifarsweep.models.nn", "cifarsweep.models._num_groups", "print"):
+    for target in ("os.system", "cifarsweep.models.nn", "cifarsweep.models._channels_last", "print"):
         torch.save({**content, "target": target}, run_dir / "model.pt")
         with pytest.raises(ValueError, match="expected one of cifarsweep"):
             predict.load(run_dir)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, Command
 
 from cifarsweep import runs
 from cifarsweep.results import records, sweeps
@@ -90,6 +90,7 @@ def test_a_line_has_what_tells_runs_apart(outputs: Path, capsys: pytest.CaptureF
         (["nosuch=1"], "nosuch: no such column, expected one of run_id, status,"),
         (["--sort", "nosuch"], "nosuch: no such column"),
         (["lr>fast"], "lr>fast: expected a number"),
+        (["lr>"], "lr>: expected a number"),
         (["elsewhere"], "elsewhere: no such folder"),
         (["--sweeps"], "no sweeps here, expected a sweep or an outputs folder"),
     ],
@@ -126,6 +127,11 @@ def test_sweeps_have_a_line_each(outputs: Path, capsys: pytest.CaptureFixture[st
     lock.release()
     assert runs.main(["--sweeps", "--columns", "status"]) == 0
     assert capsys.readouterr().out.splitlines()[1] == "ended"
+
+
+def test_it_is_a_command(cifarsweep: Command, outputs: Path) -> None:
+    done = cifarsweep("seed=1", "--columns", "seed", module="cifarsweep.runs")
+    assert (done.returncode, done.stdout.split(), done.stderr) == (0, ["seed", "1"], "")
 
 
 def test_a_reader_that_has_enough_and_ctrl_c_leave_no_traceback(outputs: Path) -> None:

@@ -61,9 +61,9 @@ def test_those_that_run_and_those_that_failed_come_first(sweep: Path, capsys: py
 
 def test_without_a_process_nothing_runs(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (sweep / ".owner.lock").unlink()
-    found = shown(sweep, capsys)
-    assert "b-training unfinished 1 0.5100" in found
-    assert found[-1].endswith("(no process works on it)")
+    lines = shown(sweep, capsys)
+    assert "b-training unfinished 1 0.5100" in lines
+    assert lines[-1].endswith("(no process works on it)")
 
 
 STUDY: dict[str, Any] = {

@@ -51,12 +51,10 @@ def _reflect_pad(images: Tensor, pixels: int) -> Tensor:
     shape = (num, channels, height + 2 * pixels, width + 2 * pixels)
     padded = torch.empty(shape, dtype=images.dtype, device=images.device, memory_format=torch.channels_last)
     padded[:, :, pixels : pixels + height, pixels : pixels + width] = images
-    for i in range(1, pixels + 1):
-        padded[:, :, pixels - i] = padded[:, :, pixels + i]
-        padded[:, :, pixels + height - 1 + i] = padded[:, :, pixels + height - 1 - i]
-    for i in range(1, pixels + 1):
-        padded[..., pixels - i] = padded[..., pixels + i]
-        padded[..., pixels + width - 1 + i] = padded[..., pixels + width - 1 - i]
+    for dim, side in ((2, height), (3, width)):
+        for i in range(1, pixels + 1):
+            padded.select(dim, pixels - i).copy_(padded.select(dim, pixels + i))
+            padded.select(dim, pixels + side - 1 + i).copy_(padded.select(dim, pixels + side - 1 - i))
     return padded
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
+import itertools
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,18 +48,15 @@ def load_image_folder(
     if "test" not in splits:
         splits |= _split_files(splits["train"], test_size, split_seed)
     key = (size, test_size, split_seed, file_key(folder, files))
-    arrays = cached(
-        Path(cache).expanduser(), "image_folder", key, lambda writer: _decode(splits, class_names, size, writer)
-    )
+    decode = partial(_decode, splits, class_names, size)
+    arrays = cached(Path(cache).expanduser(), "image_folder", key, decode)
     return split(name, arrays, val_size, subset, augment, split_seed)
 
 
 def _class_folder(folder: Path) -> dict[str, list[Path]]:
     """Image files by class name, both sorted; ValueError where a class has none."""
     classes = {}
-    with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
-    for name in names:
+    for name in sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
         files = sorted(path for path in (folder / name).rglob("*") if path.suffix.lower() in IMAGE_ENDINGS)
         classes[name] = [file for file in files if not file.name.startswith(".")]
         if not classes[name]:
@@ -69,17 +67,14 @@ def _class_folder(folder: Path) -> dict[str, list[Path]]:
 
 def _split_files(train: dict[str, list[Path]], test_size: float, seed: int) -> dict[str, dict[str, list[Path]]]:
     """Splits a stratified test set off."""
-    counts = np.array([len(files) for files in train.values()])
-    labels = torch.from_numpy(np.repeat(np.arange(len(train)), counts))
-    held_out = stratified(labels, count("test_size", test_size, len(labels)), seed)
-    in_test = set(held_out.tolist())
+    labels = torch.repeat_interleave(torch.tensor([len(files) for files in train.values()]))
+    held_out = set(stratified(labels, count("test_size", test_size, len(labels)), seed).tolist())
+    places = itertools.count()
     splits: dict[str, dict[str, list[Path]]] = {"train": {}, "test": {}}
-    place = 0
     for name, files in train.items():
-        splits["train"][name], splits["test"][name] = [], []
-        for file in files:
-            splits["test" if place in in_test else "train"][name].append(file)
-            place += 1
+        is_test = [next(places) in held_out for _ in files]
+        splits["train"][name] = [file for file, held in zip(files, is_test, strict=True) if not held]
+        splits["test"][name] = [file for file, held in zip(files, is_test, strict=True) if held]
     return splits
 
 

@@ -38,17 +38,18 @@ def augmented(dataset: DataSet) -> Mosaic:
             continue
         repeated = replace(train, indices=places.expand(NUM_COLUMNS - 1))
         ((batch, _),) = repeated.training(NUM_COLUMNS - 1, dataset.augmentation, seed=label)
-        original = _row(dataset.train_images, places)[:1]
+        colours = batch * train.std.view(1, -1, 1, 1) + train.mean.view(1, -1, 1, 1)
+        variants = (colours * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
         names.append(name)
-        rows.append(np.concatenate([original, _pixels(batch, train.mean, train.std)]))
+        rows.append(np.concatenate([_row(dataset.train_images, places)[:1], variants]))
     return Mosaic(names, np.stack(rows))
 
 
 def confused(dataset: DataSet, predicted: Tensor) -> Mosaic | None:
     """The first test images of the pairs of classes that were confused most often; None where nothing was.
 
-    `predicted` are the class indices (N,) of all test images. Pairs are in the order of the table of the report:
-    by number, then by the true class.
+    `predicted` are the class indices (N,) of all test images. Pairs are in the order of the report's table: by number,
+    then by the true class.
     """
     num_classes, labels = len(dataset.class_names), dataset.test_labels
     wrong = (labels * num_classes + predicted)[labels != predicted]
@@ -71,10 +72,3 @@ def _row(images: Tensor, places: Tensor) -> NDArray[np.uint8]:
     row = np.full((NUM_COLUMNS, *shown.shape[1:]), 255, np.uint8)
     row[: len(shown)] = shown
     return row
-
-
-def _pixels(batch: Tensor, mean: Tensor, std: Tensor) -> NDArray[np.uint8]:
-    """A normalised batch (N, C, H, W) as images (N, H, W, C) again."""
-    colours = batch * std.view(1, -1, 1, 1) + mean.view(1, -1, 1, 1)
-    pixels: NDArray[np.uint8] = (colours * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
-    return pixels

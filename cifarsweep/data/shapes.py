@@ -117,7 +117,7 @@ def _colour(rng: Generator, num: int) -> Floats:
 
 
 def _colours(rng: Generator, num: int) -> tuple[Floats, Floats]:
-    """One colour an image for the ground and one for the shape: of four at random the farthest from the ground's."""
+    """A colour an image for the ground; and for the shape, of four random colours the farthest from the ground's."""
     ground = _colour(rng, num)
     four = rng.random((4, num, 3, 1, 1), np.float32)
     farthest = np.square(four - ground).sum(axis=2, keepdims=True).argmax(axis=0, keepdims=True)
@@ -161,7 +161,7 @@ def _stroke(rng: Generator, difficulty: Floats) -> Floats:
 
 
 def _shape(rng: Generator, labels: NDArray[np.int64], difficulty: Floats) -> Floats:
-    """The labels' shapes, within the image but for tips; half of them are outlines."""
+    """The labels' shapes, half of them as outlines. Only tips may lie outside the image."""
     num = len(labels)
     radius = _between(RADIUS, difficulty) + _uniform(rng, num, -1, 1)
     room = SIDE / 2 - 0.9 * radius
@@ -185,21 +185,6 @@ def _shape(rng: Generator, labels: NDArray[np.int64], difficulty: Floats) -> Flo
 def _length(x: Floats, y: Floats) -> Floats:
     """np.hypot guards against overflow, at several times the cost."""
     return np.sqrt(x * x + y * y)
-
-
-def _circle(x: Floats, y: Floats) -> Floats:
-    return _length(x, y) - 0.9
-
-
-def _semicircle(x: Floats, y: Floats) -> Floats:
-    y = y + 0.45
-    disc = _length(x, y) - 1
-    return np.maximum(disc, -y)
-
-
-def _crescent(x: Floats, y: Floats) -> Floats:
-    difference: Floats = np.maximum(_length(x, y) - 1, 0.8 - _length(x, y - 0.55))
-    return difference
 
 
 def _drop(x: Floats, y: Floats) -> Floats:
@@ -248,9 +233,9 @@ def _cross(x: Floats, y: Floats) -> Floats:
 
 
 CLASSES: dict[str, Callable[[Floats, Floats], Floats]] = {
-    "circle": _circle,
-    "semicircle": _semicircle,
-    "crescent": _crescent,
+    "circle": lambda x, y: _length(x, y) - 0.9,
+    "semicircle": lambda x, y: np.maximum(_length(x, y + 0.45) - 1, -(y + 0.45)),
+    "crescent": lambda x, y: np.maximum(_length(x, y) - 1, 0.8 - _length(x, y - 0.55)),
     "drop": _drop,
     "heart": _heart,
     "triangle": lambda x, y: _polygon(x, y, 3),

@@ -6,18 +6,43 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from functools import wraps
+from typing import NoReturn, ParamSpec
+
+from cifarsweep.terminal import formatting
+
+Arguments = ParamSpec("Arguments")
+
+
+def refuse(message: str) -> NoReturn:
+    """Ends the process without argparse's usage, which is often longer than what is wrong; `--help` has it."""
+    print(f"{message}; --help shows what is accepted", file=sys.stderr)
+    sys.exit(1)
 
 
 class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """Without argparse's usage, which is often longer than what is wrong; `--help` has it."""
-        print(f"{message}; --help shows what is accepted", file=sys.stderr)
-        sys.exit(1)
+        refuse(message)
+
+
+def one_line_errors(main: Callable[Arguments, int]) -> Callable[Arguments, int]:
+    """The command, which answers a wrong value or file in one line on stderr and with exit code 1."""
+
+    @wraps(main)
+    def answering(*args: Arguments.args, **kwargs: Arguments.kwargs) -> int:
+        try:
+            return main(*args, **kwargs)
+        except BrokenPipeError:
+            raise
+        except (OSError, ValueError) as error:
+            print(formatting.one_line(error), file=sys.stderr)
+            return 1
+
+    return answering
 
 
 def exit_code(main: Callable[[], int]) -> int:
-    """Of a command that Ctrl-C or the reader of a pipe may end, which needs no traceback."""
+    """The exit code of a command, which shows no traceback where Ctrl-C or the reader of a pipe ends it."""
     try:
         code = main()
         sys.stdout.flush()

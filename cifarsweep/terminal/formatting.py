@@ -12,19 +12,19 @@ if TYPE_CHECKING:
 
 
 def shortened(text: str, most: int = 32) -> str:
-    """At most `most` characters, all printable, the middle left out: the ends of names tell runs apart."""
+    """At most `most` characters, all printable. Leaves out the middle, as the ends of names tell runs apart."""
     text = printable(text)
     kept = most - 1
     return text if len(text) <= most else f"{text[: kept - kept // 2]}…{text[len(text) - kept // 2 :]}"
 
 
 def printable(text: str) -> str:
-    """Without what would move a cursor or change a colour."""
+    """Replaces characters that would move a cursor or change a colour."""
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
 def one_line(error: BaseException) -> str:
-    """What a person is told of it: of a file's error the file and the reason."""
+    """The message on one line; of a file's error its name and the reason."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return " ".join(str(error).split())
@@ -43,8 +43,7 @@ def show(header: Sequence[str], rows: Iterable[Sequence[str]], left: Iterable[st
 
         Console(highlight=False).print(rich_table(header, rows, left))
     else:
-        for line in plain_lines(header, rows, left):
-            print(line)
+        print(*plain_lines(header, rows, left), sep="\n")
 
 
 def plain_lines(header: Sequence[str], rows: Iterable[Sequence[str]], left: Iterable[str] = ()) -> list[str]:

@@ -61,7 +61,7 @@ class Whole:
 
 @dataclass
 class _Watched:
-    """A run on the screen; the clock starts at its first batch here, which a run that goes on has others before."""
+    """A run on the screen. Its clock starts at its first batch in this process: a resumed run has batches before."""
 
     stage: Stage
     since: float
@@ -69,14 +69,9 @@ class _Watched:
     now: float
 
     @property
-    def part(self) -> float:
-        """Of the run's work that was done since the clock started, 0 to 1."""
-        return (self.stage.done - self.first) / max(self.stage.total, 1)
-
-    @property
-    def seconds_left(self) -> float | None:
-        gained = self.stage.done - self.first
-        return (self.now - self.since) / gained * (self.stage.total - self.stage.done) if gained > 0 else None
+    def gained(self) -> int:
+        """Batches since the clock started."""
+        return self.stage.done - self.first
 
 
 class Display:
@@ -99,7 +94,11 @@ class Display:
         if kind == "line":
             self.line(value)
         elif kind == "advance" and self._console.is_terminal:
-            self._advance(source, value)
+            with self._lock:
+                now = time.monotonic()
+                run = self._watched.setdefault(source, _Watched(value, now, value.done, now))
+                run.stage, run.now = value, now
+                self._open()
         elif kind == "end":
             self.end(source)
 
@@ -139,13 +138,6 @@ class Display:
             sys.stdout.write("\x1b[?25h\n")
             sys.stdout.flush()
 
-    def _advance(self, source: Source, stage: Stage) -> None:
-        with self._lock:
-            now = time.monotonic()
-            first = self._watched.setdefault(source, _Watched(stage, now, stage.done, now))
-            first.stage, first.now = stage, now
-            self._open()
-
     def _open(self) -> None:
         if self._live is None:
             self._live = Live(get_renderable=self._lines, console=self._console, transient=True)
@@ -153,8 +145,7 @@ class Display:
 
     def _lines(self) -> Group:
         """Called by rich's own thread, which holds rich's lock: taking ours here could wait for it forever."""
-        watched, whole = list(self._watched.values()), self._whole
-        width = self._console.width
+        watched, whole, width = list(self._watched.values()), self._whole, self._console.width
         parts: list[Table | Text] = [live_table(watched, width)] if watched else []
         if whole:
             parts.append(Text(shortened(_whole_line(*whole, watched), width - 1), no_wrap=True, end=""))
@@ -163,28 +154,27 @@ class Display:
 
 def live_table(watched: list[_Watched], width: int) -> Table:
     """A line a run: configuration, epoch, accuracy, a bar where the terminal is wide enough for it, time left."""
-    cells = [_cells(run) for run in watched]
+    cells = []
+    for run in watched:
+        stage, time_left = run.stage, ""
+        if run.gained > 0:
+            seconds = (run.now - run.since) / run.gained * (stage.total - stage.done)
+            time_left = f"{duration(seconds)} left"
+        cells.append((stage.title, f"epoch {stage.epoch}/{stage.num_epochs}", stage.accuracy, time_left))
     room = width - sum(max(len(row[i]) for row in cells) for i in range(1, 4)) - 2 * 3 - 1
     has_bar = room - BAR_WIDTH - 2 >= max(len(row[0]) for row in cells)
     table = Table.grid(padding=(0, 2, 0, 0))
     for _ in range(4 + has_bar):
         table.add_column(no_wrap=True)
     table.columns[1].justify = "right"
-    for run, (title, epoch, accuracy, left) in zip(watched, cells, strict=True):
-        stage = run.stage
-        bar = [ProgressBar(max(stage.total, 1), stage.done, BAR_WIDTH)] if has_bar else []
-        table.add_row(Text(shortened(title, max(room, LEAST_TITLE))), epoch, accuracy, *bar, left)
+    for run, (title, epoch, accuracy, time_left) in zip(watched, cells, strict=True):
+        bar = [ProgressBar(max(run.stage.total, 1), run.stage.done, BAR_WIDTH)] if has_bar else []
+        table.add_row(Text(shortened(title, max(room, LEAST_TITLE))), epoch, accuracy, *bar, time_left)
     return table
 
 
-def _cells(run: _Watched) -> tuple[str, str, str, str]:
-    stage, left = run.stage, run.seconds_left
-    epoch = f"epoch {stage.epoch}/{stage.num_epochs}"
-    return stage.title, epoch, stage.accuracy, "" if left is None else f"{duration(left)} left"
-
-
 def _whole_line(whole: Whole, since: float, watched: list[_Watched]) -> str:
-    parts = sum(run.part for run in watched)
+    parts = sum(run.gained / max(run.stage.total, 1) for run in watched)
     worked, left = whole.worked + parts, whole.total - whole.done - parts
     if worked < 0.02 or left <= 0:  # too early to say
         return whole.text
@@ -217,14 +207,14 @@ def result(text: str) -> None:
 
 
 def detail(text: str) -> None:
-    """A line on the way, as an epoch's; shown neither inside `quiet` nor where live lines say it."""
+    """A line on the way, such as an epoch's; shown neither inside `quiet` nor where live lines say it."""
     if _details:
         result(text)
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the lines of single runs: for whoever sums up many."""
+    """Inside, lines of single runs are left out, for a caller that sums up many."""
     global _quiet
     before, _quiet = _quiet, True
     try:
@@ -234,7 +224,7 @@ def quiet() -> Iterator[None]:
 
 
 def began() -> None:
-    """The job has begun a new part of its work: that its process may die from now on is not the fault of its start."""
+    """Says that the job has begun a new part of its work: a death from now on is not the fault of its start."""
     _hear(("began", None))
 
 

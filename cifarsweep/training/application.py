@@ -18,8 +18,8 @@ from cifarsweep.results.records import RunResult
 from cifarsweep.sweeper import local
 from cifarsweep.sweeper.application import Application, Cost, KnownRun
 from cifarsweep.terminal import errors
-from cifarsweep.training import compose, schema, sweep
-from cifarsweep.training.configuration import Configuration, plain
+from cifarsweep.training import schema, sweep
+from cifarsweep.training.configuration import Configuration, chosen_options, plain
 
 if TYPE_CHECKING:  # Optuna, which a single run need not wait for
     from cifarsweep.sweeper.settings import Settings
@@ -49,9 +49,8 @@ class ImageTraining(Application):
     def check_search(self, config: DictConfig, settings: Settings, space: Space) -> None:
         epochs = self.max_steps(config)
         if settings.max_steps != epochs:
-            raise ValueError(
-                f"hydra.sweeper.max_steps={settings.max_steps}: expected trainer.epochs, which is {epochs}"
-            )
+            expected = f"expected trainer.epochs, which is {epochs}"
+            raise ValueError(f"hydra.sweeper.max_steps={settings.max_steps}: {expected}")
         if settings.budget and "trainer.epochs" in space.keys:
             expected = "expected trials:N where trainer.epochs is searched"
             raise ValueError(f"hydra.sweeper.budget={settings.budget}: {expected}")
@@ -79,12 +78,7 @@ class ImageTraining(Application):
                     continue
                 values = [result.as_dict()[name] for name in objectives]
                 if None not in values:
-                    yield KnownRun(run_dir.name, config, config["run"]["choices"], values, partial(self._is_of, result))
-
-    def _is_of(self, result: RunResult, config: DictConfig) -> bool:
-        what = self.determines(config)
-        what["data"] = {**what["data"], "fingerprint": result.data_fingerprint}
-        return bool(identity.run_id(what) == result.run_id)
+                    yield KnownRun(run_dir.name, config, config["run"]["choices"], values, partial(_is_of, result))
 
     def device(self, config: DictConfig) -> str:
         return str(config.trainer.device)
@@ -105,11 +99,16 @@ class ImageTraining(Application):
         return ["python", "-m", "cifarsweep", *overrides]
 
 
-def task(cfg: DictConfig) -> Any:
-    """One job of Hydra: trains the configuration, or finds it trained; its validation accuracy, as sweepers expect.
+def _is_of(result: RunResult, config: DictConfig) -> bool:
+    """Whether this configuration, on the images of that run, would train it again."""
+    return identity.run_id(identity.identity(plain(config), result.data_fingerprint)) == result.run_id
 
-    A search gets a list of its objectives. A single run ends by SystemExit with the error as its cause, as Hydra prints
-    a line of its own for an Exception.
+
+def task(cfg: DictConfig) -> Any:
+    """One job of Hydra: trains the configuration or finds it trained, and returns what a sweeper expects.
+
+    That is its validation accuracy, or in a search a list of the objectives. A single run ends by SystemExit with the
+    error as its cause, as Hydra prints a line of its own for an Exception.
     """
     job = HydraConfig.get()
     if job.mode == RunMode.MULTIRUN:
@@ -137,27 +136,24 @@ def _sweep_job(cfg: DictConfig, job: Any) -> Any:
     except Exception as error:
         register(error=errors.one_line(error))
         raise
-    working_on = trial.current()
-    return _objectives(result, working_on.objectives) if working_on else result.val_accuracy
-
-
-def _objectives(result: RunResult, names: tuple[str, ...]) -> list[float]:
-    """What a study asked for."""
+    searched = trial.current()
+    if searched is None:
+        return result.val_accuracy
     if result.status == "pruned":
         raise trial.Pruned
     if result.status == "diverged":
         raise ValueError(str(result))
-    return [result.as_dict()[name] for name in names]
+    return [result.as_dict()[name] for name in searched.objectives]
 
 
 def _train(cfg: DictConfig, job: Any, announce: Callable[[str], None]) -> RunResult:
-    configuration = Configuration.of(cfg, compose.choices(job))
+    configuration = Configuration.of(cfg, chosen_options(job))
     from cifarsweep.training import run  # PyTorch, 1.8 s, which an argument error need not wait for
 
     answers: dict[int, bool] = {}
 
     def report(epoch: int, figures: Mapping[str, Any]) -> bool:
-        """Each epoch once: a recorded run that is then trained further has its first epochs reported twice."""
+        """Reports each epoch once: of a recorded run that is trained further, the first epochs come twice."""
         if epoch not in answers:
             answers[epoch] = trial.report(epoch, figures)
         return answers[epoch]

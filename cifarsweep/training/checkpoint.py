@@ -32,18 +32,24 @@ def save(path: Path, run_id: str, epochs: Sequence[Epoch], model: nn.Module, opt
         "optimizer": optimizer.state_dict(),
         "random": _random_states(),
     }
-    buffer = io.BytesIO()  # torch.save itself answers a full disk with a RuntimeError that names neither
-    torch.save(content, buffer)
+    archive = as_bytes(content)
     with files.atomic(path, "wb") as file:
-        file.write(hashlib.sha256(buffer.getbuffer()).digest())
-        file.write(buffer.getbuffer())
+        file.write(hashlib.sha256(archive).digest())
+        file.write(archive)
+
+
+def as_bytes(content: dict[str, Any]) -> memoryview:
+    """What torch.save makes of it, which writes no file itself: its error names neither a full disk nor the file."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getbuffer()
 
 
 def restore(path: Path, run_id: str, model: nn.Module, optimizer: torch.optim.Optimizer) -> list[Epoch]:
-    """Puts model, optimizer and random states back to where they were saved; the epochs so far, none without a file.
+    """Puts model, optimizer and random states back to where they were saved. Returns the epochs, none without a file.
 
-    The learning rates stay those that the optimizer came with. files.Corrupt, and nothing is changed, where the file is
-    damaged or of another run or network.
+    The learning rates stay those that the optimizer came with. files.Corrupt where the file is damaged or of another
+    run or network; nothing is changed then.
     """
     if not path.exists():
         return []
@@ -77,7 +83,7 @@ def _read(data: bytes, run_id: str) -> dict[str, Any]:
 
 
 def _random_states() -> dict[str, Any]:
-    """Those of every generator that a model may draw from. The images of an epoch come from a generator of its own."""
+    """Of every generator that a model may draw from. The images of an epoch come from a generator of their own."""
     name, keys, *rest = np.random.get_state(legacy=True)
     states: dict[str, Any] = {
         "torch": torch.get_rng_state(),

@@ -6,8 +6,9 @@ import os
 import shlex
 import signal
 import sys
-from functools import partial
-from typing import Any, NoReturn
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -15,63 +16,65 @@ from hydra.types import TaskFunction
 
 from cifarsweep.results import provenance
 from cifarsweep.sweeper import hydra_compat
-from cifarsweep.terminal import errors, progress
-from cifarsweep.training import compose, groups, sweep
+from cifarsweep.terminal import arguments, errors, progress
+from cifarsweep.training import groups, sweep
 from cifarsweep.training.application import task
+from cifarsweep.training.configuration import error_line
 
 TERMINATED = 128 + signal.SIGTERM
-"""Exit code after SIGTERM, as of a cluster that takes the machine away."""
+"""Exit code after SIGTERM, which a cluster sends before it takes the machine away."""
 
 INTERRUPTED = 130
 
-NO_OPTION = "Config group override must be"
-"""What Hydra says of an option that is no text, such as model=3, without its name."""
 
+def run(task: TaskFunction = task, report: Callable[[Path], int] = lambda sweep_dir: 0) -> int:
+    """Has Hydra do with the task what sys.argv says, then reports on a sweep. Returns the larger exit code of both.
 
-def run(task: TaskFunction = task) -> int:
-    """Has Hydra do what sys.argv says with the task; the exit code, after a line on what a user can mend."""
-    conf = groups.folder()
-    show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them over several lines
+    A line on stderr names a user's mistake, and the command that goes on after Ctrl-C or SIGTERM.
+    """
     _prepare_arguments()
     _unwind_on_signals()
     try:
-        with hydra_compat.trusting():
-            hydra.main(**hydra_compat.VERSION_BASE, config_path=str(conf), config_name="config")(task)()
+        code, sweep_dir = _run_hydra(task), sweep.opened()
+        return max(code, report(sweep_dir)) if sweep_dir else code
     except KeyboardInterrupt:
         print(f"interrupted; {_resuming()}", file=sys.stderr)
         return INTERRUPTED
+    except SystemExit as end:
+        if end.code == TERMINATED:
+            print(f"terminated; {_resuming()}", file=sys.stderr)
+        raise
+
+
+def _run_hydra(task: TaskFunction) -> int:
+    conf = groups.folder()
+    show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them over several lines
+    try:
+        with hydra_compat.trusting():
+            hydra.main(**hydra_compat.VERSION_BASE, config_path=str(conf), config_name="config")(task)()
     except (SystemExit, Exception) as raised:
         error = raised.__cause__ if isinstance(raised, SystemExit) and raised.__cause__ else raised
         if isinstance(error, SystemExit):
-            if error.code == TERMINATED:
-                print(f"terminated; {_resuming()}", file=sys.stderr)
             raise
         if show_traceback or not errors.is_users(error):
             raise error from error.__cause__
-        words = sys.argv[1:]
-        line = compose.unknown_option(conf, words) if str(error).startswith(NO_OPTION) else None
-        print(line or errors.one_line(error, partial(compose.known_keys, conf, words)), file=sys.stderr)
+        print(error_line(error, conf, sys.argv[1:]), file=sys.stderr)
         return 1
     return 0
 
 
 def _prepare_arguments() -> None:
-    """Parses the arguments once before Hydra does, for a mistake to be one line; and puts -m before the overrides.
+    """Parses the arguments once before Hydra does, so that a mistake is one line; puts -m before the overrides.
 
-    Between overrides argparse takes what follows it for no argument of its own. Keys of the engine that had other
-    names are translated.
+    Where -m stands between overrides, argparse does not accept those after it. A key of the engine that had another
+    name is translated.
     """
     words = [word.replace("hydra.sweeper.max_epochs=", "hydra.sweeper.max_steps=", 1) for word in sys.argv[1:]]
     sys.argv[1:] = sorted(words, key=lambda word: word not in ("-m", "--multirun"))
     parser = get_args_parser()
-    parser.error = _one_line  # type: ignore[method-assign]
+    parser.error = arguments.refuse  # type: ignore[method-assign]
     parser.parse_args()
-
-
-def _one_line(message: str) -> NoReturn:
-    print(f"{message}; --help shows what is accepted", file=sys.stderr)
-    sys.exit(1)
 
 
 def _unwind_on_signals() -> None:
@@ -91,11 +94,11 @@ def _unwind_on_signals() -> None:
 
 
 def _resuming() -> str:
-    """The command that goes on where this one stopped; or starts again, where runs of it would be trained anew."""
+    """The command that goes on where this one stopped, or that starts again where it would train runs anew."""
     words, folder = provenance.command_line(), sweep.opened()
     if folder and not any(word.startswith("name=") for word in words):
         words.append(f"name={folder.name}")
-    if not folder and "force=true" in words:  # the one run that it was about has a checkpoint, no longer a result
+    if not folder and "force=true" in words:  # its only run has a checkpoint and no longer a result
         words.remove("force=true")
     does = "starts again" if "force=true" in words else "goes on"
     return f"this {does}: {shlex.join(words)}"

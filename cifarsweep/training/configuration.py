@@ -1,15 +1,23 @@
-"""The configuration of a run, checked. Knows OmegaConf, not what is built from it."""
+"""The configuration of a run, checked, and what Hydra tells of one outside of a job. Builds nothing from it."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from cifarsweep.sweeper import jobs
-from cifarsweep.training import schema
+from cifarsweep.sweeper import hydra_compat, jobs
+from cifarsweep.terminal import errors
+from cifarsweep.training import groups, schema
+
+NO_OPTION = "Config group override must be"
+"""How Hydra's line about an option that is no text, such as model=3, begins. It does not name the option."""
 
 
 @dataclass(frozen=True)
@@ -34,3 +42,43 @@ def plain(cfg: DictConfig, resolve: bool = True) -> dict[str, Any]:
     values = OmegaConf.to_container(jobs.without_hydra(cfg), resolve=resolve)  # to resolve Hydra's part takes 10 ms
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}
+
+
+def chosen_options(job: Any) -> dict[str, str]:
+    """The option that was chosen in each group, from Hydra's part of a configuration."""
+    return {group: option for group, option in job.runtime.choices.items() if not group.startswith("hydra/")}
+
+
+def compose(conf: Path, overrides: list[str]) -> Configuration:
+    """What these overrides compose to outside of a job."""
+    with hydra.initialize_config_dir(str(conf), **hydra_compat.VERSION_BASE):
+        cfg = hydra.compose("config", overrides, return_hydra_config=True)
+    return Configuration.of(jobs.without_hydra(cfg), chosen_options(cfg.hydra))
+
+
+def error_line(error: BaseException, conf: Path, words: list[str]) -> str:
+    """One line on a mistake in the words of a command line, with what is accepted instead."""
+    unknown = _unknown_option(conf, words) if str(error).startswith(NO_OPTION) else None
+    return unknown or errors.one_line(error, partial(_known_keys, conf, words))
+
+
+def _known_keys(conf: Path, words: list[str], parent: str) -> list[str]:
+    """The keys below `parent`, with those options of the groups that the words of the command line choose."""
+    known = groups.options_by_group([conf])
+    options = [word for word in words if re.fullmatch(r"\w+=\w+", word) and word.split("=")[0] in known]
+    with hydra.initialize_config_dir(str(conf), **hydra_compat.VERSION_BASE):
+        node = hydra.compose("config", options, return_hydra_config=parent.startswith("hydra"))
+    for part in parent.split(".") if parent else ():
+        node = node.get(part, {})
+    return [str(key) for key in node if not str(key).startswith("_")]
+
+
+def _unknown_option(conf: Path, words: list[str]) -> str | None:
+    """A line on the first word that chooses none of its group's options: Hydra does not name the word."""
+    known = groups.options_by_group([conf])
+    for word in words:
+        group, _, value = word.partition("=")
+        for option in value.split(",") if group in known else ():
+            if option not in known[group]:
+                return f"{group}={option}: no such option, expected one of {', '.join(known[group])}"
+    return None

@@ -1,4 +1,4 @@
-"""What a configuration would cost, measured over a few batches of which nothing is kept."""
+"""What a configuration would cost, measured over a few batches. Keeps nothing of them."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ NUM_STEPS_TIMED = 6
 
 
 def measure(configuration: Configuration, threads: int) -> Cost:
-    """The cost of an epoch: with so many threads, if the configuration does not say how many."""
+    """The cost of an epoch. `threads` counts where the configuration names no number of threads."""
     run_files.show_log("cifarsweep.data")
     torch.set_num_threads(configuration.values["trainer"]["threads"] or threads)
     dataset: DataSet = instantiate(configuration.node.data)
     session = Session(configuration, dataset)
+    description = session.description
     batcher = dataset.batchers(session.device).train
-    size = min(session.description.batch_size, len(dataset.train_indices))
+    size = min(description.batch_size, len(dataset.train_indices))
     num_steps = min(NUM_STEPS_TIMED, len(dataset.train_indices) // size)
     epochs = loop.train(
         model=session.model,
@@ -37,15 +38,10 @@ def measure(configuration: Configuration, threads: int) -> Cost:
         autocast=session.autocast,
     )
     seconds = min(epoch.seconds for epoch in epochs)  # the first one makes the buffers
-    description = session.description
     # Validation images go forward only, about a third of the work.
     num_images = len(dataset.train_indices) + len(dataset.val_indices) / 3
     return Cost(
         name=description.model,
         step_seconds=num_images * seconds / (num_steps * size),
-        figures={
-            "width": description.width,
-            "params": description.params,
-            "multiply_adds": description.flops // 2,
-        },
+        figures={"width": description.width, "params": description.params, "multiply_adds": description.flops // 2},
     )

@@ -1,6 +1,6 @@
 """The configuration groups: where they are, which options they have, and `--help`, which shows them.
 
-Knows folders, not Hydra, whose own `--help` copies the configuration for each group, which takes a second.
+Knows folders, not Hydra: its own `--help` takes a second, as it copies the configuration for each group.
 """
 
 from __future__ import annotations
@@ -31,21 +31,18 @@ def folder() -> Path:
     return here / "conf" if (here / "conf").is_dir() else here.parent / "conf"
 
 
-def asks_for_help(words: Iterable[str]) -> bool:
-    return not {"--help", "-h"}.isdisjoint(words)
-
-
 def show_help(words: list[str]) -> None:
-    """With the options in a --config-dir, too."""
+    """Prints the groups and their options, with those in a --config-dir."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--config-dir", "-cd", type=Path)
     own = parser.parse_known_args(words)[0].config_dir
-    lines = [f"{group}: {', '.join(options)}" for group, options in found([folder(), *([own] if own else [])]).items()]
+    groups = options_by_group([folder(), *([own] if own else [])])
+    lines = [f"{group}: {', '.join(options)}" for group, options in groups.items()]
     print(HEADER, "Groups (choose one with group=option)", "\n".join(lines), FOOTER, sep="\n\n")
 
 
-def found(folders: Iterable[Path]) -> dict[str, list[str]]:
-    """The options of each group, Hydra's own groups left out; both sorted."""
+def options_by_group(folders: Iterable[Path]) -> dict[str, list[str]]:
+    """The options of each group without Hydra's own groups; both sorted."""
     files = {file.relative_to(folder) for folder in folders for file in folder.glob("*/*.yaml")}
     groups = sorted({file.parent.name for file in files} - {"hydra"})
     return {group: sorted(file.stem for file in files if file.parent.name == group) for group in groups}

@@ -106,7 +106,7 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 
 def _kind(module: nn.Module) -> str:
-    """The class, or PyTorch's own that it derives from, and what its shapes do not tell: Conv2d 3×3, stride 2."""
+    """The class of PyTorch that it is or derives from, and what its shapes do not tell: Conv2d 3×3, stride 2."""
     classes = [kind for kind in type(module).__mro__ if kind.__module__.startswith("torch.nn") and kind != nn.Module]
     name = (classes or [type(module)])[0].__name__
     size = getattr(module, "kernel_size", None)

@@ -24,7 +24,7 @@ def prepare(trainer: Mapping[str, Any]) -> None:
 
 
 def num_cores() -> int:
-    """Cores this process may use: what a launcher gave it by OMP_NUM_THREADS or affinity."""
+    """How many cores this process may use: what a launcher gave it by OMP_NUM_THREADS or affinity."""
     given = os.environ.get("OMP_NUM_THREADS", "")
     if given.isdigit() and int(given) > 0:
         return int(given)
@@ -33,10 +33,10 @@ def num_cores() -> int:
 
 @cache
 def keep_freed_memory() -> None:
-    """Once a process: glibc keeps what is freed, as each step needs it again.
+    """Once a process: has glibc keep what is freed, as each step needs it again.
 
-    It would give blocks of 128 KiB and more back to the system, which then clears every page anew: a fifth of the time
-    of a step of 512 images.
+    Without this it gives blocks of 128 KiB and more back to the system, which then clears every page anew. That takes
+    a fifth of the time of a step of 512 images.
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
@@ -69,7 +69,3 @@ def choose_device(name: str) -> torch.device:
     if name != "auto" and name not in there:
         raise ValueError(f"trainer.device={name}: not on this machine, expected one of auto, {', '.join(there)}")
     return torch.device(there[0] if name == "auto" else name)
-
-
-def device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -25,19 +25,17 @@ from cifarsweep.training.session import Session
 log = logging.getLogger("cifarsweep")
 CHECKPOINT = "checkpoint.pt"
 FINAL = ("complete", "diverged")
-"""Status of a run that need not be trained again. A pruned one was stopped early for others' sake."""
+"""Status of a run that need not be trained again. A pruned run was stopped early and may be trained further."""
 EVALUATION_BATCH = 500
 
 Report = Callable[[int, Mapping[str, Any]], bool]
 """Takes an epoch's number and figures; True where the training should stop there as pruned."""
 
 
-def never_stop(epoch: int, figures: Mapping[str, Any]) -> bool:
-    return False
-
-
 def train(
-    configuration: Configuration, report: Report = never_stop, announce: Callable[[str], None] = lambda run: None
+    configuration: Configuration,
+    report: Report = lambda epoch, figures: False,
+    announce: Callable[[str], None] = lambda run: None,
 ) -> RunResult:
     """Trains the configuration, or finds it trained.
 
@@ -65,9 +63,9 @@ def train(
 
 
 def _recorded(run_dir: Path, report: Report) -> RunResult | None:
-    """The result of a run that answers this request; a pruned one does where it would be pruned again.
+    """The result of a run that answers this request. A pruned run does so where it would be pruned again.
 
-    A corrupt file of it is set aside, and the run does not count as trained.
+    A corrupt file is set aside, and the run does not count as trained.
     """
     try:
         result, epochs = RunResult.read(run_dir), records.read_metrics(run_dir)
@@ -147,24 +145,24 @@ def _resume(session: Session, run_dir: Path) -> list[Epoch]:
 
 
 def _fit(session: Session, run_dir: Path, epochs: list[Epoch], report: Report) -> dict[str, Any]:
-    """Trains the epochs that are missing and adds them to `epochs`; the status and figures of the end."""
+    """Trains the epochs that are missing and adds them to `epochs`. Returns the status and figures of the end."""
     values, about, num_steps = session.values, session.description, session.steps_per_epoch
     data = session.dataset.batchers(session.device)
     network = cast(nn.Module, torch.compile(session.model)) if values["trainer"]["compile"] else session.model
 
     def batches(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        # A seed of its own for each epoch: a resumed run sees the same images in the same order. 64 bits, far apart for
-        # neighbouring seeds and epochs.
+        # Each epoch has a seed of its own, so that a resumed run sees the same images in the same order: 64 bits, far
+        # apart for neighbouring seeds and epochs.
         seed = int.from_bytes(hashlib.sha256(f"{about.seed} {epoch}".encode()).digest()[:8], "big")
         shuffled = data.train.training(about.batch_size, session.dataset.augmentation, seed)
-        slug, accuracy = run_dir.name.rpartition("-")[0], _accuracy(epochs[-1]) if epochs else ""
-        done, total = (epoch - 1) * num_steps, about.epochs * num_steps
+        accuracy = _accuracy(epochs[-1]) if epochs else ""
+        slug, done, total = run_dir.name.rpartition("-")[0], (epoch - 1) * num_steps, about.epochs * num_steps
         return progress.track(shuffled, progress.Stage(slug, epoch, about.epochs, accuracy, done, total))
 
     def evaluate(batcher: Batcher) -> loop.Evaluation:
         return loop.evaluate(network, batcher.evaluation(EVALUATION_BATCH), session.loss_fn, session.autocast)
 
-    # A search may have missed the end of an epoch: it hears of each again.
+    # A search may have missed the end of an epoch, so it hears of each again.
     pruned = any(_reported(report, about, epochs[:n]) for n in range(1, len(epochs) + 1))
     remaining = loop.train(
         model=network,
@@ -199,23 +197,22 @@ def _fit(session: Session, run_dir: Path, epochs: list[Epoch], report: Report) -
 
 
 def _result(session: Session, started: str, epochs: list[Epoch], figures: Mapping[str, Any]) -> RunResult:
-    about, dataset, last = session.description, session.dataset, epochs[-1] if epochs else None
+    about, dataset, device = session.description, session.dataset, session.device
+    names = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
+    last = {name: getattr(epochs[-1], name) for name in names} if epochs else {}
     seconds = sum(epoch.seconds for epoch in epochs)
     num_images = session.steps_per_epoch * about.batch_size * len(epochs)
     return RunResult.of(
         {
             **about.as_dict(),
-            "train_loss": last and last.train_loss,
-            "train_accuracy": last and last.train_accuracy,
-            "val_loss": last and last.val_loss,
-            "val_accuracy": last and last.val_accuracy,
+            **last,
             "train_seconds": seconds,
             "images_per_second": num_images / seconds if seconds else None,
             "epochs_trained": len(epochs),
             "num_train": len(dataset.train_indices),
             "num_val": len(dataset.val_indices),
             "num_test": len(dataset.test_labels),
-            "device": process.device_name(session.device),
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
             "threads": torch.get_num_threads(),
             "started": started,
             "finished": provenance.now(),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,29 +13,26 @@ from torch import Tensor
 from cifarsweep.data import Augmentation, DataSet, samples
 from cifarsweep.results import files, folders, records
 from cifarsweep.terminal import progress
+from cifarsweep.training import checkpoint
 from cifarsweep.training.session import Session
 
 
 def start(run_dir: Path, session: Session) -> None:
-    """What is known before the training: configuration, layers, and pictures of the data set. No result any more."""
+    """Writes what is known before the training: configuration, layers, pictures of the data set. Removes a result."""
     run_dir.mkdir(parents=True, exist_ok=True)
     (run_dir / "result.json").unlink(missing_ok=True)
     for left_by_a_killed_process in run_dir.glob(".*.part"):
         left_by_a_killed_process.unlink()
     records.write_config(run_dir, session.values, session.description, session.choices)
     records.write_layers(run_dir, session.layers)
-    _write_pictures(session.dataset, Path(session.values["outputs"]))
-
-
-def _write_pictures(dataset: DataSet, outputs: Path) -> None:
-    """Images of the data set, written by the first of all runs on it."""
-    folder = folders.pictures(outputs, dataset.name, dataset.fingerprint)
+    dataset = session.dataset
+    folder = folders.pictures(Path(session.values["outputs"]), dataset.name, dataset.fingerprint)
     folder.mkdir(parents=True, exist_ok=True)
     drawn = {"classes.png": samples.of_classes}
     if dataset.augmentation != Augmentation():
         drawn[folders.augmentation_picture(**vars(dataset.augmentation))] = samples.augmented
     for name, draw in drawn.items():
-        if not (folder / name).exists():
+        if not (folder / name).exists():  # the first of all runs on this data set writes them
             draw(dataset).write(folder / name)
 
 
@@ -50,14 +46,12 @@ def write_model(run_dir: Path, session: Session) -> None:
         "mean": session.dataset.mean,
         "std": session.dataset.std,
     }
-    buffer = io.BytesIO()  # torch.save itself answers a full disk with a RuntimeError that names neither
-    torch.save(content, buffer)
     with files.atomic(run_dir / "model.pt", "wb") as file:
-        file.write(buffer.getbuffer())
+        file.write(checkpoint.as_bytes(content))
 
 
 def write_confusion(run_dir: Path, dataset: DataSet, predicted: Tensor) -> None:
-    """A row a true class, a column a predicted one; the numbers of test images. And images of what was confused."""
+    """Numbers of test images, a row a true class and a column a predicted one; and images of what was confused."""
     names = dataset.class_names
     pairs = dataset.test_labels * len(names) + predicted
     counts = torch.bincount(pairs, minlength=len(names) ** 2).view(len(names), -1).tolist()
@@ -74,14 +68,14 @@ class _Console(logging.Handler):
 
 
 def show_log(name: str) -> None:
-    """What that logger says from now on is shown where the progress is."""
+    """Shows where the progress is what that logger says from now on."""
     logger = logging.getLogger(name)
     logger.setLevel(logging.INFO)
     logger.handlers, logger.propagate = [_Console()], False
 
 
 class _LogFile(logging.FileHandler):
-    """Goes on without a line that cannot be written: on a full disk, the next result says so by its name."""
+    """Goes on without a line that cannot be written: on a full disk, the next result is named in an error."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         return
@@ -93,7 +87,7 @@ class _LogFile(logging.FileHandler):
 
 @contextlib.contextmanager
 def log_file(path: Path, mode: str) -> Iterator[None]:
-    """What our logger and Python's warnings say goes to the file, while it lasts."""
+    """Inside, what our logger and Python's warnings say goes to the file."""
     handler = _LogFile(path, mode, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log = logging.getLogger("cifarsweep")

@@ -32,7 +32,7 @@ class Session:
         process.seed(values["seed"])
         takes = {"image_size": dataset.image_size, "num_classes": len(dataset.class_names)}
         model: nn.Module = instantiate(node.model, **takes)
-        if values["model"].get("match") is not None:  # the run is the one that its width, given as such, would be
+        if values["model"].get("match") is not None:  # the run is the same as with this width given as such
             values = {**values, "model": {**values["model"], "width": model.width, "match": None}}
         self.values = values
         self.model_arguments = {**{k: v for k, v in values["model"].items() if k != "_target_"}, **takes}
@@ -77,7 +77,7 @@ class Session:
 
 @contextmanager
 def _unknown_arguments_refused(group: str) -> Iterator[None]:
-    """ValueError where what was made from this group of the configuration does not know one of the group's keys."""
+    """ValueError where what was built from this group of the configuration does not take one of its keys."""
     try:
         yield
     except TypeError as error:

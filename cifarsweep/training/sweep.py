@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from filelock import FileLock
 from hydra.experimental.callback import Callback
@@ -14,20 +14,14 @@ from cifarsweep.results import provenance, sweeps
 from cifarsweep.training import schema
 from cifarsweep.training.configuration import plain
 
-
-class _Opened(NamedTuple):
-    folder: Path
-    lock: FileLock | None
-    """On the sweep's name, to the end of this process; a search lets others join, by its own lock."""
-
-
-_opened: ContextVar[_Opened | None] = ContextVar("cifarsweep_sweep", default=None)
+_opened: ContextVar[tuple[Path, FileLock | None] | None] = ContextVar("cifarsweep_sweep", default=None)
+"""The lock is on the sweep's name, to the end of this process. A search has none, as it lets others join."""
 
 
 def opened() -> Path | None:
     """The folder of the sweep that this process has started, or None."""
     sweep = _opened.get()
-    return None if sweep is None else sweep.folder
+    return None if sweep is None else sweep[0]
 
 
 class SweepCallback(Callback):
@@ -51,7 +45,7 @@ def _open(config: DictConfig) -> None:
         if lock is None:
             raise ValueError(f"name={folder.name}: another process runs this sweep; wait, or give another name=")
     sweeps.open_sweep(folder, provenance.command_line(), plain(config, resolve=False))
-    _opened.set(_Opened(folder, lock))
+    _opened.set((folder, lock))
 
 
 def is_search(config: DictConfig) -> bool:

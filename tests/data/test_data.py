@@ -136,14 +136,14 @@ def test_the_random_crop_is_a_window_of_the_mirrored_image() -> None:
     offsets = set()
     for image, result in zip(images, crop, strict=True):
         padded = np.pad(image.numpy(), ((0, 0), (2, 2), (2, 2)), mode="reflect")
-        found = [
+        windows = [
             (y, x)
             for y in range(5)
             for x in range(5)
             if np.array_equal(padded[:, y : y + 8, x : x + 8], result.numpy())
         ]
-        assert len(found) == 1
-        offsets.add(found[0])
+        assert len(windows) == 1
+        offsets.add(windows[0])
     assert len(offsets) > 10
     assert crop.dtype == torch.uint8
 

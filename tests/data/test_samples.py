@@ -21,11 +21,11 @@ def dataset(data_cache: Path) -> DataSet:
 
 
 def test_each_class_shows_ten_of_its_own_training_images(dataset: DataSet) -> None:
-    found = samples.of_classes(dataset)
-    assert found.names == dataset.class_names
-    assert found.images.shape == (10, 10, 32, 32, 3)
+    drawn = samples.of_classes(dataset)
+    assert drawn.names == dataset.class_names
+    assert drawn.images.shape == (10, 10, 32, 32, 3)
     everything = dataset.train_images.permute(0, 2, 3, 1).numpy()
-    for label, row in enumerate(found.images):
+    for label, row in enumerate(drawn.images):
         of_class = {everything[at].tobytes() for at in (dataset.train_labels == label).nonzero()[:, 0].tolist()}
         assert {image.tobytes() for image in row} <= of_class
         assert len({image.tobytes() for image in row}) == 10
@@ -33,14 +33,14 @@ def test_each_class_shows_ten_of_its_own_training_images(dataset: DataSet) -> No
 
 def test_a_class_with_fewer_images_ends_in_white(data_cache: Path) -> None:
     few = load_shapes(str(data_cache), val_size=0, num_train=60, num_test=20)
-    found = samples.of_classes(few)
-    assert found.images.shape[:2] == (10, 10)
-    assert (found.images[0, 6:] == 255).all()
+    drawn = samples.of_classes(few)
+    assert drawn.images.shape[:2] == (10, 10)
+    assert (drawn.images[0, 6:] == 255).all()
 
 
 def test_an_original_stands_beside_what_training_makes_of_it(dataset: DataSet) -> None:
-    found = samples.augmented(dataset)
-    original, variants = found.images[0, 0], found.images[0, 1:]
+    drawn = samples.augmented(dataset)
+    original, variants = drawn.images[0, 0], drawn.images[0, 1:]
     assert (original == dataset.train_images[dataset.train_labels == 0][0].permute(1, 2, 0).numpy()).all()
     assert len({variant.tobytes() for variant in variants}) == 9  # 50 shifts and flips, a thousand places of the square
     mean = np.array([round(255 * value) for value in dataset.mean])
@@ -59,17 +59,17 @@ def test_confused_images_are_those_of_the_reports_pairs(dataset: DataSet) -> Non
     generator = torch.Generator().manual_seed(1)
     labels = dataset.test_labels
     predicted = torch.where(torch.rand(200, generator=generator) < 0.5, labels, torch.randint(10, (200,)))
-    found = samples.confused(dataset, predicted)
-    assert found is not None
+    drawn = samples.confused(dataset, predicted)
+    assert drawn is not None
     counts = torch.bincount(labels * 10 + predicted, minlength=100).view(10, 10).numpy()
     pairs = Confusion(dataset.class_names, counts).pairs(samples.NUM_PAIRS)
-    assert [name.rpartition(":")[0] for name in found.names] == [f"{a}, taken for {b}" for a, b, _, _ in pairs]
-    assert [int(name.split(": ")[1].split(" of ")[0]) for name in found.names] == [number for _, _, number, _ in pairs]
+    assert [name.rpartition(":")[0] for name in drawn.names] == [f"{a}, taken for {b}" for a, b, _, _ in pairs]
+    assert [int(name.split(": ")[1].split(" of ")[0]) for name in drawn.names] == [number for _, _, number, _ in pairs]
     true, taken, number, _ = pairs[0]
     at = (labels == dataset.class_names.index(true)) & (predicted == dataset.class_names.index(taken))
     shown = dataset.test_images[at].permute(0, 2, 3, 1).numpy()[:10]
-    assert (found.images[0, : len(shown)] == shown).all()
-    assert (found.images[0, number:] == 255).all()
+    assert (drawn.images[0, : len(shown)] == shown).all()
+    assert (drawn.images[0, number:] == 255).all()
 
 
 def test_nothing_is_shown_where_nothing_was_confused(dataset: DataSet) -> None:
@@ -80,12 +80,12 @@ def test_nothing_is_shown_where_nothing_was_confused(dataset: DataSet) -> None:
 
 
 def test_what_was_written_is_read(dataset: DataSet, tmp_path: Path) -> None:
-    found = samples.of_classes(dataset)
-    found.write(tmp_path / "classes.png")
+    drawn = samples.of_classes(dataset)
+    drawn.write(tmp_path / "classes.png")
     again = mosaic.read(tmp_path / "classes.png")
     assert again is not None
-    assert again.names == found.names
-    assert (again.images == found.images).all()
+    assert again.names == drawn.names
+    assert (again.images == drawn.images).all()
 
 
 def test_large_images_are_kept_small(tmp_path: Path) -> None:

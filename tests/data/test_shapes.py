@@ -119,10 +119,10 @@ def test_a_shape_is_of_about_unit_size(name: str) -> None:
 
 def test_no_shape_covers_what_another_covers_however_turned() -> None:
     turned = {name: [covered(name, angle) for angle in np.linspace(0, 2 * np.pi, 41)] for name in shapes.CLASS_NAMES}
-    for one, other in itertools.combinations(shapes.CLASS_NAMES, 2):
-        first = turned[one][0]
+    for name, other in itertools.combinations(shapes.CLASS_NAMES, 2):
+        first = turned[name][0]
         overlaps = [(first & second).sum() / (first | second).sum() for second in turned[other]]
-        assert max(overlaps) < 0.9, (one, other)  # 0.88 for circle and pentagon, the closest
+        assert max(overlaps) < 0.9, (name, other)  # 0.88 for circle and pentagon, the closest
 
 
 def test_distances_are_in_pixels_near_the_edge() -> None:

@@ -46,14 +46,21 @@ def start(tmp_path: Path) -> Iterator[Start]:
         process.communicate()
 
 
+def output(process: subprocess.Popen[str], timeout: float = 120) -> str:
+    """What it has printed, once it has ended well."""
+    out, err = process.communicate(timeout=timeout)
+    assert process.returncode == 0, err
+    return out
+
+
 def results(outputs: Path) -> dict[str, tuple[list[dict[str, str]], bytes, bytes]]:
     """By run: metrics.csv without its seconds, model.pt and confusion.csv."""
-    found = {}
+    files = {}
     for run in (outputs / "runs").glob("*-*"):
         with (run / "metrics.csv").open() as file:
             rows = [{**row, "seconds": ""} for row in csv.DictReader(file)]
-        found[run.name] = rows, (run / "model.pt").read_bytes(), (run / "confusion.csv").read_bytes()
-    return found
+        files[run.name] = rows, (run / "model.pt").read_bytes(), (run / "confusion.csv").read_bytes()
+    return files
 
 
 def epochs_written(outputs: Path) -> int:
@@ -72,8 +79,7 @@ def wait_for_epochs(outputs: Path, num: int, process: subprocess.Popen[str]) -> 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds processes through /proc")
 def test_random_kills_change_no_byte_of_a_sweep(start: Start, small: list[str], tmp_path: Path) -> None:
     sweep = ["-m", *small, "model=layers1,layers2,layers3", "model.dropout=0.1", "trainer.epochs=40", "name=kills"]
-    undisturbed = start(*sweep, f"outputs={tmp_path}/undisturbed")
-    assert undisturbed.wait(120) == 0
+    output(start(*sweep, f"outputs={tmp_path}/undisturbed"))
     expected = results(tmp_path / "undisturbed")
     assert len(expected) == 3
 
@@ -90,9 +96,7 @@ def test_random_kills_change_no_byte_of_a_sweep(start: Start, small: list[str], 
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait(30)
-    last = start(*sweep)
-    _, err = last.communicate(timeout=240)
-    assert last.returncode == 0, err
+    output(start(*sweep), timeout=240)
     assert results(tmp_path / "outputs") == expected
     left = {path.name for run in (tmp_path / "outputs" / "runs").glob("*-*") for path in run.iterdir()}
     assert "checkpoint.pt" not in left
@@ -101,13 +105,13 @@ def test_random_kills_change_no_byte_of_a_sweep(start: Start, small: list[str], 
 
 def group(pid: int) -> list[int]:
     """The other processes of the group, so the workers."""
-    found = []
+    others = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
             fields = stat.read_text().rpartition(")")[2].split()
             if int(fields[2]) == pid and int(stat.parent.name) != pid:
-                found.append(int(stat.parent.name))
-    return found
+                others.append(int(stat.parent.name))
+    return others
 
 
 @pytest.mark.slow
@@ -116,10 +120,8 @@ def test_a_run_goes_on_after_its_last_epoch(start: Start, small: list[str], tmp_
     first = start(*words)
     wait_for_epochs(tmp_path / "outputs", 5, first)
     first.kill()
-    out, _ = first.communicate(timeout=30)
-    again = start(*words)
-    out, err = again.communicate(timeout=120)
-    assert again.returncode == 0, err
+    first.communicate(timeout=30)
+    out = output(start(*words))
     assert "goes on after epoch " in out
     assert "epoch 1/30" not in out
 
@@ -211,8 +213,7 @@ def test_of_two_processes_with_one_run_the_second_takes_over_from_a_dead_one(
     assert second.stdout is not None
     assert "another process trains it, waiting for its result" in second.stdout.readline()
     first.kill()
-    out, err = second.communicate(timeout=120)
-    assert second.returncode == 0, err
+    out = output(second)
     assert "goes on after epoch" in out
     assert "epoch 60/60" in out
 
@@ -246,18 +247,13 @@ def test_a_name_that_a_live_sweep_uses_is_refused(start: Start, small: list[str]
     assert len(sweep["commands"]) == 1
     first.kill()
     first.wait(30)
-    third = start(*words)
-    _, err = third.communicate(timeout=120)
-    assert third.returncode == 0, err
+    output(start(*words))
 
 
 @pytest.mark.slow
 def test_a_sweep_started_again_trains_only_what_is_missing(start: Start, small: list[str], tmp_path: Path) -> None:
-    first = start("-m", *small, "seed=0,1", "name=grid")
-    assert first.wait(120) == 0
-    again = start("-m", *small, "seed=0,1,2", "name=grid")
-    out, err = again.communicate(timeout=120)
-    assert again.returncode == 0, err
+    output(start("-m", *small, "seed=0,1", "name=grid"))
+    out = output(start("-m", *small, "seed=0,1,2", "name=grid"))
     assert out.count("trained before") == 2
     assert out.count("epoch 2/2") == 1
 
@@ -274,11 +270,8 @@ time.time_ns = lambda: int(time.time() * 1e9)
 def test_a_clock_that_jumps_changes_nothing(start: Start, small: list[str], tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(JUMPING)
     words = ["-m", *small, "model=layers1,layers2", "name=clock"]
-    steady = start(*words, f"outputs={tmp_path}/steady")
-    assert steady.wait(120) == 0
-    jumping = start(*words, PYTHONPATH=f"{REPOSITORY}{os.pathsep}{tmp_path}")
-    _, err = jumping.communicate(timeout=120)
-    assert jumping.returncode == 0, err
+    output(start(*words, f"outputs={tmp_path}/steady"))
+    output(start(*words, PYTHONPATH=f"{REPOSITORY}{os.pathsep}{tmp_path}"))
     assert results(tmp_path / "outputs") == results(tmp_path / "steady")
     for path in (tmp_path / "outputs" / "runs").glob("*/metrics.csv"):
         with path.open() as file:

@@ -25,17 +25,17 @@ IMAGE = (3, 32, 32)
     ids=["layers1", "layers5", "speednet", "resnet18"],
 )
 def test_the_rows_add_up_to_the_whole_network(net: nn.Module) -> None:
-    found = layers.trace(net, IMAGE)
-    assert sum(layer.params for layer in found) == models.num_parameters(net)
-    assert sum(layer.multiply_adds for layer in found) == models.num_multiply_adds(net, IMAGE)
-    assert found[-1].shape == (10,)
-    assert all(0 <= source < at for at, layer in enumerate(found, 1) for source in layer.inputs)
+    traced = layers.trace(net, IMAGE)
+    assert sum(layer.params for layer in traced) == models.num_parameters(net)
+    assert sum(layer.multiply_adds for layer in traced) == models.num_multiply_adds(net, IMAGE)
+    assert traced[-1].shape == (10,)
+    assert all(0 <= source < at for at, layer in enumerate(traced, 1) for source in layer.inputs)
 
 
 def test_the_tutorials_network_is_what_one_counts_by_hand() -> None:
-    found = layers.trace(models.LayersNet(2, norm="none"), IMAGE)
+    traced = layers.trace(models.LayersNet(2, norm="none"), IMAGE)
     first, second = 3 * 9 * 16, 16 * 9 * 32
-    assert found == [
+    assert traced == [
         Layer("0.0", "Conv2d 3×3", (0,), (16, 32, 32), first + 16, first * 32 * 32),
         Layer("0.1", "MaxPool2d 2×2", (1,), (16, 16, 16), 0, 0),
         Layer("0.2", "ReLU", (2,), (16, 16, 16), 0, 0),
@@ -51,9 +51,9 @@ def test_the_tutorials_network_is_what_one_counts_by_hand() -> None:
 
 
 def test_a_residual_takes_both_of_its_inputs() -> None:
-    found = layers.trace(models.SpeedNet(width=4), IMAGE)
-    (addition, _) = [layer for layer in found if layer.kind == "add"]
-    assert [found[source - 1].name for source in addition.inputs] == ["1.3", "2.blocks.1.2"]
+    traced = layers.trace(models.SpeedNet(width=4), IMAGE)
+    (addition, _) = [layer for layer in traced if layer.kind == "add"]
+    assert [traced[source - 1].name for source in addition.inputs] == ["1.3", "2.blocks.1.2"]
 
 
 class Odd(nn.Module):
@@ -72,8 +72,8 @@ class Odd(nn.Module):
 
 
 def test_parameters_count_once_where_they_are_used_and_only_if_they_are_trained() -> None:
-    found = layers.trace(Odd(), IMAGE)
-    assert [(layer.kind, layer.params) for layer in found] == [
+    traced = layers.trace(Odd(), IMAGE)
+    assert [(layer.kind, layer.params) for layer in traced] == [
         ("mul", 3),
         ("mean", 0),
         ("Linear", 0),
@@ -81,7 +81,7 @@ def test_parameters_count_once_where_they_are_used_and_only_if_they_are_trained(
         ("Linear", 0),
         ("add", 0),
     ]
-    assert [layer.multiply_adds for layer in found] == [0, 0, 9, 9, 9, 0]
+    assert [layer.multiply_adds for layer in traced] == [0, 0, 9, 9, 9, 0]
 
 
 def test_the_network_is_left_as_it_was() -> None:
@@ -104,9 +104,9 @@ def test_hooks_are_gone_where_the_forward_pass_fails() -> None:
 
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:
-    found = layers.trace(models.SpeedNet(width=4), IMAGE)
-    records.write_layers(tmp_path, found)
-    assert records.read_layers(tmp_path) == found
+    traced = layers.trace(models.SpeedNet(width=4), IMAGE)
+    records.write_layers(tmp_path, traced)
+    assert records.read_layers(tmp_path) == traced
 
 
 def test_a_run_without_the_table_has_no_layers(tmp_path: Path) -> None:
@@ -127,11 +127,11 @@ def test_a_table_that_cannot_be_is_named(tmp_path: Path, content: str) -> None:
 
 
 def test_many_layers_are_folded_without_losing_parameters_or_connections() -> None:
-    found = layers.trace(models.resnet18(), IMAGE)
-    rows = network.folded(found)
-    assert len(rows) < len(found) / 2
-    assert sum(row.params for row in rows) == sum(layer.params for layer in found)
-    assert sum(row.multiply_adds for row in rows) == sum(layer.multiply_adds for layer in found)
+    traced = layers.trace(models.resnet18(), IMAGE)
+    rows = network.folded(traced)
+    assert len(rows) < len(traced) / 2
+    assert sum(row.params for row in rows) == sum(layer.params for layer in traced)
+    assert sum(row.multiply_adds for row in rows) == sum(layer.multiply_adds for layer in traced)
     assert rows[0].kind == "Conv2d 3×3 → BatchNorm2d → ReLU"  # and Identity, which is left out
     additions = [row for row in rows if row.kind.startswith("add")]
     assert len(additions) == 8
@@ -146,9 +146,9 @@ def test_a_layer_whose_input_is_taken_elsewhere_too_stays_a_row() -> None:
 
 @pytest.mark.parametrize("count", [1, 36, 37, 200])
 def test_networks_of_any_length_are_drawn(count: int) -> None:
-    found = [Layer(str(at), "Conv2d " + "x" * at, (at,), (2, 4, 4), 10**at, 1) for at in range(count)]
+    chain = [Layer(str(at), "Conv2d " + "x" * at, (at,), (2, 4, 4), 10**at, 1) for at in range(count)]
     with matplotlib.rc_context(RC_PARAMS):
-        figure = network.diagram("$a^{b}$" * 20, found)
+        figure = network.diagram("$a^{b}$" * 20, chain)
         assert figure is not None
         figure.draw_without_rendering()
     texts = [text.get_text() for axes in figure.axes for text in axes.texts]
