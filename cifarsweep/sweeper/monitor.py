@@ -10,7 +10,6 @@ import math
 import threading
 import time
 from collections import Counter
-from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
@@ -19,7 +18,6 @@ from cifarsweep.sweeper.application import Application
 from cifarsweep.sweeper.queue import REASON
 from cifarsweep.sweeper.studies import FINALIST, SEED, OpenStudy, Studies, StudyPlan, best_trials
 from cifarsweep.terminal import progress
-from cifarsweep.terminal.domains import as_typed
 
 POLL_SECONDS = 1.0
 WRITE_SECONDS = 5.0
@@ -27,7 +25,7 @@ WRITE_SECONDS = 5.0
 
 
 class Monitor:
-    """Tells of the study from entering the block to leaving it; `seconds` is how long that has been."""
+    """Tells of the study from entering the block to leaving it. `seconds` is how long that has been."""
 
     def __init__(self, whole: StudyPlan, studies: Studies, application: Application) -> None:
         self._plan, self._studies, self._application = whole, studies, application
@@ -101,20 +99,15 @@ def _finished(study: OpenStudy) -> list[FrozenTrial]:
 
 
 def _line(study: OpenStudy, trial: FrozenTrial, unit: str) -> str:
-    settings = " ".join(f"{key}={_short(value)}" for key, value in study.values(trial).items())
-    what = f"run of trial {trial.user_attrs[FINALIST]}, seed {trial.user_attrs[SEED]}," if study.plan.is_final else (
-        f"trial {trial.number}"
-    )  # fmt: skip
+    what = f"trial {trial.number}"
+    if study.plan.is_final:
+        what = f"run of trial {trial.user_attrs[FINALIST]}, seed {trial.user_attrs[SEED]},"
     done = f"{study.plan.title}{what} {summary.STATES[trial.state]}"
+    settings = " ".join(f"{key}={summary.short(value)}" for key, value in study.values(trial).items())
     if trial.state == TrialState.FAIL:
         return f"{done}: {trial.user_attrs.get(REASON)}  {settings}"
-    is_best = not study.plan.is_final and [trial.number] == [t.number for t in best_trials(study.plan, study.ours)]
     step = summary.last_step(trial)
     after = f" after {unit} {step}" if trial.state == TrialState.PRUNED and step else ""
-    star = "  best so far" if is_best else ""
-    return f"{done}{after}  {summary.figures(study.plan, trial.values)}  {settings}{star}"
-
-
-def _short(value: Any) -> str:
-    """Four digits: the exact values are in trials.csv."""
-    return f"{value:.4g}" if isinstance(value, float) else as_typed(value)
+    is_best = not study.plan.is_final and [trial.number] == [t.number for t in best_trials(study.plan, study.ours)]
+    best = "  best so far" if is_best else ""
+    return f"{done}{after}  {summary.figures(study.plan, trial.values)}  {settings}{best}"
