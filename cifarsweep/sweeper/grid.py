@@ -26,9 +26,9 @@ def sweep(
     task_function: TaskFunction,
     config: DictConfig,
 ) -> list[Sequence[JobReturn]]:
-    """Launches the jobs, all at once or in batches; their results, a list for each batch.
+    """Launches the jobs, all at once or in batches; a list of their results for each batch.
 
-    Every job is composed before any starts. ValueError at the end where jobs failed, after the others have run.
+    Every job is composed before any starts. Where jobs failed, the others run all the same, and ValueError follows.
     """
     if max_batch_size is not None and (type(max_batch_size) is not int or max_batch_size < 1):
         raise ValueError(f"hydra.sweeper.max_batch_size={max_batch_size}: expected a whole number, 1 or more, or null")
