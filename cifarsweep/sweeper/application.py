@@ -50,7 +50,7 @@ class Application:
     """What `trial.report` counts. `hydra.sweeper.budget` takes its plural, too: epochs:64."""
     objectives: ClassVar[tuple[str, ...]] = ("value",)
     directions: ClassVar[tuple[str, ...]] = ("minimize",)
-    """What a search has that names none of its own. The same goes for `objectives`."""
+    """One for each objective. A search that names neither has these."""
     known_objectives: ClassVar[tuple[str, ...] | None] = None
     """The only names that a search may use. None: the task gives its figures any names it likes."""
     final_objective: ClassVar[str | None] = None
