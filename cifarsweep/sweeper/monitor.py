@@ -32,7 +32,7 @@ class Monitor:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._poll, daemon=True)
         self._started = time.monotonic()
-        self._told = {(study.plan.name, trial.number) for study in studies.all for trial in _finished(study)}
+        self._told = {(study.plan.name, trial.number) for study in studies.all for trial in study.finished}
         self._done_before, self._written = self._progress()[0], 0.0
 
     @property
@@ -63,7 +63,7 @@ class Monitor:
         fresh = [
             (trial.datetime_complete, study, trial)
             for study in self._studies.all
-            for trial in _finished(study)
+            for trial in study.finished
             if (study.plan.name, trial.number) not in self._told
         ]
         for _, study, trial in sorted(fresh, key=lambda item: item[0] or 0):
@@ -85,17 +85,13 @@ class Monitor:
         counts = Counter(trial.state for study in self._studies.searches for trial in study.ours)
         parts = [f"{counts[state]} {name}" for state, name in summary.STATES.items() if counts[state]]
         if self._studies.finals:
-            done = sum(len(_finished(study)) for study in self._studies.finals)
+            done = sum(len(study.finished) for study in self._studies.finals)
             parts.append(f"{done} of {sum(study.num_wanted for study in self._studies.finals)} final runs")
         studies = self._studies.searches
         best = best_trials(studies[0].plan, studies[0].ours) if len(studies) == 1 else []
         if len(best) == 1:
             parts.append(f"best {summary.figures(self._plan, best[0].values)} by trial {best[0].number}")
         return f"{self._plan.name}: {', '.join(parts)}"
-
-
-def _finished(study: OpenStudy) -> list[FrozenTrial]:
-    return [trial for trial in study.ours if trial.state.is_finished()]
 
 
 def _line(study: OpenStudy, trial: FrozenTrial, unit: str) -> str:

@@ -27,7 +27,6 @@ STOPPED, RESUMED, TOTAL = "stopped", "resumed", "n_trials"
 SPENT, LAST = "spent", "last"
 """Of a trial: what it has spent of the study's budget, and that the step it has reported was its last."""
 NO_END = 10**9
-FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
 @dataclass(frozen=True)
@@ -229,7 +228,7 @@ class Queue:
         resumed = self._storage.get_study_user_attrs(self._study_id).get(RESUMED, 0)
         ended = sorted(
             (trial.datetime_complete.timestamp(), trial.number, trial)
-            for trial in self.ours(*FINISHED)
+            for trial in self.ours()
             if trial.datetime_complete and trial.datetime_complete.timestamp() >= resumed
         )
         last = [trial for _, _, trial in ended[-self._max_failures - 1 :]]

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import optuna
 from filelock import FileLock
 from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from cifarsweep.results import provenance
@@ -50,7 +50,7 @@ def _dialect(address: str) -> str:
     return re.split(r"[+:]", address)[0]
 
 
-@contextmanager
+@contextlib.contextmanager
 def reaching(address: str) -> Iterator[None]:
     """Turns whatever a storage raises when it is gone or broken into Lost: one line without the password."""
     try:
@@ -93,23 +93,6 @@ def _reason(address: str, error: BaseException) -> str | None:
 # the journal
 
 
-class _Lock(JournalFileOpenLock):
-    """The operating system's lock. It is free once its holder dies; Optuna's own lock files would block for 30 s.
-
-    It derives from one of those, as their base class has no public name. Nothing of it is used.
-    """
-
-    def __init__(self, journal: Path) -> None:
-        self._lock = Lock(Path(f"{journal}.lock"))
-
-    def acquire(self) -> bool:
-        self._lock.acquire()
-        return True
-
-    def release(self) -> None:
-        self._lock.release()
-
-
 class _Backend(JournalFileBackend):
     """Waits for the disk only where a trial has ended: all that was written before goes to the disk with it.
 
@@ -119,33 +102,18 @@ class _Backend(JournalFileBackend):
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
-        self._lock.acquire()
-        try:
-            with open(self._file_path, "ab") as file:
-                file.write(lines.encode())
-                file.flush()
-                if any(TrialState(log.get("state", TrialState.RUNNING)).is_finished() for log in logs):
-                    os.fsync(file.fileno())
-        finally:
-            self._lock.release()
+        with self._lock, open(self._file_path, "ab") as file:  # type: ignore[attr-defined]  # a Lock
+            file.write(lines.encode())
+            file.flush()
+            if any(TrialState(log.get("state", TrialState.RUNNING)).is_finished() for log in logs):
+                os.fsync(file.fileno())
 
 
 def _journal(path: Path) -> JournalStorage:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = _Lock(path)
-    lock.acquire()
-    try:
-        _cut_torn_line(path)
-    finally:
-        lock.release()
-    return JournalStorage(_Backend(str(path), lock_obj=lock))
-
-
-def _cut_torn_line(path: Path) -> None:
-    """A process killed while it wrote leaves half a line, which would spoil the next one. Nobody has counted on it."""
-    if not path.exists():
-        return
-    with path.open("r+b") as file:
+    # The operating system's lock is free once its holder dies; Optuna's own lock files would block for 30 s.
+    lock = Lock(Path(f"{path}.lock"))
+    with lock, contextlib.suppress(FileNotFoundError), path.open("r+b") as file:
+        # A process killed while it wrote leaves half a line, which would spoil the next one. Nobody has counted on it.
         end = keep = file.seek(0, os.SEEK_END)
         while keep > 0:
             start = max(0, keep - 65536)
@@ -157,6 +125,7 @@ def _cut_torn_line(path: Path) -> None:
             keep = start
         if keep < end:
             file.truncate(keep)
+    return JournalStorage(_Backend(str(path), lock_obj=lock))  # type: ignore[arg-type]  # it has acquire and release
 
 
 # databases

@@ -155,9 +155,13 @@ class OpenStudy:
         return self.study.get_trials(deepcopy=False)
 
     @property
+    def finished(self) -> list[FrozenTrial]:
+        return [trial for trial in self.ours if trial.state.is_finished()]
+
+    @property
     def progress(self) -> tuple[float, float]:
         """How much is done of how much, in the unit of the budget; final runs count in the same unit."""
-        settings, finished = self.plan.settings, [trial for trial in self.ours if trial.state.is_finished()]
+        settings, finished = self.plan.settings, self.finished
         if self.plan.is_final:
             weight = settings.max_steps or 1 if settings.budget and settings.budget.step else 1
             return weight * min(len(finished), self.num_wanted), weight * self.num_wanted

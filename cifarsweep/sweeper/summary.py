@@ -7,7 +7,7 @@ import shlex
 import warnings
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Any
 
 import optuna
@@ -27,7 +27,7 @@ from cifarsweep.results.study_records import (
 )
 from cifarsweep.sweeper.application import Application
 from cifarsweep.sweeper.pruning import STEPS
-from cifarsweep.sweeper.queue import DETAILS, FINISHED, REASON, WARM
+from cifarsweep.sweeper.queue import DETAILS, REASON, WARM
 from cifarsweep.sweeper.space import Parameter, Space
 from cifarsweep.sweeper.studies import FINALIST, SEED, OpenStudy, Studies, StudyPlan, best_trials, ranked
 from cifarsweep.terminal import progress
@@ -94,7 +94,7 @@ def _raise_for_failures(studies: Studies) -> None:
 
 
 def write(whole: StudyPlan, studies: Studies, application: Application) -> None:
-    """study.json of one search, studies.json of several or of one with final runs, in the sweep's folder."""
+    """Writes study.json of one search, and studies.json of several or of one with final runs."""
     if len(studies.searches) == 1:
         plan, trials = studies.searches[0].plan, studies.searches[0].trials
         best = best_trials(plan, trials)
@@ -126,38 +126,41 @@ def write(whole: StudyPlan, studies: Studies, application: Application) -> None:
         repeats=settings.repeats,
         seeds=list(whole.finals.seeds if whole.finals else ()),
         final_on=settings.final_on,
-        studies=[_study_of(study) for study in studies.searches],
+        studies=[
+            StudyWithFinalRuns(
+                values=dict(study.plan.per),
+                params=study.plan.space.keys,
+                is_over=study.queue.is_over,
+                epochs=sum(last_step(trial) for trial in study.ours),
+                trials=[_record(study.plan, trial) for trial in study.trials],
+                finalists=[trial.number for trial in study.finalists],
+                final_runs=[
+                    FinalRunRecord(
+                        finalist=trial.user_attrs[FINALIST],
+                        seed=trial.user_attrs[SEED],
+                        state=STATES[trial.state],
+                        run=trial.user_attrs.get("run"),
+                        reason=trial.user_attrs.get(REASON),
+                    )
+                    for trial in (study.finals.latest if study.finals else [])
+                ],
+            )
+            for study in studies.searches
+        ],
     ).write(whole.folder)
 
 
-def _study_of(study: OpenStudy) -> StudyWithFinalRuns:
-    return StudyWithFinalRuns(
-        values=dict(study.plan.per),
-        params=study.plan.space.keys,
-        is_over=study.queue.is_over,
-        epochs=sum(last_step(trial) for trial in study.ours),
-        trials=[_record(study.plan, trial) for trial in study.trials],
-        finalists=[trial.number for trial in study.finalists],
-        final_runs=[
-            FinalRunRecord(
-                finalist=trial.user_attrs[FINALIST],
-                seed=trial.user_attrs[SEED],
-                state=STATES[trial.state],
-                run=trial.user_attrs.get("run"),
-                reason=trial.user_attrs.get(REASON),
-            )
-            for trial in (study.finals.latest if study.finals else [])
-        ],
-    )
-
-
 def last_step(trial: FrozenTrial) -> int:
-    """The last one that its task has reported; 0 before there is one."""
+    """The last step that its task has reported; 0 before there is one."""
     return max([*trial.intermediate_values, *map(int, trial.user_attrs.get(STEPS, {}))], default=0)
 
 
 def _record(plan: StudyPlan, trial: FrozenTrial) -> TrialRecord:
     steps = trial.intermediate_values or {int(k): v[0] for k, v in trial.user_attrs.get(STEPS, {}).items()}
+    started, finished = (
+        None if time is None else time.astimezone(UTC).isoformat(timespec="seconds")
+        for time in (trial.datetime_start, trial.datetime_complete)
+    )
     return TrialRecord(
         number=trial.number,
         state=STATES[trial.state],
@@ -166,14 +169,10 @@ def _record(plan: StudyPlan, trial: FrozenTrial) -> TrialRecord:
         epochs={str(step): steps[step] for step in sorted(steps)},
         run=trial.user_attrs.get("run"),
         reason=trial.user_attrs.get(REASON),
-        started=_utc(trial.datetime_start),
-        finished=_utc(trial.datetime_complete),
+        started=started,
+        finished=finished,
         warm_start=WARM in trial.user_attrs,
     )
-
-
-def _utc(time: datetime | None) -> str | None:
-    return None if time is None else time.astimezone(UTC).isoformat(timespec="seconds")
 
 
 def _command(plan: StudyPlan, trial: FrozenTrial, application: Application) -> str:
@@ -221,17 +220,13 @@ def _merged(values: list[Any], branches: list[Parameter]) -> tuple[BaseDistribut
     if any(isinstance(branch.distribution, CategoricalDistribution) for branch in different):
         options = dict.fromkeys(v for branch in different for v in branch.options or branch.extremes)
         return CategoricalDistribution(list(dict.fromkeys([*options, *values]))), values
-    places = [_place(value, branch.distribution) for value, branch in zip(values, branches, strict=True)]
+    places = []  # 0 at the low end of a branch's range, 1 at the high one
+    for value, within in zip(values, [branch.distribution for branch in branches], strict=True):
+        assert isinstance(within, IntDistribution | FloatDistribution)
+        scale = math.log if within.log else float
+        number, low, high = scale(value), scale(within.low), scale(within.high)
+        places.append(min(max((number - low) / (high - low), 0.0), 1.0) if high > low else 0.5)
     return FloatDistribution(0, 1), places
-
-
-def _place(value: float, within: BaseDistribution) -> float:
-    """0 at the low end of its range, 1 at the high one."""
-    assert isinstance(within, IntDistribution | FloatDistribution)
-    low, high = float(within.low), float(within.high)
-    if within.log:
-        value, low, high = math.log(value), math.log(low), math.log(high)
-    return min(max((value - low) / (high - low), 0.0), 1.0) if high > low else 0.5
 
 
 # the end
@@ -241,16 +236,23 @@ def _lines(plan: StudyPlan, trials: Sequence[FrozenTrial], seconds: float, appli
     mine = [trial for trial in trials if WARM not in trial.user_attrs]
     counts = Counter(trial.state for trial in mine)
     states = ", ".join(f"{counts[state]} {name}" for state, name in STATES.items() if counts[state])
-    finished, took = sum(counts[s] for s in FINISHED), duration(seconds)
-    lines = [f"study {plan.name}: {finished} trials finished ({states}), {took}"]
+    finished = sum(trial.state.is_finished() for trial in mine)
+    lines = [f"study {plan.name}: {finished} trials finished ({states}), {duration(seconds)}"]
     best = best_trials(plan, trials)
     if not best:
         return [*lines, "no trial is complete yet"]
     several = len(plan.settings.directions) > 1
     if several:
         lines.append(f"{len(best)} trials that no other beats in every objective:")
-    shown = best if several else ranked(plan, trials)[:NUM_SHOWN]
-    lines += _table(plan, shown[: 4 * NUM_SHOWN])
+    shown = best[: 4 * NUM_SHOWN] if several else ranked(plan, trials)[:NUM_SHOWN]
+    settings = [plan.space.values(trial.params) for trial in shown]
+    keys = [key for key in plan.space.keys if any(key in values for values in settings)]
+    header = ["trial", *plan.settings.objectives, *keys]
+    rows = [
+        [str(trial.number), *(f"{v:.6g}" for v in trial.values), *(short(values.get(key, "")) for key in keys)]
+        for trial, values in zip(shown, settings, strict=True)
+    ]
+    lines += [f"  {line}" for line in plain_lines(header, rows, left=header)]
     shares = importances(plan.space, trials, plan.settings.directions[0])
     if shares:
         lines.append("importance: " + ", ".join(f"{key} {share:.0%}" for key, share in shares.items()))
@@ -269,28 +271,22 @@ def _lines_of_studies(whole: StudyPlan, studies: Studies, seconds: float, unit: 
     lines = [f"  {line}" for line in plain_lines(header, rows, left=[*per, *keys])]
     if len(rows) == 1:
         return lines
-    trials = sum(trial.state in FINISHED for study in studies.searches for trial in study.ours)
+    trials = sum(trial.state.is_finished() for study in studies.searches for trial in study.ours)
     finals = sum(trial.state == TrialState.COMPLETE for study in studies.finals for trial in study.latest)
-    took = duration(seconds)
-    return [
-        f"{whole.name}: {len(rows)} studies, {trials} trials finished, {finals} final runs complete, {took}",
-        *lines,
-    ]
+    title = f"{whole.name}: {len(rows)} studies, {trials} trials finished, {finals} final runs complete"
+    return [f"{title}, {duration(seconds)}", *lines]
 
 
 def _cells(study: OpenStudy, keys: Sequence[str]) -> list[str]:
     trials = study.ours
-    counts = [str(sum(trial.state in FINISHED for trial in trials)), str(sum(map(last_step, trials)))]
+    counts = [str(sum(trial.state.is_finished() for trial in trials)), str(sum(map(last_step, trials)))]
     best = best_trials(study.plan, trials)
     if not best:
         return [*counts, *("" for _ in study.plan.settings.objectives), "", *("" for _ in keys)]
-    finals = [] if study.finals is None else study.finals.latest
-    results = [
-        trial.value
-        for trial in finals
-        if trial.user_attrs[FINALIST] == best[0].number and trial.state == TrialState.COMPLETE
-    ]
-    known = [value for value in results if value is not None]
+    finals = study.finals.latest if study.finals else []
+    complete = [trial for trial in finals if trial.state == TrialState.COMPLETE]
+    of_the_best = [trial.value for trial in complete if trial.user_attrs[FINALIST] == best[0].number]
+    known = [value for value in of_the_best if value is not None]
     values = study.plan.space.values(best[0].params)
     return [
         *counts,
@@ -303,17 +299,6 @@ def _cells(study: OpenStudy, keys: Sequence[str]) -> list[str]:
 def short(value: Any) -> str:
     """Four digits of a number: the exact values are in trials.csv."""
     return f"{value:.4g}" if isinstance(value, float) else as_typed(value)
-
-
-def _table(plan: StudyPlan, trials: Sequence[FrozenTrial]) -> list[str]:
-    keys = [key for key in plan.space.keys if any(key in plan.space.values(trial.params) for trial in trials)]
-    header = ["trial", *plan.settings.objectives, *keys]
-    rows = []
-    for trial in trials:
-        values = plan.space.values(trial.params)
-        cells = [short(values.get(key, "")) for key in keys]
-        rows.append([str(trial.number), *(f"{value:.6g}" for value in trial.values), *cells])
-    return [f"  {line}" for line in plain_lines(header, rows, left=header)]
 
 
 def figures(plan: StudyPlan, values: Sequence[float] | None) -> str:
