@@ -1,4 +1,4 @@
-"""What a sweep of several studies will do, and roughly what it will cost, printed before it starts.
+"""What a sweep of several studies will do and roughly what it will cost. It is printed before the sweep starts.
 
 Knows plans and measured costs, not how a cost is measured.
 """

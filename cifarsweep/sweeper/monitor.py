@@ -21,7 +21,7 @@ from cifarsweep.terminal import progress
 
 POLL_SECONDS = 1.0
 WRITE_SECONDS = 5.0
-"""At most so often study.json is written, which a report of a running study reads."""
+"""study.json is written at most so often. A report of a running study reads it."""
 
 
 class Monitor:
