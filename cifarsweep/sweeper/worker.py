@@ -220,20 +220,17 @@ def _exit_on_signals() -> Iterator[None]:
         yield
         return
 
-    def terminate(number: int, frame: Any) -> None:
-        raise SystemExit(128 + number)
+    submitits: Any = signal.getsignal(signal.SIGUSR2) if "SUBMITIT_EXECUTOR" in os.environ else None
 
-    def requeue(number: int, frame: Any) -> None:
+    def end(number: int, frame: Any) -> None:
         try:
-            submitits(number, frame)
+            if number == signal.SIGUSR2:
+                submitits(number, frame)
         finally:
             raise SystemExit(128 + number)
 
-    handlers: dict[signal.Signals, Callable[[int, Any], None]] = {signal.SIGTERM: terminate}
-    submitits: Any = signal.getsignal(signal.SIGUSR2) if "SUBMITIT_EXECUTOR" in os.environ else None
-    if callable(submitits):
-        handlers[signal.SIGUSR2] = requeue
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    ending = [signal.SIGTERM, signal.SIGUSR2] if callable(submitits) else [signal.SIGTERM]
+    before = {number: signal.signal(number, end) for number in ending}
     try:
         yield
     finally:
