@@ -144,8 +144,8 @@ class Composer:
         if key not in self._templates:
             config = self._loader.load_sweep_config(self._master, list(overrides))
             if self._sweep_dir is not None:
-                set_sweep_dir(config, self._sweep_dir)
                 with read_write(config), read_write(config.hydra), open_dict(config):
+                    config.hydra.sweep.dir = str(self._sweep_dir)
                     config.hydra.runtime.output_dir = str(self._sweep_dir)
                     for part in ("sweeper", "launcher"):
                         config.hydra[part] = OmegaConf.create(OmegaConf.to_container(config.hydra[part], resolve=True))
@@ -193,17 +193,13 @@ def name(config: DictConfig, overrides: Sequence[str]) -> None:
         config.hydra.job.override_dirname = wanted.item_sep.join(words).replace("=", wanted.kv_sep)
 
 
-def set_number(config: DictConfig, of_sweep: int) -> None:
-    """Writes into Hydra's part which job of the sweep it is."""
+def set_number(config: DictConfig, of_sweep: int, sweep_dir: Path | None = None) -> None:
+    """Writes into Hydra's part which job of the sweep it is, and the sweep's absolute folder where one is given."""
     with read_write(config.hydra), open_dict(config):
         config.hydra.job.num = of_sweep
         config.hydra.job.id = str(of_sweep)
-
-
-def set_sweep_dir(config: DictConfig, folder: Path) -> None:
-    """Writes the sweep's folder into Hydra's part, absolute: ${now:} in it gives another name in each process."""
-    with read_write(config.hydra), open_dict(config):
-        config.hydra.sweep.dir = str(folder)
+        if sweep_dir is not None:
+            config.hydra.sweep.dir = str(sweep_dir)
 
 
 def run(job: Job, task: TaskFunction, context: HydraContext) -> JobReturn:

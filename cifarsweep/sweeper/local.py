@@ -97,8 +97,7 @@ def launch(
         job_config = compose(overrides)
         application.check(job_config)
         devices.add(application.device(job_config))
-        jobs.set_number(job_config, number)
-        jobs.set_sweep_dir(job_config, folder)
+        jobs.set_number(job_config, number, folder)
         ready.append(Job(number, overrides, pickle.dumps(job_config)))
     if not ready:
         return []
