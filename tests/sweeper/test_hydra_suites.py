@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from hydra.core.plugins import Plugins
+from hydra.core.singleton import Singleton
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.test_utils.launcher_common_tests import (
@@ -14,9 +15,16 @@ from hydra.test_utils.launcher_common_tests import (
     LauncherTestSuite,
 )
 from hydra.test_utils.test_utils import TSweepRunner
+from hydra.version import VersionBase
 
 # Hydra's fixture takes away again what the first scan for plugins, were it in a test, adds to the ConfigStore.
 Plugins.instance()
+
+
+@pytest.fixture(autouse=True)
+def _no_version_base(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another test may have given Hydra a version_base, which changes whether jobs change their folder."""
+    monkeypatch.delitem(Singleton._instances, VersionBase, raising=False)
 
 
 def test_hydra_discovers_our_plugins_without_help() -> None:
