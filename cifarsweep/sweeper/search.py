@@ -44,10 +44,9 @@ MOST_CHOICES_CHECKED = 20
 
 @dataclass(frozen=True)
 class _Setting:
-    """What a search is set up from: what Hydra hands to a sweeper, and the application behind the task."""
+    """What a search is set up from: what Hydra hands to a sweeper, and the application that the task belongs to."""
 
     context: HydraContext
-    task: TaskFunction
     config: DictConfig
     application: Application
     compose: Composer
@@ -72,7 +71,7 @@ def sweep(
     base, hydra = compose.fixed(space.fixed)
     checked = settings.read(hydra.hydra.sweeper, application, base)
     application.check_search(base, checked, space)
-    setting = _Setting(hydra_context, task_function, config, application, compose, base)
+    setting = _Setting(hydra_context, config, application, compose, base)
     whole = StudyPlan(
         name=folder.name,
         address=_address(checked.storage, folder),
