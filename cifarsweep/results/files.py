@@ -1,4 +1,4 @@
-"""Files written whole or not at all, whose damage is named when they are read. Knows no file by its name."""
+"""Files that are written whole or not at all. Reading one names its damage. Knows no file by its name."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast
 
 
 class Corrupt(ValueError):
-    """A file of a run that cannot be what it should be; the message names it."""
+    """A file of a run that cannot be what it should be. The message names it."""
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(f"{path}: {reason}")
@@ -39,7 +39,7 @@ def set_aside(path: Path) -> Path:
 
 @contextmanager
 def atomic(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """A file that appears under its name whole and synced to disk, or not at all. OSError names it."""
+    """A file that appears under its name whole and synced to disk, or not at all. An OSError names it."""
     try:
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     except OSError as error:
@@ -67,8 +67,9 @@ def _umask() -> int:
 
 
 def write_json(path: Path, value: Any) -> None:
+    """Records in `value` become objects."""
     with atomic(path) as file:
-        json.dump(value, file, indent=1, ensure_ascii=False)
+        json.dump(value, file, indent=1, ensure_ascii=False, default=Record.as_dict)
         file.write("\n")
 
 
@@ -113,6 +114,7 @@ class Record:
         return cls(**{name: values.get(name) for name in names}, further=further)
 
     def as_dict(self) -> dict[str, Any]:
-        values = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "further"}
-        optional = {item.name for item in fields(self) if item.default is not MISSING}
-        return {key: v for key, v in values.items() if v is not None or key not in optional} | self.further
+        """The object of the file; records in it stay records, which `write_json` writes."""
+        present = ((item, getattr(self, item.name)) for item in fields(self) if item.name != "further")
+        values = {item.name: value for item, value in present if value is not None or item.default is MISSING}
+        return values | self.further

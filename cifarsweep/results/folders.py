@@ -33,7 +33,7 @@ def owned(runs_dir: Path, name: str, id: str, wait: Callable[[], None] = lambda:
 
 
 def run_lock(runs_dir: Path, id: str) -> FileLock:
-    """What a process holds while it trains a run, or waits for one that another process trains."""
+    """A process holds it while it trains a run, and waits for it where another process trains that run."""
     return FileLock(runs_dir / ".locks" / f"{id}.lock")
 
 

@@ -1,4 +1,4 @@
-"""What makes two runs the same: the hash of what determines a result. Knows no files."""
+"""What makes two runs the same: a hash of what determines their result. Knows no files."""
 
 from __future__ import annotations
 
@@ -9,17 +9,14 @@ from collections.abc import Mapping
 from typing import Any
 
 FORMAT = 1
-"""Version of the on-disk format; part of every run_id, so runs of two formats never mix."""
-
+"""Version of the on-disk format. It is part of every run_id, so that runs of two formats never mix."""
 
 _DETERMINES = ("data", "model", "optimizer", "schedule", "loss", "trainer", "batch_size", "seed")
-
 
 DOES_NOT_DETERMINE = {
     "data": {"_target_", "name", "root", "cache"},
     "trainer": {"device", "threads", "compile", "deterministic"},
 }
-
 
 _MEANS_NOTHING = [("match", None)]
 """Left out, so that runs from before the key existed are found. match=null: the model keeps its own width."""

@@ -1,4 +1,4 @@
-"""A lock between processes, whose waiters queue in the operating system. Knows nothing of what it guards."""
+"""A lock between processes that queue for it in the operating system. Knows nothing of what it guards."""
 
 from __future__ import annotations
 

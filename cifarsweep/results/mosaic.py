@@ -14,7 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 from cifarsweep.results import files
 
 MOST_SIDE = 64
-"""A larger image is made smaller, to so many pixels a side: it is shown at a centimetre."""
+"""Pixels. A larger image is made smaller, as it is shown at a centimetre."""
 _KEY = "cifarsweep"
 
 
@@ -27,8 +27,12 @@ class Mosaic:
 
     def write(self, path: Path) -> None:
         """A PNG file without gaps, which holds the names as text."""
-        images = _smaller(self.images)
-        rows, columns, height, width, _ = images.shape
+        images = self.images
+        rows, columns, height, width, channels = images.shape
+        if max(height, width) > MOST_SIDE:
+            flat, height, width = images.reshape(-1, height, width, channels), MOST_SIDE, MOST_SIDE
+            small = [Image.fromarray(image).resize((width, height), Image.Resampling.BOX) for image in flat]
+            images = np.stack([np.asarray(image) for image in small]).reshape(rows, columns, height, width, channels)
         about = PngInfo()
         about.add_itxt(_KEY, json.dumps({"names": self.names, "columns": columns}))
         whole = images.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, 3)
@@ -50,12 +54,3 @@ def read(path: Path) -> Mosaic | None:
     except Exception as error:  # whatever a decoder raises on a damaged file: SyntaxError, zlib.error, …
         raise ValueError(f"{path}: not rows of images") from error
     return Mosaic(names, images)
-
-
-def _smaller(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    *shape, height, width, channels = images.shape
-    if max(height, width) <= MOST_SIDE:
-        return images
-    flat = images.reshape(-1, height, width, channels)
-    small = [np.asarray(Image.fromarray(image).resize((MOST_SIDE, MOST_SIDE), Image.Resampling.BOX)) for image in flat]
-    return np.stack(small).reshape(*shape, MOST_SIDE, MOST_SIDE, channels)

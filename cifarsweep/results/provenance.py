@@ -42,23 +42,21 @@ def _cpu() -> str:
 
 
 def _git() -> dict[str, Any]:
-    here = Path(__file__).resolve().parents[2]
+    here, unknown = Path(__file__).resolve().parents[2], {"git_commit": None, "git_dirty": None}
     if not (here / ".git").exists():
-        return {"git_commit": None, "git_dirty": None}
+        return unknown
     try:
-        commit = _output("git", "-C", str(here), "rev-parse", "HEAD")
-        changed = _output("git", "-C", str(here), "status", "--porcelain")
-    except (OSError, subprocess.CalledProcessError):
-        return {"git_commit": None, "git_dirty": None}
-    return {"git_commit": commit, "git_dirty": bool(changed)}
-
-
-def _output(*command: str) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=20).stdout.strip()
+        commit, changed = (
+            subprocess.run(["git", *words], cwd=here, check=True, capture_output=True, text=True, timeout=20).stdout
+            for words in (["rev-parse", "HEAD"], ["status", "--porcelain"])
+        )
+    except (OSError, subprocess.SubprocessError):
+        return unknown
+    return {"git_commit": commit.strip(), "git_dirty": bool(changed.strip())}
 
 
 def command_line() -> list[str]:
-    """The words this process was started with, `python -m cifarsweep` shown as a person typed it."""
+    """The words that this process was started with, `python -m cifarsweep` as a person types it."""
     script = Path(sys.argv[0])
     started = ["python", "-m", script.parent.name] if script.name == "__main__.py" else [script.name]
     return [*started, *map(hide_password, sys.argv[1:])]

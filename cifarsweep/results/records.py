@@ -1,4 +1,4 @@
-"""What the files of a run hold, each read and written in one place. Knows nothing of training."""
+"""What the files of a run hold. Each is read and written in one place. Knows nothing of training."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class RunResult(Description):
 
 
 def mark_failed(run_dir: Path, reason: str) -> None:
-    """A result for a run whose process died, unless it has ended or another process trains it by now."""
+    """Writes a result for a run whose process died, unless it has ended or another process trains it by now."""
     lock = folders.run_lock(run_dir.parent, run_dir.name.rpartition("-")[2])
     try:
         with lock.acquire(blocking=False):
@@ -128,7 +128,7 @@ def mark_failed(run_dir: Path, reason: str) -> None:
 
 
 def read_config(run_dir: Path) -> dict[str, Any]:
-    """The resolved configuration, and under `run` the run's description and `choices`. OSError or files.Corrupt."""
+    """The resolved configuration. `run` in it has the run's description and `choices`. OSError or files.Corrupt."""
     path = run_dir / "config.yaml"
     try:
         config = yaml.load(path.read_text(encoding="utf-8"), files.YAML_LOADER)
@@ -180,16 +180,15 @@ def read_metrics(run_dir: Path) -> list[Epoch]:
     path = run_dir / "metrics.csv"
     if not path.exists():
         return []
+    epochs = []
     try:
-        return [_epoch(row) for row in files.read_csv(path, METRICS)]
+        for row in files.read_csv(path, METRICS):
+            val_loss, val_accuracy = (float(row[key]) if row[key] else None for key in ("val_loss", "val_accuracy"))
+            lr, train_loss, train_accuracy, seconds = (float(row[key]) for key in ("lr", *METRICS[2:4], "seconds"))
+            epochs.append(Epoch(int(row["epoch"]), lr, train_loss, train_accuracy, val_loss, val_accuracy, seconds))
+        return epochs
     except (TypeError, ValueError, OverflowError, csv.Error) as error:
         raise files.Corrupt(path, "not the metrics of a run") from error
-
-
-def _epoch(row: Mapping[str, str]) -> Epoch:
-    val_loss, val_accuracy = (float(row[name]) if row[name] else None for name in ("val_loss", "val_accuracy"))
-    lr, train_loss, train_accuracy, seconds = (float(row[name]) for name in ("lr", *METRICS[2:4], "seconds"))
-    return Epoch(int(row["epoch"]), lr, train_loss, train_accuracy, val_loss, val_accuracy, seconds)
 
 
 class Layer(NamedTuple):
@@ -221,19 +220,17 @@ def read_layers(run_dir: Path) -> list[Layer]:
     path = run_dir / "layers.csv"
     if not path.exists():
         return []
+    layers: list[Layer] = []
     try:
-        layers = [_layer(row) for row in files.read_csv(path, LAYERS)]
+        for row in files.read_csv(path, LAYERS):
+            inputs = tuple(int(word) for word in row["inputs"].split())
+            shape = tuple(int(size) for size in row["output_shape"].split("×") if size)
+            layer = Layer(row["name"], row["kind"], inputs, shape, int(row["params"]), int(row["multiply_adds"]))
+            if min(layer.params, layer.multiply_adds, *shape, 0) < 0:
+                raise ValueError("a negative number")
+            layers.append(layer)
     except (KeyError, TypeError, AttributeError, ValueError, csv.Error) as error:
         raise files.Corrupt(path, "not the layers of a network") from error
     if any(not 0 <= source < number for number, layer in enumerate(layers, 1) for source in layer.inputs):
         raise files.Corrupt(path, "a layer takes what is not there yet")
     return layers
-
-
-def _layer(row: Mapping[str, str]) -> Layer:
-    shape = tuple(int(size) for size in row["output_shape"].split("×") if size)
-    inputs = tuple(int(word) for word in row["inputs"].split())
-    layer = Layer(row["name"], row["kind"], inputs, shape, int(row["params"]), int(row["multiply_adds"]))
-    if min(layer.params, layer.multiply_adds, *shape, 0) < 0:
-        raise ValueError("a negative number")
-    return layer

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import UnionType
-from typing import Any, Self, TypeVar
+from typing import Any, ClassVar, Self
 
 from cifarsweep.results import files
 from cifarsweep.results.files import Record
@@ -14,7 +14,6 @@ from cifarsweep.results.files import Record
 FORMAT = 1
 STATES = ("complete", "pruned", "failed", "running", "waiting")
 DIRECTIONS = ("maximize", "minimize")
-Kind = TypeVar("Kind", bound=Record)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,11 +67,43 @@ class FinalRunRecord(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudyRecord(Record):
-    """study.json."""
+class _File(Record):
+    """A file in a sweep's folder."""
 
+    file: ClassVar[str]
+    holds: ClassVar[str]
     format: int
     name: str
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Self:
+        record = super().of(values)
+        if record.format != FORMAT:
+            raise ValueError(f"format={record.format!r}: expected {FORMAT}")
+        return record
+
+    @classmethod
+    def read(cls, sweep_dir: Path) -> Self | None:
+        """None where there is no such file. files.Corrupt where it is something else."""
+        path = sweep_dir / cls.file
+        if not path.exists():
+            return None
+        values = files.read_json(path)
+        try:
+            return cls.of(values)
+        except (TypeError, AttributeError, ValueError) as error:
+            raise files.Corrupt(path, f"expected the record of {cls.holds} ({error})") from error
+
+    def write(self, sweep_dir: Path) -> None:
+        files.write_json(sweep_dir / self.file, self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyRecord(_File):
+    """study.json, which is there where one search made the sweep."""
+
+    file = "study.json"
+    holds = "a search"
     objectives: list[str]
     directions: list[str]
     n_trials: int | None
@@ -88,7 +119,6 @@ class StudyRecord(Record):
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:
         study = super().of(values)
-        _check_format(study.format)
         _check_texts(study, "objectives", "directions", "params", "log")
         num_objectives = len(study.objectives)
         if not num_objectives or len(study.directions) != num_objectives or not {*study.directions} <= {*DIRECTIONS}:
@@ -97,17 +127,6 @@ class StudyRecord(Record):
         _check(study, dict, "an object", "importances")
         _check(study, list, "a list", "best", "trials")
         return replace(study, trials=_trials(study.trials, study.objectives))
-
-    @classmethod
-    def read(cls, sweep_dir: Path) -> Self | None:
-        """None where no search made this sweep, or several did. files.Corrupt where the file is something else."""
-        return _read(cls, sweep_dir / "study.json", "a search")
-
-    def as_dict(self) -> dict[str, Any]:
-        return {**super().as_dict(), "trials": [trial.as_dict() for trial in self.trials]}
-
-    def write(self, sweep_dir: Path) -> None:
-        files.write_json(sweep_dir / "study.json", self.as_dict())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,17 +152,13 @@ class StudyWithFinalRuns(Record):
         _check(study, list, "a list", "trials", "finalists", "final_runs")
         return replace(study, final_runs=[FinalRunRecord.of(run) for run in values["final_runs"]])
 
-    def as_dict(self) -> dict[str, Any]:
-        trials, final_runs = ([record.as_dict() for record in records] for records in (self.trials, self.final_runs))
-        return {**super().as_dict(), "trials": trials, "final_runs": final_runs}
-
 
 @dataclass(frozen=True, kw_only=True)
-class StudiesRecord(Record):
+class StudiesRecord(_File):
     """studies.json."""
 
-    format: int
-    name: str
+    file = "studies.json"
+    holds = "several searches"
     study_per: list[str]
     objectives: list[str]
     directions: list[str]
@@ -158,33 +173,10 @@ class StudiesRecord(Record):
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:
         record = super().of(values)
-        _check_format(record.format)
         _check_texts(record, "objectives")
         _check(record, list, "a list", "seeds", "studies")
         studies = [StudyWithFinalRuns.of(study) for study in values["studies"]]
-        trials = [_trials(study.trials, record.objectives) for study in studies]
-        return replace(record, studies=[replace(s, trials=t) for s, t in zip(studies, trials, strict=True)])
-
-    @classmethod
-    def read(cls, sweep_dir: Path) -> Self | None:
-        """None where there is no such file. files.Corrupt where it is something else."""
-        return _read(cls, sweep_dir / "studies.json", "several searches")
-
-    def as_dict(self) -> dict[str, Any]:
-        return {**super().as_dict(), "studies": [study.as_dict() for study in self.studies]}
-
-    def write(self, sweep_dir: Path) -> None:
-        files.write_json(sweep_dir / "studies.json", self.as_dict())
-
-
-def _read(kind: type[Kind], path: Path, what: str) -> Kind | None:
-    if not path.exists():
-        return None
-    values = files.read_json(path)
-    try:
-        return kind.of(values)
-    except (TypeError, AttributeError, ValueError) as error:
-        raise files.Corrupt(path, f"expected the record of {what} ({error})") from error
+        return replace(record, studies=[replace(s, trials=_trials(s.trials, record.objectives)) for s in studies])
 
 
 def _trials(rows: list[Any], objectives: list[str]) -> list[TrialRecord]:
@@ -193,11 +185,6 @@ def _trials(rows: list[Any], objectives: list[str]) -> list[TrialRecord]:
         if trial.state == "complete" and len(trial.values or ()) != len(objectives):
             raise ValueError(f"values={trial.values!r} of trial {trial.number}: expected {len(objectives)}")
     return trials
-
-
-def _check_format(format: int) -> None:
-    if format != FORMAT:
-        raise ValueError(f"format={format!r}: expected {FORMAT}")
 
 
 def _check(record: Record, kind: type | UnionType, expected: str, *keys: str) -> None:
@@ -209,7 +196,7 @@ def _check(record: Record, kind: type | UnionType, expected: str, *keys: str) ->
 
 
 def _check_texts(record: Record, *keys: str) -> None:
-    _check(record, list, "a list of texts", *keys)
     for key in keys:
-        if not all(isinstance(text, str) for text in getattr(record, key)):
-            raise ValueError(f"{key}={getattr(record, key)!r}: expected a list of texts")
+        texts = getattr(record, key)
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise ValueError(f"{key}={texts!r}: expected a list of texts")

@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 
 from cifarsweep.results import files, identity, provenance
 from cifarsweep.results.files import Record
+from cifarsweep.results.locks import fcntl
 
 _JOURNAL = "jobs.jsonl"
 """Beside sweep.json while a command runs: what its jobs have told."""
@@ -64,14 +65,12 @@ class SweepRecord(Record):
         told = _read_journal(sweep_dir)  # first, as what is moved from there to sweep.json meanwhile may be read twice
         path = sweep_dir / "sweep.json"
         values = files.read_json(path)
-        if not (isinstance(values, dict) and isinstance(values.get("jobs"), dict) and values.get("commands")):
-            raise files.Corrupt(path, "expected the record of a sweep")
         try:
             commands = [Command.of(command) for command in values["commands"]]
             jobs = {key: JobRecord.of(job) for key, job in values["jobs"].items()}
-        except (TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise files.Corrupt(path, "expected the record of a sweep") from error
-        if not all(isinstance(job.run, str | None) for job in (*jobs.values(), *told)):
+        if not commands or not all(isinstance(job.run, str | None) for job in (*jobs.values(), *told)):
             raise files.Corrupt(path, "expected the record of a sweep")
         for job in told:  # a job that begins is told of anew; it changes nothing to add the same twice
             known = jobs.get(job.key)
@@ -81,13 +80,11 @@ class SweepRecord(Record):
         return replace(cls.of(values), commands=commands, jobs=jobs)
 
     def write(self, sweep_dir: Path) -> None:
-        commands = [command.as_dict() for command in self.commands]
-        jobs = {key: job.as_dict() for key, job in self.jobs.items()}
-        files.write_json(sweep_dir / "sweep.json", {**self.as_dict(), "commands": commands, "jobs": jobs})
+        files.write_json(sweep_dir / "sweep.json", self)
 
 
 def own_sweep(sweep_dir: Path) -> FileLock | None:
-    """The lock on a sweep, held by this process until it is released; None where another process holds it."""
+    """The lock on a sweep, which this process holds until it releases it. None where another process holds it."""
     sweep_dir.mkdir(parents=True, exist_ok=True)
     lock = FileLock(sweep_dir / ".owner.lock")
     try:
@@ -112,14 +109,14 @@ def expect_jobs(sweep_dir: Path, num_jobs: int) -> None:
 
 
 def close_sweep(sweep_dir: Path) -> None:
-    """At the end of a command, moves all that its jobs have told to sweep.json."""
+    """At the end of a command, moves to sweep.json all that its jobs have told."""
     with _changed(sweep_dir):
         pass
 
 
 @contextmanager
 def _changed(sweep_dir: Path) -> Iterator[SweepRecord]:
-    """The record, which is written at the end of the block with the lists as they are by then."""
+    """The record. The end of the block writes it, with the lists as they are by then."""
     with FileLock(sweep_dir / ".lock"):
         there = (sweep_dir / "sweep.json").exists()
         sweep = SweepRecord.read(sweep_dir) if there else SweepRecord(format=identity.FORMAT, commands=[], jobs={})
@@ -133,8 +130,8 @@ def register_job(
 ) -> None:
     """Adds to what is known of a job.
 
-    Appends a line to jobs.jsonl: to write all jobs again for each would take a sweep of thousands longer than to train
-    them.
+    Appends a line to jobs.jsonl. To write all jobs again for each would take longer than to train them in a sweep of
+    thousands.
     """
     told = JobRecord(job=job, overrides=overrides, run=run, error=error)
     line = json.dumps(told.as_dict(), ensure_ascii=False) + "\n"
@@ -178,27 +175,20 @@ def _read_journal(sweep_dir: Path) -> list[JobRecord]:
 
 def is_running(sweep_dir: Path) -> bool:
     """Whether a process works on this sweep. Needs no permission to write there."""
-    lock = FileLock(sweep_dir / ".owner.lock")
-    if not Path(lock.lock_file).exists():
+    path = sweep_dir / ".owner.lock"
+    if not path.exists():
         return False
     try:
-        with lock.acquire(blocking=False):
+        with FileLock(path).acquire(blocking=False):
             return False
     except Timeout:
         return True
-    except OSError:  # not writable
-        return _is_locked(Path(lock.lock_file))
-
-
-def _is_locked(path: Path) -> bool:
-    """Asks as FileLock does, on a file opened for reading. False where the system has no such call (Windows)."""
-    try:
-        import fcntl
-    except ImportError:
+    except OSError:  # not writable: asks as FileLock does, but on a file opened for reading
+        if fcntl is None:  # Windows
+            return False
+        with path.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
         return False
-    with path.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False

@@ -44,27 +44,27 @@ class KnownRun:
 
 
 class Application:
-    """Derive from it what an application knows better. Configurations are those that Hydra composed for a job."""
+    """Derive a class from it for what an application knows better. Configurations are what Hydra composed for a job."""
 
     unit: ClassVar[str] = "step"
     """What `trial.report` counts. `hydra.sweeper.budget` takes its plural, too: epochs:64."""
     objectives: ClassVar[tuple[str, ...]] = ("value",)
     directions: ClassVar[tuple[str, ...]] = ("minimize",)
-    """Of a search that names none of its own."""
+    """One for each objective. A search that names neither has these."""
     known_objectives: ClassVar[tuple[str, ...] | None] = None
-    """The only names that a search may use; None: the task gives its figures any names it likes."""
+    """The only names that a search may use. None: the task gives its figures any names it likes."""
     final_objective: ClassVar[str | None] = None
-    """What final runs are judged by, larger is better; None: the objective of the search."""
+    """What final runs are judged by; larger is better. None: the objective of the search."""
     final_on: ClassVar[Mapping[str, Mapping[str, Any]]] = {"train": {}}
     """The choices of `hydra.sweeper.final_on`, the default first: values that change in a final run, by key."""
     seed_key: ClassVar[str] = "seed"
     """Final runs differ in the value of this key."""
     seconds_figure: ClassVar[str | None] = None
-    """The figure that says how many seconds a trial has trained so far; None: the time since its start counts."""
+    """The figure that says how many seconds a trial has trained so far. None: the time since its start counts."""
     name_key: ClassVar[str] = "hydra.sweep.dir"
     """The key that tells one sweep from another."""
     sweep_keys: ClassVar[tuple[str, ...]] = ()
-    """Keys that a sweep is told by, and that a single run may not need: left out of the command for the best trial."""
+    """Keys that only a sweep may need: the command for the best trial leaves them out where they change nothing."""
 
     @staticmethod
     def of(task: Any) -> Application:
@@ -73,7 +73,7 @@ class Application:
         return application if isinstance(application, Application) else Application()
 
     def check(self, config: DictConfig, *, is_trial: bool = False) -> None:
-        """ValueError where no job can run this configuration, which is Hydra's own part included."""
+        """ValueError where no job can run this configuration, which includes Hydra's own part."""
 
     def check_search(self, config: DictConfig, settings: Settings, space: Space) -> None:
         """ValueError where a search cannot be done as it is set up. `config` has the values that are not searched."""
@@ -85,11 +85,11 @@ class Application:
         return {str(key): value for key, value in values.items() if key != "hydra"}
 
     def max_steps(self, config: DictConfig) -> int | None:
-        """After how many steps a trial ends by itself; None where nobody knows."""
+        """After how many steps a trial ends by itself. None where nobody knows."""
         return None
 
     def cost(self, config: DictConfig, choices: Mapping[str, str], threads: int) -> Cost | None:
-        """What a step costs with so many threads; None where it cannot be measured beforehand."""
+        """What a step costs with so many threads. None where it cannot be measured beforehand."""
         return None
 
     def known_runs(self, sweep: Path, objectives: Sequence[str]) -> Iterable[KnownRun]:
@@ -101,21 +101,18 @@ class Application:
         return "auto"
 
     def expect_jobs(self, config: DictConfig, num_jobs: int) -> None:
-        """Hears how many jobs a sweep has, before they start."""
+        """Called with the number of a sweep's jobs, before they start."""
 
     def lost(self, config: DictConfig, reason: str) -> None:
-        """Hears that the process of a job died for good."""
+        """Called where the process of a job has died for good."""
 
     def command(self, overrides: Iterable[str]) -> list[str]:
         """The words of the command that runs the task once with these overrides."""
         started = sys.orig_argv[: len(sys.orig_argv) - len(sys.argv) + 1]
-        return ["python", *started[1:], *_config_flags(sys.argv[1:]), *overrides]
-
-
-def _config_flags(words: Sequence[str]) -> list[str]:
-    """Hydra's flags that say where the configuration is."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for short, long in (("-cp", "--config-path"), ("-cn", "--config-name"), ("-cd", "--config-dir")):
-        parser.add_argument(short, long)
-    given = vars(parser.parse_known_args(list(words))[0])
-    return [f"--{key.replace('_', '-')}={value}" for key, value in given.items() if value is not None]
+        # Hydra's flags that say where the configuration is
+        parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        for short, long in (("-cp", "--config-path"), ("-cn", "--config-name"), ("-cd", "--config-dir")):
+            parser.add_argument(short, long)
+        given = vars(parser.parse_known_args(sys.argv[1:])[0])
+        flags = (f"--{key.replace('_', '-')}={value}" for key, value in given.items() if value is not None)
+        return ["python", *started[1:], *flags, *overrides]

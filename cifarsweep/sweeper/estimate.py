@@ -1,4 +1,4 @@
-"""What a sweep of several studies will do, and roughly what it will cost, printed before it starts.
+"""What a sweep of several studies will do and roughly what it will cost. It is printed before the sweep starts.
 
 Knows plans and measured costs, not how a cost is measured.
 """
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cifarsweep.sweeper.application import Application, Cost
-from cifarsweep.sweeper.jobs import Composer, Job
+from cifarsweep.sweeper.jobs import Composer
 from cifarsweep.sweeper.studies import StudyPlan
 from cifarsweep.terminal import progress
 from cifarsweep.terminal.domains import as_typed
@@ -20,27 +20,22 @@ def show(
     plans: Sequence[StudyPlan], compose: Composer, application: Application, num_workers: int, num_cores: int
 ) -> None:
     """Measures a step of each study's first configuration, where the application can, and prints the plan."""
-    threads = max(1, num_cores // num_workers)
     measured = []
     for plan in plans:
-        task, hydra = _first(plan, compose)
+        values: dict[str, Any] = {}
+        for parameter in plan.space.active(values):
+            values[parameter.key] = parameter.extremes[0]
+        task, hydra = compose.trial(plan.space, values)
         choices = {str(group): str(option) for group, option in hydra.hydra.runtime.choices.items()}
-        measured.append(application.cost(task, choices, threads))
+        measured.append(application.cost(task, choices, max(1, num_cores // num_workers)))
     for line in lines(plans, measured, num_workers, application):
         progress.line(line)
-
-
-def _first(plan: StudyPlan, compose: Composer) -> Job:
-    values: dict[str, Any] = {}
-    for parameter in plan.space.active(values):
-        values[parameter.key] = parameter.extremes[0]
-    return compose.trial(plan.space, values)
 
 
 def lines(
     plans: Sequence[StudyPlan], measured: Sequence[Cost | None], num_workers: int, application: Application
 ) -> list[str]:
-    """The protocol; a row a study and the whole, where every cost is known."""
+    """The protocol. Where every cost is known, a row for each study and the cost of the whole."""
     protocol = _protocol(plans, application)
     costs = [cost for cost in measured if cost is not None]
     if len(costs) < len(plans) or plans[0].settings.max_steps is None:
@@ -56,7 +51,7 @@ def lines(
     rows = [
         [
             *(as_typed(plan.per[key]) for key in per),
-            *(_number(cost.figures[name]) for name in names),
+            *("" if cost.figures[name] is None else f"{cost.figures[name]:,}" for name in names),
             *(duration(part) for part in (cost.step_seconds, *pair)),
             "runs of an earlier one" if repeated else "",
         ]
@@ -86,14 +81,10 @@ def _protocol(plans: Sequence[StudyPlan], application: Application) -> str:
 
 
 def _seconds(plan: StudyPlan, cost: Cost) -> tuple[float, float]:
-    """Of one worker: for the search and for the final runs."""
+    """How long one worker takes, for the search and for the final runs."""
     settings, step = plan.settings, cost.step_seconds
-    of_a_trial = (settings.max_steps or 1) * step
-    of_trials = settings.n_trials * of_a_trial
+    trial = (settings.max_steps or 1) * step
+    search = settings.n_trials * trial
     if settings.budget is not None:
-        of_trials = settings.budget.amount * (step if settings.budget.step else 1)
-    return of_trials, settings.finalists * settings.repeats * of_a_trial
-
-
-def _number(value: Any) -> str:
-    return "" if value is None else f"{value:,}"
+        search = settings.budget.amount * (step if settings.budget.step else 1)
+    return search, settings.finalists * settings.repeats * trial

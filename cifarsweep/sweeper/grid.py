@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import HydraContext, TaskFunction
@@ -26,15 +25,24 @@ def sweep(
     task_function: TaskFunction,
     config: DictConfig,
 ) -> list[Sequence[JobReturn]]:
-    """Launches the jobs, all at once or in batches; their results, a list for each batch.
+    """Launches the jobs, all at once or in batches; a list of their results for each batch.
 
-    Every job is composed before any starts. ValueError at the end where jobs failed, after the others have run.
+    Every job is composed before any starts. Where jobs failed, the others run all the same, and ValueError follows.
     """
     if max_batch_size is not None and (type(max_batch_size) is not int or max_batch_size < 1):
         raise ValueError(f"hydra.sweeper.max_batch_size={max_batch_size}: expected a whole number, 1 or more, or null")
     words = [*(f"{key}={value}" for key, value in (params or {}).items()), *arguments]
     parser = OverridesParser.create(config_loader=hydra_context.config_loader)
-    by_key = {override.get_key_element(): _values(override) for override in parser.parse_overrides(words)}
+    by_key: dict[str, list[str]] = {}
+    for override in parser.parse_overrides(words):
+        key = override.get_key_element()
+        if not override.is_sweep_override():
+            by_key[key] = [override.input_line or f"{key}={override.get_value_element_as_str()}"]
+        elif override.is_discrete_sweep():
+            by_key[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+        else:
+            space = override.get_value_string()
+            raise ValueError(f"{key}={space}: a grid needs a list of values; hydra/sweeper=study searches an interval")
     combinations = [list(combination) for combination in itertools.product(*by_key.values())]
     compose = jobs.Composer(hydra_context.config_loader, config)
     for overrides in combinations:
@@ -54,14 +62,3 @@ def sweep(
     if num_failed:
         raise ValueError(f"{num_failed} of {len(combinations)} jobs failed; the same command tries them again")
     return batches
-
-
-def _values(override: Override) -> list[str]:
-    """The overrides, one for each value. ValueError where there is no end of them."""
-    key = override.get_key_element()
-    if not override.is_sweep_override():
-        return [override.input_line or f"{key}={override.get_value_element_as_str()}"]
-    if not override.is_discrete_sweep():
-        space = override.get_value_string()
-        raise ValueError(f"{key}={space}: a grid needs a list of values; hydra/sweeper=study searches an interval")
-    return [f"{key}={value}" for value in override.sweep_string_iterator()]

@@ -17,7 +17,7 @@ class Heartbeat:
     """This worker is alive from entering the block to leaving it.
 
     It holds a lock that the operating system frees when the process dies, and a thread touches the file. On the same
-    host the lock decides, at once and even where the worker only stalls; across hosts the file's age decides.
+    host the lock decides, at once and even where the worker only stalls. Across hosts the file's age decides.
     """
 
     def __init__(self, folder: Path, grace_period: float) -> None:
@@ -49,7 +49,12 @@ def is_alive(folder: Path, worker: str, grace_period: float) -> bool:
     if not path.exists():
         return False
     if worker.rpartition("--")[0] != socket.gethostname():
-        return _now(folder) - path.stat().st_mtime < grace_period
+        probe = folder / f".now-{os.getpid()}-{time.monotonic_ns()}"
+        probe.touch()
+        try:  # by the clock of the file server, which also dates the touched files
+            return probe.stat().st_mtime - path.stat().st_mtime < grace_period
+        finally:
+            probe.unlink(missing_ok=True)
     lock = FileLock(path)
     try:
         lock.acquire(blocking=False)
@@ -58,13 +63,3 @@ def is_alive(folder: Path, worker: str, grace_period: float) -> bool:
     lock.release()
     path.unlink(missing_ok=True)
     return False
-
-
-def _now(folder: Path) -> float:
-    """By the clock of the file server, which also dates the touched files."""
-    probe = folder / f".now-{os.getpid()}-{time.monotonic_ns()}"
-    probe.touch()
-    try:
-        return probe.stat().st_mtime
-    finally:
-        probe.unlink(missing_ok=True)

@@ -27,7 +27,7 @@ _OF_A_SWEEP = re.compile(r"[+~]*hydra[./](sweeper|launcher|sweep|mode)\b")
 
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Has Hydra print a person's mistake as one line, which it does for errors of its own only (1.3 and 1.4)."""
+    """Has Hydra print a person's mistake as one line. By itself it does so only for its own errors (1.3 and 1.4)."""
     try:
         yield
     except ValueError as error:
@@ -46,8 +46,8 @@ def load_single_run(loader: ConfigLoader, master: DictConfig, overrides: Sequenc
 def context_of_workers(context: HydraContext, job: DictConfig) -> HydraContext:
     """For a launcher whose jobs are workers: each gets the configuration `job`, and no callback hears of them.
 
-    A launcher runs a worker as any job, with a folder, logging and an environment; those are for the trials. Needed
-    as long as launchers offer nothing but jobs (1.3 and 1.4).
+    A launcher would run a worker like any job, with a folder, logging and an environment; those are for the trials.
+    Needed as long as launchers offer nothing but jobs (1.3 and 1.4).
     """
     with read_write(job.hydra), open_dict(job):
         job.hydra.output_subdir = None
@@ -60,7 +60,7 @@ def context_of_workers(context: HydraContext, job: DictConfig) -> HydraContext:
 
 
 class _LoaderOfWorkers:
-    """A ConfigLoader that has one job to give, and asks another about everything else."""
+    """A ConfigLoader that composes one job only, and asks another loader about everything else."""
 
     def __init__(self, loader: ConfigLoader, job: DictConfig) -> None:
         self._loader, self._job = loader, job
@@ -75,9 +75,9 @@ class _LoaderOfWorkers:
 
 
 def trusting() -> contextlib.AbstractContextManager[Any]:
-    """Inside, `instantiate` builds whatever a configuration names, which 1.4 warns of where no list allows it.
+    """Inside, `instantiate` builds whatever a configuration names. 1.4 warns of what no list allows; 1.3 has no list.
 
-    For configurations that whoever runs the command has written. 1.3 has no such list.
+    For configurations that are written by whoever runs the command.
     """
     if IS_1_3:
         return contextlib.nullcontext()
@@ -99,7 +99,4 @@ def allowing_what_the_application_allows(context: HydraContext) -> contextlib.Ab
     if not hasattr(context, "execution_whitelist"):
         return contextlib.nullcontext()
     policy: Any = importlib.import_module("hydra._internal.execution_policy")
-    allowing: contextlib.AbstractContextManager[Any] = policy.execution_whitelist(
-        context.execution_whitelist, reset=True
-    )
-    return allowing
+    return policy.execution_whitelist(context.execution_whitelist, reset=True)  # type: ignore[no-any-return]

@@ -20,7 +20,7 @@ from hydra.core.override_parser.types import OverrideType
 from hydra.core.utils import JobReturn, JobStatus, env_override, run_job
 from hydra.experimental.callback import Callback
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from cifarsweep.sweeper import hydra_compat
@@ -40,8 +40,8 @@ class Job(NamedTuple):
     """Shared by jobs of the same options: it says what it should until the next one is composed."""
 
 
-class _Word(NamedTuple):
-    """An override, and what it does: it chooses an option of a group, or changes the value of a key; or does more."""
+class _Override(NamedTuple):
+    """An override of a command line. It chooses an option of a group, changes the value of a key, or does more."""
 
     key: str
     value: Any
@@ -50,7 +50,7 @@ class _Word(NamedTuple):
 
 
 class _Template:
-    """What the options of some groups compose to. To unpickle a configuration takes a third of a deep copy's time."""
+    """What the options of some groups compose to. Unpickling a configuration takes a third of a deep copy's time."""
 
     def __init__(self, config: DictConfig) -> None:
         self._config = config
@@ -61,9 +61,8 @@ class _Template:
         """Whether Hydra's part has interpolations into the task's, so that the two cannot be separated."""
         hydra = OmegaConf.to_container(self._config.hydra, resolve=False)
         assert isinstance(hydra, dict)
-        return bool(
-            _INTO_THE_TASK.search(repr({key: hydra[key] for key in hydra if key not in ("help", "hydra_help")}))
-        )
+        texts = repr({key: hydra[key] for key in hydra if key not in ("help", "hydra_help")})
+        return _INTO_THE_TASK.search(texts) is not None
 
     @cached_property
     def task(self) -> bytes:
@@ -75,50 +74,49 @@ class _Template:
 
 
 class Composer:
-    """Composes jobs from their overrides, to what Hydra's `load_sweep_config` makes of them.
+    """Composes jobs from their overrides. They are what Hydra's `load_sweep_config` makes of them.
 
-    The options of groups are composed once for each combination of them, values are applied to a copy. With
-    `sweep_dir`, an absolute folder, jobs are told that it is the sweep's: ${now:} in it gives another name in each
-    process. What Hydra's part says of sweeper and launcher is then plain values.
+    The options of groups are composed once for each combination, and values are then set in a copy. With `sweep_dir`,
+    an absolute folder, jobs are told that it is the sweep's: ${now:} in it gives another name in each process. What
+    Hydra's part says of sweeper and launcher is then plain values.
     """
 
     def __init__(self, loader: ConfigLoader, master: DictConfig, sweep_dir: Path | None = None) -> None:
         self._loader, self._master, self._sweep_dir = loader, master, sweep_dir
         self._parser = OverridesParser.create(config_loader=loader)
-        self._words: dict[str, _Word] = {}
+        self._overrides: dict[str, _Override] = {}
         self._is_group: dict[str, bool] = {}  # to ask takes 10 ms
         self._templates: dict[tuple[str, ...], _Template] = {}
 
-    def __call__(self, overrides: Sequence[str]) -> DictConfig:
+    def __call__(self, texts: Sequence[str]) -> DictConfig:
         """The whole configuration, with Hydra's part. Raises what Hydra raises."""
-        words = [self._word(text) for text in overrides]
-        if not all(word.is_option or word.is_value for word in words):
-            return self._compose(overrides)
-        options = [text for text, word in zip(overrides, words, strict=True) if word.is_option]
-        config: DictConfig = pickle.loads(self._template(options).whole)
-        try:
-            for word in words:
-                if word.is_value:
-                    OmegaConf.update(config, word.key, word.value)
-        except OmegaConfBaseException:
-            return self._compose(overrides)  # for Hydra's own error
-        name(config, overrides)
-        return config
+        overrides = [self._parsed(text) for text in texts]
+        if all(override.is_option or override.is_value for override in overrides):
+            options = [text for text, override in zip(texts, overrides, strict=True) if override.is_option]
+            config: DictConfig = pickle.loads(self._template(options).whole)
+            with contextlib.suppress(OmegaConfBaseException):  # composed by Hydra, it ends in Hydra's own error
+                for override in overrides:
+                    if override.is_value:
+                        OmegaConf.update(config, override.key, override.value)
+                name(config, texts)
+                return config
+        return self._loader.load_sweep_config(self._master, list(texts))
 
     def trial(
         self, space: Space, values: Mapping[str, Any], number: int = 0, instead: Mapping[str, Any] | None = None
     ) -> Job:
-        """The job of trial `number`, from a value for each key that is active in it.
+        """The job of trial `number`. `values` has a value for each key that is active in it.
 
-        `instead` has values of plain keys that take the place of whatever these would have. ValueError names a key
-        that is not there.
+        The values of plain keys in `instead` take the place of whatever they would be. ValueError names a key that is
+        not there.
         """
         instead = instead or {}
         plain, composed = {}, list(space.fixed)
         for parameter in space.active(values):
-            value = values[parameter.key]
-            if self._is_plain_key(parameter.key) and not (parameter.texts and isinstance(value, str)):
-                plain[parameter.key] = value
+            key, value = parameter.key, values[parameter.key]
+            is_plain_key = key.replace(".", "").replace("_", "").isalnum() and not self._names_group(key)
+            if is_plain_key and not (parameter.texts and isinstance(value, str)):
+                plain[key] = value
             else:
                 composed.append(parameter.override(value))
         template = self._template(composed)
@@ -131,46 +129,40 @@ class Composer:
             except OmegaConfBaseException as error:
                 raise ValueError(f"{key}={value}: {' '.join(str(error).split())}") from error
         hydra = config if template.is_linked else template.hydra
-        overrides = [word for word in space.overrides(values) if word.partition("=")[0] not in instead]
+        overrides = [text for text in space.overrides(values) if text.partition("=")[0] not in instead]
         name(hydra, [*overrides, *(f"{key}={value}" for key, value in instead.items())])
         set_number(hydra, number)
         return Job(without_hydra(config) if template.is_linked else config, hydra)
 
     def fixed(self, overrides: Sequence[str]) -> Job:
-        """What these overrides compose to, shared by all who ask: not to be changed."""
+        """What these overrides compose to. All who ask share it: it is not to be changed."""
         template = self._template(overrides)
         return Job(pickle.loads(template.task), template.hydra)
 
     def _template(self, overrides: Sequence[str]) -> _Template:
         key = tuple(overrides)
         if key not in self._templates:
-            config = self._compose(overrides)
+            config = self._loader.load_sweep_config(self._master, list(overrides))
             if self._sweep_dir is not None:
-                set_sweep_dir(config, self._sweep_dir)
                 with read_write(config), read_write(config.hydra), open_dict(config):
+                    config.hydra.sweep.dir = str(self._sweep_dir)
                     config.hydra.runtime.output_dir = str(self._sweep_dir)
                     for part in ("sweeper", "launcher"):
                         config.hydra[part] = OmegaConf.create(OmegaConf.to_container(config.hydra[part], resolve=True))
             self._templates[key] = _Template(config)
         return self._templates[key]
 
-    def _compose(self, overrides: Sequence[str]) -> DictConfig:
-        config: DictConfig = self._loader.load_sweep_config(self._master, list(overrides))
-        return config
-
-    def _word(self, text: str) -> _Word:
-        if text not in self._words:
+    def _parsed(self, text: str) -> _Override:
+        if text not in self._overrides:
             (override,) = self._parser.parse_overrides([text])
             key, value = override.key_or_group, override.value()
             is_change = override.type == OverrideType.CHANGE and not override.is_hydra_override()
             is_group = self._names_group(key)
             is_plain = isinstance(value, bool | int | float | str | None) and "$" not in str(value)
-            self._words[text] = _Word(key, value, is_change and is_group, is_change and is_plain and not is_group)
-        return self._words[text]
-
-    def _is_plain_key(self, key: str) -> bool:
-        """Whether it is the path of an existing key, and nothing else is asked for by it."""
-        return key.replace(".", "").replace("_", "").isalnum() and not self._names_group(key)
+            self._overrides[text] = _Override(
+                key, value, is_change and is_group, is_change and is_plain and not is_group
+            )
+        return self._overrides[text]
 
     def _names_group(self, key: str) -> bool:
         if key not in self._is_group:
@@ -188,7 +180,12 @@ def without_hydra(config: DictConfig) -> DictConfig:
 def name(config: DictConfig, overrides: Sequence[str]) -> None:
     """Writes into Hydra's part which overrides made the job."""
     with read_write(config.hydra), open_dict(config):
-        _assign(config.hydra.overrides.task, overrides)
+        texts = config.hydra.overrides.task
+        if len(texts) != len(overrides):
+            texts[:] = list(overrides)
+        for i, (before, now) in enumerate(zip(texts, overrides, strict=True)):
+            if before != now:  # to make a list of nodes anew takes a millisecond
+                texts[i] = now
         if OmegaConf.is_interpolation(config.hydra.job, "override_dirname"):  # from 1.4 on it is made of the overrides
             return
         wanted = config.hydra.job.config.override_dirname
@@ -196,60 +193,76 @@ def name(config: DictConfig, overrides: Sequence[str]) -> None:
         config.hydra.job.override_dirname = wanted.item_sep.join(words).replace("=", wanted.kv_sep)
 
 
-def _assign(texts: ListConfig, new: Sequence[str]) -> None:
-    """Only what is new is set: to make a list of nodes takes a millisecond."""
-    if len(texts) != len(new):
-        texts[:] = list(new)
-    for i, (before, now) in enumerate(zip(texts, new, strict=True)):
-        if before != now:
-            texts[i] = now
-
-
-def set_number(config: DictConfig, of_sweep: int) -> None:
-    """Writes into Hydra's part which job of the sweep it is."""
+def set_number(config: DictConfig, of_sweep: int, sweep_dir: Path | None = None) -> None:
+    """Writes into Hydra's part which job of the sweep it is, and the sweep's absolute folder where one is given."""
     with read_write(config.hydra), open_dict(config):
         config.hydra.job.num = of_sweep
         config.hydra.job.id = str(of_sweep)
+        if sweep_dir is not None:
+            config.hydra.sweep.dir = str(sweep_dir)
 
 
-def set_sweep_dir(config: DictConfig, folder: Path) -> None:
-    """Writes the sweep's folder into Hydra's part, absolute: ${now:} in it gives another name in each process."""
-    with read_write(config.hydra), open_dict(config):
-        config.hydra.sweep.dir = str(folder)
+def run(job: Job, task: TaskFunction, context: HydraContext) -> JobReturn:
+    """The task's result, or the exception that it raised.
 
-
-def run(job: Job, task: TaskFunction, context: HydraContext, logging: bool = False) -> JobReturn:
-    """The task's result, or the exception it raised: Hydra's run_job, which is called where more is asked of a job
-    than its task. `logging`: sets up what it asks for.
+    Hydra's own run_job runs a job that has a folder, an environment, logging or listeners.
     """
-    if _needs_hydra(job.hydra, context) or (logging and _has_logging(job.hydra)):
+    hydra = job.hydra.hydra
+    has_folder = hydra.output_subdir is not None or hydra.sweep.subdir != "."
+    if hydra.job.chdir or hydra.job.env_set or has_folder or _has_logging(job) or _is_listened_to(context):
         whole = OmegaConf.merge(job.hydra, job.task)
         assert isinstance(whole, DictConfig)
         return run_job(
-            task_function=task,
-            config=whole,
-            job_dir_key="hydra.sweep.dir",
-            job_subdir_key="hydra.sweep.subdir",
-            hydra_context=context,
-            configure_logging=logging,
+            task, whole, job_dir_key="hydra.sweep.dir", job_subdir_key="hydra.sweep.subdir", hydra_context=context
         )
-    with _as_current(job), hydra_compat.allowing_what_the_application_allows(context):
-        return _called(task, job)
+    with _as_current(job, context):
+        return _call(task, job)
+
+
+def run_trial(job: Job, task: TaskFunction, context: HydraContext) -> JobReturn:
+    """The same as `run`, but the result has nothing beside what the task returned or raised.
+
+    For a job with a folder and a log, Hydra's `run_job` copies its settings five times. A trial then takes 96 ms of
+    processor time, and 21 ms here (tests/sweeper/apps/timed.py, basic launcher). Where a callback listens to jobs,
+    Hydra runs them.
+    """
+    if _is_listened_to(context):
+        return run(job, task, context)
+    hydra = job.hydra.hydra
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_as_current(job, context))
+        folder = Path(hydra.sweep.dir, hydra.sweep.subdir).absolute()
+        with read_write(job.hydra), open_dict(job.hydra):
+            hydra.runtime.output_dir = str(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        if hydra.job.chdir:
+            stack.enter_context(contextlib.chdir(folder))
+        if _has_logging(job):
+            hydra_compat.configure_log(job.hydra, context)
+        if hydra.output_subdir is not None:  # what Hydra leaves of a job's configuration
+            only_hydra = job.hydra if list(job.hydra) == ["hydra"] else OmegaConf.masked_copy(job.hydra, "hydra")
+            (folder / hydra.output_subdir).mkdir(parents=True, exist_ok=True)
+            for part, config in (("config", job.task), ("hydra", only_hydra), ("overrides", hydra.overrides.task)):
+                text = OmegaConf.to_yaml(config)
+                (folder / hydra.output_subdir / f"{part}.yaml").write_text(text, encoding="utf-8")
+        stack.enter_context(env_override({key: str(value) for key, value in hydra.job.env_set.items()}))
+        return _call(task, job)
 
 
 @contextlib.contextmanager
-def _as_current(job: Job) -> Iterator[None]:
-    """Inside, HydraConfig gives the job's settings."""
+def _as_current(job: Job, context: HydraContext) -> Iterator[None]:
+    """Inside, HydraConfig gives the job's settings, and `instantiate` builds what the application allows."""
     singleton = HydraConfig.instance()
     before = singleton.cfg
     singleton.cfg = job.hydra  # type: ignore[assignment]  # as Hydra's own set_config does
     try:
-        yield
+        with hydra_compat.allowing_what_the_application_allows(context):
+            yield
     finally:
         singleton.cfg = before
 
 
-def _called(task: TaskFunction, job: Job) -> JobReturn:
+def _call(task: TaskFunction, job: Job) -> JobReturn:
     result = JobReturn()
     try:
         result.return_value = task(job.task)
@@ -260,48 +273,6 @@ def _called(task: TaskFunction, job: Job) -> JobReturn:
     return result
 
 
-def run_trial(job: Job, task: TaskFunction, context: HydraContext) -> JobReturn:
-    """As `run` with logging, but that the result has nothing beside what the task returned or raised.
-
-    For a job with a folder and a log Hydra's `run_job` copies its settings five times: 96 ms of processor time a trial,
-    21 here (tests/sweeper/apps/timed.py, basic launcher). Where a callback listens to jobs, Hydra runs them.
-    """
-    if _is_listened_to(context):
-        return run(job, task, context, logging=True)
-    hydra = job.hydra.hydra
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(_as_current(job))
-        stack.enter_context(hydra_compat.allowing_what_the_application_allows(context))
-        folder = Path(hydra.sweep.dir, hydra.sweep.subdir).absolute()
-        with read_write(job.hydra), open_dict(job.hydra):
-            hydra.runtime.output_dir = str(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        if hydra.job.chdir:
-            stack.enter_context(contextlib.chdir(folder))
-        if _has_logging(job.hydra):
-            hydra_compat.configure_log(job.hydra, context)
-        if hydra.output_subdir is not None:
-            _save(job, folder / hydra.output_subdir)
-        stack.enter_context(env_override({key: str(value) for key, value in hydra.job.env_set.items()}))
-        return _called(task, job)
-
-
-def _save(job: Job, folder: Path) -> None:
-    """What Hydra leaves of a job's configuration."""
-    folder.mkdir(parents=True, exist_ok=True)
-    hydra = job.hydra if list(job.hydra) == ["hydra"] else OmegaConf.masked_copy(job.hydra, "hydra")
-    parts = {"config": job.task, "hydra": hydra, "overrides": job.hydra.hydra.overrides.task}
-    for name, part in parts.items():
-        (folder / f"{name}.yaml").write_text(OmegaConf.to_yaml(part), encoding="utf-8")
-
-
-def _needs_hydra(config: DictConfig, context: HydraContext) -> bool:
-    """Whether a job has a folder, an environment or listeners of its own."""
-    job = config.hydra.job
-    has_folder = config.hydra.output_subdir is not None or config.hydra.sweep.subdir != "."
-    return bool(job.chdir or job.env_set or has_folder or _is_listened_to(context))
-
-
 def _is_listened_to(context: HydraContext) -> bool:
     return any(
         type(callback).on_job_start is not Callback.on_job_start or type(callback).on_job_end is not Callback.on_job_end
@@ -309,5 +280,6 @@ def _is_listened_to(context: HydraContext) -> bool:
     )
 
 
-def _has_logging(config: DictConfig) -> bool:
-    return bool(config.hydra.verbose or config.hydra.job_logging is None or config.hydra.job_logging.root is not None)
+def _has_logging(job: Job) -> bool:
+    hydra = job.hydra.hydra
+    return bool(hydra.verbose or hydra.job_logging is None or hydra.job_logging.root is not None)

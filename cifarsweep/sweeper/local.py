@@ -1,4 +1,7 @@
-"""The launcher `local`: a long-lived worker process for each core or GPU, pinned to it. Knows Hydra's jobs only."""
+"""The launcher `local`: a long-lived worker process for each core or GPU, pinned to it. Knows Hydra's jobs only.
+
+`launch` fills a `Pool`, whose `run` gives the jobs out and hears of a process's death; `_work` is what a process does.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,8 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence, Set
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from functools import cache
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -30,7 +33,7 @@ from cifarsweep.sweeper.application import Application
 from cifarsweep.terminal import errors, progress
 
 MAX_STARTS = 2
-"""A job whose process dies is started once more; a second death is the job's own fault, unless it said `began`."""
+"""A job whose process dies is started once more. A second death is the job's own fault, unless it said `began`."""
 
 
 @dataclass
@@ -38,7 +41,7 @@ class Job:
     number: int
     overrides: Sequence[str]
     pickled: bytes
-    """Its configuration, which takes a hundredth of the memory so."""
+    """Its configuration, which takes a hundredth of the memory in this form."""
     starts: int = 0
     title: str = ""
     """What sets it apart from the others: the overrides that not all of them have."""
@@ -46,11 +49,6 @@ class Job:
     """Whether work was seen; a run that was trained before costs nothing."""
     oom_kills: int | None = None
     """Of the whole machine, when the job was started."""
-
-    @property
-    def config(self) -> DictConfig:
-        config: DictConfig = pickle.loads(self.pickled)
-        return config
 
     def __str__(self) -> str:
         return f"job {self.number} ({' '.join(self.overrides)})" if self.overrides else f"job {self.number}"
@@ -66,12 +64,12 @@ class Slot:
 
 
 @dataclass(eq=False)
-class Worker:
+class WorkerProcess:
     number: int
     slot: Slot
     process: BaseProcess
     connection: Connection
-    job: Job | None = field(default=None)
+    job: Job | None = None
 
 
 def launch(
@@ -83,10 +81,10 @@ def launch(
     task_function: TaskFunction,
     config: DictConfig,
 ) -> list[JobReturn]:
-    """Runs the jobs and returns their results in order, those of failed jobs with the exception.
+    """Runs the jobs and returns their results in order. The result of a failed job has the exception.
 
-    The application sees every job's configuration before any starts, and hears of each job that is given up, as its
-    process died again. A job that fails is shown at once and the others go on.
+    The application sees every job's configuration before any starts, and hears of each job that is given up because its
+    process died again. A job that fails is shown at once, and the others go on.
     """
     if n_workers is not None and (type(n_workers) is not int or n_workers < 1):
         raise ValueError(f"hydra.launcher.n_workers={n_workers}: expected a whole number, 1 or more, or null")
@@ -99,11 +97,13 @@ def launch(
         job_config = compose(overrides)
         application.check(job_config)
         devices.add(application.device(job_config))
-        jobs.set_number(job_config, number)
-        jobs.set_sweep_dir(job_config, folder)
+        jobs.set_number(job_config, number, folder)
         ready.append(Job(number, overrides, pickle.dumps(job_config)))
     if not ready:
         return []
+    common = set.intersection(*(set(job.overrides) for job in ready))
+    for job in ready:
+        job.title = " ".join(override for override in job.overrides if override not in common)
     slots = plan_slots(n_workers, len(ready), cores(), _gpus() if take_any_gpu(devices) else [])
     with Pool(slots, hydra_context, task_function, name=folder.name) as pool:
         return pool.run(ready)
@@ -113,7 +113,7 @@ def launch(
 
 
 def plan_slots(n_workers: int | None, num_jobs: int, cores: Sequence[int], gpus: Sequence[str]) -> list[Slot]:
-    """A slot for each worker: a GPU each, or an equal share of the cores, which more workers than cores share.
+    """A slot for each worker: a GPU each, or an equal share of the cores. More workers than cores share them.
 
     All have the same number of threads, as it changes the last bits of a result.
     """
@@ -127,17 +127,17 @@ def plan_slots(n_workers: int | None, num_jobs: int, cores: Sequence[int], gpus:
 
 
 def take_any_gpu(devices: Set[str]) -> bool:
-    """Whether jobs on these devices may be given a GPU each: one that names its own finds it only where it sees all."""
+    """Whether jobs on these devices may be given a GPU each. A job that names its own must see all to find it."""
     return devices <= {"auto", "cuda", "cpu"} and devices != {"cpu"}
 
 
 def cores() -> list[int]:
-    """Those that this process may use."""
+    """The cores that this process may use."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
 def _gpus() -> list[str]:
-    """Names for CUDA_VISIBLE_DEVICES, by the driver's own tool: the engine needs no library that computes."""
+    """Names for CUDA_VISIBLE_DEVICES. The driver's own tool lists them, so that the engine needs no CUDA library."""
     if platform.system() == "Darwin":
         return ["mps"] if platform.machine() == "arm64" else []
     try:
@@ -156,16 +156,10 @@ def _gpus() -> list[str]:
 
 
 class Pool:
-    """Worker processes, one job at a time each, replaced when they die."""
+    """Worker processes with one job at a time each. One that dies is replaced."""
 
-    def __init__(
-        self,
-        slots: list[Slot],
-        hydra_context: HydraContext,
-        task_function: TaskFunction,
-        name: str = "",
-    ) -> None:
-        """`name` of the sweep, as it is shown."""
+    def __init__(self, slots: list[Slot], hydra_context: HydraContext, task_function: TaskFunction, name: str) -> None:
+        """`name` is that of the sweep, for the display."""
         self._application, self._name = Application.of(task_function), name
         self._shared = pickling.dumps((hydra_context, task_function, Singleton.get_state()))
         self._display, self._shown = progress.display, False
@@ -191,34 +185,33 @@ class Pool:
 
     def run(self, jobs: Sequence[Job]) -> list[JobReturn]:
         waiting, results = deque(jobs), dict[int, JobReturn]()
-        _name(jobs)
         while len(results) < len(jobs):
-            self._show(jobs, results)
+            if jobs[0].title:  # the jobs differ; those of a search are its workers, and it has a line of its own
+                self._show(jobs, results)
             for worker in self._workers:
                 if worker.job is None and waiting:
-                    self._give(worker, waiting.popleft())
+                    job = worker.job = waiting.popleft()
+                    job.starts += 1
+                    job.oom_kills = _oom_kills()
+                    with contextlib.suppress(OSError):  # it has just died, which its connection tells below
+                        worker.connection.send_bytes(job.pickled)
             ready = wait([worker.connection for worker in self._workers])
             for worker in [worker for worker in self._workers if worker.connection in ready]:
                 try:
-                    job, result = worker.job, self._listen(worker)
+                    self._listen(worker, results)
                 except (EOFError, OSError):  # the process has ended, and its end of the connection with it
                     self._replace(worker, waiting, results)
-                    continue
-                if job and result:
-                    results[job.number] = result
         return [results[job.number] for job in jobs]
 
-    def _show(self, jobs: Sequence[Job], results: dict[int, JobReturn]) -> None:
-        """The sweep as a whole, where its jobs differ: the workers of a search have one of their own."""
-        if not jobs[0].title:
-            return
+    def _show(self, jobs: Sequence[Job], results: Mapping[int, JobReturn]) -> None:
+        """The line on the sweep as a whole."""
         failed = sum(result.status == JobStatus.FAILED for result in results.values())
         worked = sum(job.trained for job in jobs if job.number in results)
         self._shown = True
         text = f"{self._name}: {len(results)}/{len(jobs)} done" + (f", {failed} failed" if failed else "")
         self._display.whole(progress.Whole(text, len(results), worked, len(jobs)))
 
-    def _start(self, number: int, slot: Slot) -> Worker:
+    def _start(self, number: int, slot: Slot) -> WorkerProcess:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(
             target=_work,
@@ -228,34 +221,28 @@ class Pool:
         )
         process.start()
         theirs.close()  # so that the worker's death ends the connection
-        return Worker(number, slot, process, ours)
+        return WorkerProcess(number, slot, process, ours)
 
-    def _give(self, worker: Worker, job: Job) -> None:
-        job.starts += 1
-        job.oom_kills = _oom_kills()
-        worker.job = job
-        with contextlib.suppress(OSError):  # where it has just died, its connection tells
-            worker.connection.send_bytes(job.pickled)
-
-    def _listen(self, worker: Worker) -> JobReturn | None:
-        """Shows what a worker says; its job's result, once that has come, and the worker is free."""
-        kind, value = worker.connection.recv()
-        if kind == "began" and worker.job:
-            worker.job.starts = 1
-        if kind == "advance" and worker.job:
-            worker.job.trained = True
-            value = replace(value, title=worker.job.title or value.title)
+    def _listen(self, worker: WorkerProcess, results: dict[int, JobReturn]) -> None:
+        """Shows what a worker says, and keeps the result of its job once that has come: the worker is free then."""
+        (kind, value), job = worker.connection.recv(), worker.job
+        if kind == "began" and job:
+            job.starts = 1
+        if kind == "advance" and job:
+            job.trained = True
+            value = replace(value, title=job.title or value.title)
         if kind != "result":
             self._display.handle(worker.number, (kind, value))
-            return None
+            return
         result: JobReturn = pickle.loads(value)
+        assert job is not None
         if result.status == JobStatus.FAILED:
-            self._display.line(f"{worker.job} failed: {errors.one_line(result._return_value)}", error=True)
-        result.overrides = worker.job.overrides if worker.job else None
-        worker.job = None
-        return result
+            self._display.line(f"{job} failed: {errors.one_line(result._return_value)}", error=True)
+        result.overrides = job.overrides
+        results[job.number], worker.job = result, None
 
-    def _replace(self, worker: Worker, waiting: deque[Job], results: dict[int, JobReturn]) -> None:
+    def _replace(self, worker: WorkerProcess, waiting: deque[Job], results: dict[int, JobReturn]) -> None:
+        """After its death: its job is started once more or has failed, and another process takes its place."""
         worker.process.join()
         worker.connection.close()
         self._display.end(worker.number)
@@ -268,17 +255,12 @@ class Pool:
             self._display.line(f"{job} lost its process: {reason}; trying once more", error=True)
             waiting.appendleft(job)
         else:
-            self._display.line(f"{job} failed: its process ended twice, {reason}", error=True)
-            results[job.number] = _failed(job, f"its process ended twice, {reason}")
-            self._application.lost(job.config, f"its process ended twice, {reason}")
+            reason = f"its process ended twice, {reason}"
+            self._display.line(f"{job} failed: {reason}", error=True)
+            results[job.number] = JobReturn(overrides=job.overrides, status=JobStatus.FAILED)
+            results[job.number].return_value = RuntimeError(reason)
+            self._application.lost(pickle.loads(job.pickled), reason)
         self._workers[self._workers.index(worker)] = self._start(worker.number, worker.slot)
-
-
-def _name(jobs: Sequence[Job]) -> None:
-    """Titles, of the overrides that not all of the jobs have."""
-    common = set.intersection(*(set(job.overrides) for job in jobs)) if jobs else set()
-    for job in jobs:
-        job.title = " ".join(override for override in job.overrides if override not in common)
 
 
 def _death(exitcode: int | None, oom_kills_before: int | None, oom_kills: int | None) -> str:
@@ -293,18 +275,12 @@ def _death(exitcode: int | None, oom_kills_before: int | None, oom_kills: int | 
 
 
 def _oom_kills() -> int | None:
-    """Processes that the system has killed for want of memory since it started; None where it does not say."""
+    """How many processes the system has killed for want of memory since it started; None where it does not say."""
     try:
         lines = Path("/proc/vmstat").read_text().splitlines()
     except OSError:
         return None
     return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), None)
-
-
-def _failed(job: Job, reason: str) -> JobReturn:
-    result = JobReturn(overrides=job.overrides, status=JobStatus.FAILED)
-    result.return_value = RuntimeError(reason)
-    return result
 
 
 # the worker's side
@@ -314,7 +290,12 @@ def _work(connection: Connection, slot: Slot, details: bool, shared: bytes) -> N
     """Takes jobs from the connection until the parent ends this process, or itself. `details`: tells each epoch."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal group; the parent decides
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    _pin(slot)
+    # Before PyTorch is imported: the cores, the number of threads and the GPU that it will find.
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, slot.cores)
+    os.environ["OMP_NUM_THREADS"] = str(slot.threads)
+    if slot.gpu not in (None, "mps"):
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(slot.gpu)
     progress.send_to(connection.send, details)
     context, task, singletons = pickle.loads(shared)
     Singleton.set_state(singletons)  # with the configurations and resolvers that the application has registered
@@ -324,12 +305,15 @@ def _work(connection: Connection, slot: Slot, details: bool, shared: bytes) -> N
             config = connection.recv()
         except EOFError:  # the parent is gone
             return
-        result = jobs.run(jobs.Job(jobs.without_hydra(config), config), task, context, logging=True)
+        result = jobs.run(jobs.Job(jobs.without_hydra(config), config), task, context)
         connection.send(("result", _sendable(result)))
 
 
 def _sendable(result: JobReturn) -> bytes:
-    """Pickled; a value or exception that cannot be is replaced by a text. Its traceback is in the job's log."""
+    """The result, pickled. A text replaces a value or an exception that cannot be pickled.
+
+    The traceback of such an exception is in the job's log.
+    """
     try:
         pickled = pickling.dumps(result)
         pickle.loads(pickled)
@@ -345,11 +329,22 @@ def _sendable(result: JobReturn) -> bytes:
         return pickling.dumps(result)
 
 
+# where a worker's process ends with its parent
+
+
+def _die_with_parent() -> None:
+    """Of the launcher `local`."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
 @cache
 def end_with_launcher() -> None:
-    """Once a process: ends it with the process that started it, where another launcher's workers would outlive that.
+    """Ends this process with the one that started it, which another launcher's workers would outlive.
 
-    Not under submitit, whose jobs are meant to.
+    Not under submitit, whose jobs are meant to outlive it.
     """
     if "SUBMITIT_EXECUTOR" in os.environ:
         return
@@ -361,19 +356,3 @@ def end_with_launcher() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def _die_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
-
-
-def _pin(slot: Slot) -> None:
-    """Before PyTorch is imported: the cores, the number of threads and the GPU it will find."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, slot.cores)
-    os.environ["OMP_NUM_THREADS"] = str(slot.threads)
-    if slot.gpu not in (None, "mps"):
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(slot.gpu)

@@ -10,7 +10,6 @@ import math
 import threading
 import time
 from collections import Counter
-from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
@@ -19,22 +18,21 @@ from cifarsweep.sweeper.application import Application
 from cifarsweep.sweeper.queue import REASON
 from cifarsweep.sweeper.studies import FINALIST, SEED, OpenStudy, Studies, StudyPlan, best_trials
 from cifarsweep.terminal import progress
-from cifarsweep.terminal.domains import as_typed
 
 POLL_SECONDS = 1.0
 WRITE_SECONDS = 5.0
-"""At most so often study.json is written, which a report of a running study reads."""
+"""study.json is written at most so often. A report of a running study reads it."""
 
 
 class Monitor:
-    """Tells of the study from entering the block to leaving it; `seconds` is how long that has been."""
+    """Tells of the study from entering the block to leaving it. `seconds` is how long that has been."""
 
     def __init__(self, whole: StudyPlan, studies: Studies, application: Application) -> None:
         self._plan, self._studies, self._application = whole, studies, application
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._poll, daemon=True)
         self._started = time.monotonic()
-        self._told = {(study.plan.name, trial.number) for study in studies.all for trial in _finished(study)}
+        self._told = {(study.plan.name, trial.number) for study in studies.all for trial in study.finished}
         self._done_before, self._written = self._progress()[0], 0.0
 
     @property
@@ -65,7 +63,7 @@ class Monitor:
         fresh = [
             (trial.datetime_complete, study, trial)
             for study in self._studies.all
-            for trial in _finished(study)
+            for trial in study.finished
             if (study.plan.name, trial.number) not in self._told
         ]
         for _, study, trial in sorted(fresh, key=lambda item: item[0] or 0):
@@ -87,7 +85,7 @@ class Monitor:
         counts = Counter(trial.state for study in self._studies.searches for trial in study.ours)
         parts = [f"{counts[state]} {name}" for state, name in summary.STATES.items() if counts[state]]
         if self._studies.finals:
-            done = sum(len(_finished(study)) for study in self._studies.finals)
+            done = sum(len(study.finished) for study in self._studies.finals)
             parts.append(f"{done} of {sum(study.num_wanted for study in self._studies.finals)} final runs")
         studies = self._studies.searches
         best = best_trials(studies[0].plan, studies[0].ours) if len(studies) == 1 else []
@@ -96,25 +94,16 @@ class Monitor:
         return f"{self._plan.name}: {', '.join(parts)}"
 
 
-def _finished(study: OpenStudy) -> list[FrozenTrial]:
-    return [trial for trial in study.ours if trial.state.is_finished()]
-
-
 def _line(study: OpenStudy, trial: FrozenTrial, unit: str) -> str:
-    settings = " ".join(f"{key}={_short(value)}" for key, value in study.values(trial).items())
-    what = f"run of trial {trial.user_attrs[FINALIST]}, seed {trial.user_attrs[SEED]}," if study.plan.is_final else (
-        f"trial {trial.number}"
-    )  # fmt: skip
+    what = f"trial {trial.number}"
+    if study.plan.is_final:
+        what = f"run of trial {trial.user_attrs[FINALIST]}, seed {trial.user_attrs[SEED]},"
     done = f"{study.plan.title}{what} {summary.STATES[trial.state]}"
+    settings = " ".join(f"{key}={summary.short(value)}" for key, value in study.values(trial).items())
     if trial.state == TrialState.FAIL:
         return f"{done}: {trial.user_attrs.get(REASON)}  {settings}"
-    is_best = not study.plan.is_final and [trial.number] == [t.number for t in best_trials(study.plan, study.ours)]
     step = summary.last_step(trial)
     after = f" after {unit} {step}" if trial.state == TrialState.PRUNED and step else ""
-    star = "  best so far" if is_best else ""
-    return f"{done}{after}  {summary.figures(study.plan, trial.values)}  {settings}{star}"
-
-
-def _short(value: Any) -> str:
-    """Four digits: the exact values are in trials.csv."""
-    return f"{value:.4g}" if isinstance(value, float) else as_typed(value)
+    is_best = not study.plan.is_final and [trial.number] == [t.number for t in best_trials(study.plan, study.ours)]
+    best = "  best so far" if is_best else ""
+    return f"{done}{after}  {summary.figures(study.plan, trial.values)}  {settings}{best}"

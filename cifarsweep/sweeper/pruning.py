@@ -1,8 +1,8 @@
 """Pruning with several objectives, which Optuna refuses. Knows trials and figures, not what trains.
 
-The rule: a trial stops after a step at which at least DOMINATED_BY other trials, at the same step, were no worse in
-every objective and better in one. So a small network is compared with networks of its size or smaller, however far
-behind the largest it is, and trials that may still enter the Pareto set are left alone.
+The rule: a trial stops after a step at which at least DOMINATED_BY other trials were no worse in every objective and
+better in one. So a small network is compared with networks of its size or smaller, however far behind the largest it
+is, and trials that may still enter the Pareto set are left alone.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import optuna
 
 DOMINATED_BY = 4
-"""Trials that must be better before one is stopped: with fewer, noise of an early epoch would decide."""
+"""So many trials must be better before one is stopped. With fewer, the noise of an early epoch would decide."""
 
 STEPS = "steps"
 """The user attribute that holds {step: [figure of each objective]}."""
@@ -25,8 +25,8 @@ def report(
 ) -> bool:
     """Stores the objectives as they stand after a step; whether the trial should stop.
 
-    An objective that is not known before the end, so not among `figures`, is left out of the comparison. Any pruner of
-    the study means this rule, as Optuna's have none for several objectives; a NopPruner means no pruning.
+    An objective that is not among `figures`, as it is not known before the end, is left out of the comparison. Any
+    pruner of the study means this rule, as Optuna's have none for several objectives. A NopPruner means no pruning.
     """
     mine = [figures.get(name) for name in objectives]
     if any(value is not None and not math.isfinite(value) for value in mine):

@@ -1,17 +1,17 @@
 """The queue of one study's trials: who works on which, so that exactly n_trials finish, none twice and none lost.
 
-A worker claims a WAITING trial of the Optuna study (RUNNING), and ends it (COMPLETE, PRUNED or FAIL); the trial of a
-worker that died waits again, with the parameters it had. Every step is taken under one lock. Optuna has no
-public form of storage calls by trial id; they are made only here.
+A worker claims a WAITING trial of the Optuna study (RUNNING), and ends it (COMPLETE, PRUNED or FAIL). The trial of a
+worker that died waits again, with the parameters it had. Every step is taken under one lock. Optuna has no public form
+of storage calls by trial id; they are made only here.
 """
 
 from __future__ import annotations
 
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,6 @@ STOPPED, RESUMED, TOTAL = "stopped", "resumed", "n_trials"
 SPENT, LAST = "spent", "last"
 """Of a trial: what it has spent of the study's budget, and that the step it has reported was its last."""
 NO_END = 10**9
-FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class Queue:
         budget: Budget | None = None,
         wanted: Callable[[list[FrozenTrial]], list[FrozenTrial]] = lambda trials: trials,
     ) -> None:
-        """`wanted`: those of the study's trials that count; the others are as if they were not there."""
+        """`wanted` picks those of the study's trials that count. The others are as if they were not there."""
         self.lock, self._budget, self._wanted = lock, budget, wanted
         self.workers = folder / "workers"
         self._study, self._storage, self._study_id = study, study._storage, study._study_id
@@ -62,7 +61,7 @@ class Queue:
     # the sweeper's side
 
     def add(self, facts: Iterable[dict[str, Any]]) -> None:
-        """A trial that waits, with these user attributes, for each of `facts` that no trial has yet."""
+        """Adds a waiting trial with these user attributes for each of `facts` that no trial has yet."""
         with self.lock:
             have = [trial.user_attrs for trial in self.ours()]
             for attrs in facts:
@@ -71,18 +70,18 @@ class Queue:
             self._study.set_user_attr(TOTAL, len(self.ours()))
 
     def again(self, keys: Sequence[str]) -> None:
-        """A new trial with the same attributes `keys` for each that failed, unless there is one already."""
+        """Adds a trial with the same attributes `keys` for each that failed, unless another has them already."""
         with self.lock:
             ours = [({key: trial.user_attrs[key] for key in keys}, trial.state) for trial in self.ours()]
             have = [facts for facts, state in ours if state != TrialState.FAIL]
-            for facts in (facts for facts, state in ours if state == TrialState.FAIL):
-                if facts not in have:
+            for facts, state in ours:
+                if state == TrialState.FAIL and facts not in have:
                     have.append(facts)
                     self._study.add_trial(optuna.trial.create_trial(state=TrialState.WAITING, user_attrs=facts))
             self._study.set_user_attr(TOTAL, len(self.ours()))
 
     def top_up(self, n_trials: int) -> None:
-        """Adds trials that wait until there are `n_trials` in all. Where there are more, the rest waits unused."""
+        """Adds waiting trials until there are `n_trials` in all. Where there are more, the rest waits unused."""
         with self.lock:
             self._study.set_user_attr(TOTAL, n_trials)
             for _ in range(n_trials - len(self.ours())):
@@ -100,12 +99,22 @@ class Queue:
                 worker = trial.user_attrs.get(WORKER, "")
                 if worker and heartbeat.is_alive(self.workers, worker, self._grace_period):
                     alive += 1
-                else:
-                    self._lost(trial, counted)
+                    continue
+                deaths = trial.user_attrs.get(DEATHS, 0) + counted
+                if counted:
+                    self._storage.set_trial_user_attr(trial._trial_id, DEATHS, deaths)
+                if deaths <= self._max_retries:
+                    self._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+                    continue
+                times = "" if deaths == 1 else f" {deaths} times"
+                reason = f"its process died{times}, perhaps out of memory or killed"
+                self._storage.set_trial_user_attr(trial._trial_id, REASON, reason)
+                self._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+                self._stop_after_failures()
         return alive
 
     def resume(self) -> None:
-        """Forgets that failures stopped the study; those until now count no more."""
+        """Forgets that failures stopped the study. Those until now count no more."""
         self._study.set_user_attr(STOPPED, None)
         self._study.set_user_attr(RESUMED, time.time())
 
@@ -117,22 +126,19 @@ class Queue:
 
     @property
     def num_waiting(self) -> int:
-        """At least how many trials can still be claimed. With a budget nobody knows how many trials it will pay for."""
+        """At least so many trials can still be claimed. Nobody knows how many trials a budget will pay for."""
         return self._num_waiting(self.ours())
 
     def ours(self, *states: TrialState) -> list[FrozenTrial]:
-        """The study's trials, without runs of a warm start, which nobody had to train, and what is wanted no more."""
+        """The study's trials that count. Runs of a warm start do not, as nobody had to train them."""
         trials = self._storage.get_all_trials(self._study_id, deepcopy=False, states=states or None)
         return self._wanted([trial for trial in trials if WARM not in trial.user_attrs])
 
     @property
     def load(self) -> tuple[int, int]:
         """How many trials run, and how many have been started."""
-        ours = self.ours()
-        return (
-            sum(trial.state == TrialState.RUNNING for trial in ours),
-            sum(trial.state != TrialState.WAITING for trial in ours),
-        )
+        states = Counter(trial.state for trial in self.ours())
+        return states[TrialState.RUNNING], states.total() - states[TrialState.WAITING]
 
     @property
     def is_over(self) -> bool:
@@ -143,11 +149,11 @@ class Queue:
 
     def _num_waiting(self, ours: list[FrozenTrial]) -> int:
         if self._budget is not None:
-            left = self._left(ours, self._budget)
+            left = _left(ours, self._budget)
             # A trial that was interrupted after its last step has still to end, which costs nothing.
             return max(len(_begun(ours)), int(left) if self._budget.step else NO_END * (left > 0))
-        taken = sum(trial.state != TrialState.WAITING for trial in ours)
-        return min(len(ours), self._total()) - taken
+        total = int(self._storage.get_study_user_attrs(self._study_id).get(TOTAL, 0))
+        return min(len(ours), total) - sum(trial.state != TrialState.WAITING for trial in ours)
 
     # a worker's side
 
@@ -158,11 +164,12 @@ class Queue:
             if self.stopped is not None or self._num_waiting(ours) <= 0:
                 return None
             waiting = [trial for trial in ours if trial.state == TrialState.WAITING]
-            if self._budget is not None and self._left(ours, self._budget) <= 0:
-                waiting = _begun(ours)
-            if not waiting and self._budget is not None:
-                self._study.add_trial(optuna.trial.create_trial(state=TrialState.WAITING))
-                waiting = self.ours(TrialState.WAITING)
+            if self._budget is not None:
+                if _left(ours, self._budget) <= 0:
+                    waiting = _begun(ours)
+                if not waiting:
+                    self._study.add_trial(optuna.trial.create_trial(state=TrialState.WAITING))
+                    waiting = self.ours(TrialState.WAITING)
             for trial in sorted(waiting, key=lambda trial: "fixed_params" not in trial.system_attrs):  # the user's own
                 if self._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING):
                     self._storage.set_trial_user_attr(trial._trial_id, WORKER, worker)
@@ -172,7 +179,7 @@ class Queue:
         return None
 
     def spend(self, trial: optuna.Trial, spent: float, ends: bool) -> bool:
-        """Records what the trial has spent of the budget so far; whether there is enough for one more step of it.
+        """Records what the trial has spent of the budget so far; whether the budget has one more step for it.
 
         A step that is granted counts as spent, so that workers side by side never spend more than there is. `ends`:
         the trial needs no further step.
@@ -184,22 +191,14 @@ class Queue:
             if spent < now.user_attrs.get(SPENT, 0):  # told of before an interruption
                 return True
             self._storage.set_trial_user_attr(trial._trial_id, SPENT, spent)
-            others = self._taken([other for other in self.ours() if other.number != trial.number], self._budget)
-            left = self._budget.amount - others - spent
+            left = _left([other for other in self.ours() if other.number != trial.number], self._budget) - spent
             goes_on = not ends and (left >= self._budget.step if self._budget.step else left > 0)
             if not goes_on:
                 self._storage.set_trial_user_attr(trial._trial_id, LAST, True)
             return goes_on
 
-    def _left(self, ours: list[FrozenTrial], budget: Budget) -> float:
-        return budget.amount - self._taken(ours, budget)
-
-    def _taken(self, trials: list[FrozenTrial], budget: Budget) -> float:
-        granted = sum(trial.state == TrialState.RUNNING and not trial.user_attrs.get(LAST) for trial in trials)
-        return sum(float(trial.user_attrs.get(SPENT, 0)) for trial in trials) + budget.step * granted
-
     def give_back(self, trial: optuna.Trial, worker: str) -> None:
-        """Interrupted, through no fault of the trial: it waits again."""
+        """Lets a trial wait again that was interrupted through no fault of its own."""
         with self.lock:
             if self._is_mine(trial, worker):
                 self._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
@@ -221,36 +220,27 @@ class Queue:
 
     # under the lock
 
-    def _total(self) -> int:
-        return int(self._storage.get_study_user_attrs(self._study_id).get(TOTAL, 0))
-
     def _is_mine(self, trial: optuna.Trial, worker: str) -> bool:
         now = self._storage.get_trial(trial._trial_id)
         return now.state == TrialState.RUNNING and now.user_attrs.get(WORKER) == worker
-
-    def _lost(self, trial: FrozenTrial, counted: bool) -> None:
-        set_attr = partial(self._storage.set_trial_user_attr, trial._trial_id)
-        deaths = trial.user_attrs.get(DEATHS, 0) + counted
-        if counted:
-            set_attr(DEATHS, deaths)
-        if deaths <= self._max_retries:
-            self._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
-            return
-        times = "" if deaths == 1 else f" {deaths} times"
-        set_attr(REASON, f"its process died{times}, perhaps out of memory or killed")
-        self._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
-        self._stop_after_failures()
 
     def _stop_after_failures(self) -> None:
         resumed = self._storage.get_study_user_attrs(self._study_id).get(RESUMED, 0)
         ended = sorted(
             (trial.datetime_complete.timestamp(), trial.number, trial)
-            for trial in self.ours(*FINISHED)
+            for trial in self.ours()
             if trial.datetime_complete and trial.datetime_complete.timestamp() >= resumed
         )
         last = [trial for _, _, trial in ended[-self._max_failures - 1 :]]
         if len(last) > self._max_failures and all(trial.state == TrialState.FAIL for trial in last):
             self._study.set_user_attr(STOPPED, last[-1].number)
+
+
+def _left(trials: Sequence[FrozenTrial], budget: Budget) -> float:
+    """What these trials leave of the budget."""
+    granted = sum(trial.state == TrialState.RUNNING and not trial.user_attrs.get(LAST) for trial in trials)
+    spent = sum(float(trial.user_attrs.get(SPENT, 0)) for trial in trials)
+    return budget.amount - (spent + budget.step * granted)
 
 
 def _begun(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:

@@ -1,7 +1,8 @@
 """The Optuna sweeper: one launch of workers that share studies. Knows Hydra's jobs and trials, not what a task does.
 
 `sweep` checks everything that can be checked, makes or resumes the studies, launches workers until no trial is left,
-and says what was found. The work itself is in worker, which study is next in studies, the bookkeeping in queue.
+and says what they have found. worker.py does the work: it claims trials from studies.py, which says which study is
+next, and that from queue.py, which says whose a trial is.
 """
 
 from __future__ import annotations
@@ -38,15 +39,14 @@ from cifarsweep.terminal import domains, errors
 
 POLL_SECONDS = 0.5
 MOST_CHOICES_CHECKED = 20
-"""Composed and checked before the start, at 70 ms each; a mistake in a later choice fails its trial."""
+"""How many are composed and checked before the start, at 70 ms each. A mistake in a later choice fails its trial."""
 
 
 @dataclass(frozen=True)
 class _Setting:
-    """What a search is set up from: what Hydra hands to a sweeper, and the application behind the task."""
+    """What a search is set up from: what Hydra hands to a sweeper, and the application that the task belongs to."""
 
     context: HydraContext
-    task: TaskFunction
     config: DictConfig
     application: Application
     compose: Composer
@@ -69,25 +69,31 @@ def sweep(
         raise ValueError("nothing to search: give a key a space, as in lr=interval(0.01,1)")
     compose = Composer(loader, config, folder)
     base, hydra = compose.fixed(space.fixed)
-    chosen = settings.read(hydra.hydra.sweeper, application, base)
-    application.check_search(base, chosen, space)
-    setting = _Setting(hydra_context, task_function, config, application, compose, base)
+    checked = settings.read(hydra.hydra.sweeper, application, base)
+    application.check_search(base, checked, space)
+    setting = _Setting(hydra_context, config, application, compose, base)
     whole = StudyPlan(
         name=folder.name,
-        address=_address(chosen.storage, folder),
+        address=_address(checked.storage, folder),
         folder=folder,
         space=space,
-        settings=chosen,
+        settings=checked,
         fixed_of_a_run=_fixed_of_a_run(setting, space),
-        deadline=None if chosen.timeout is None else time.time() + chosen.timeout,
-        finals=_final_runs(setting, space, chosen),
+        deadline=None if checked.timeout is None else time.time() + checked.timeout,
+        finals=_final_runs(setting, space, checked),
     )
     _check_before_start(setting, whole)
-    plans = tuple(_divided(whole))
-    num_workers = _num_workers(chosen, config.hydra.launcher)
-    if chosen.has_plan:
+    try:
+        plans = tuple(whole.divided())
+    except ValueError as error:
+        raise ValueError(f"hydra.sweeper.study_per: {error}") from error
+    if not all(plan.space.parameters for plan in plans):
+        keys = ", ".join(checked.study_per)
+        raise ValueError(f"hydra.sweeper.study_per=[{keys}]: expected further keys that are searched, here none")
+    num_workers = _num_workers(checked, config.hydra.launcher)
+    if checked.has_plan:
         estimate.show(plans, compose, application, num_workers, len(local.cores()))
-    if chosen.dry_run:
+    if checked.dry_run:
         return None
     with _owned(whole, application) as owner, storage.reaching(whole.address):
         _create(setting, whole, plans)
@@ -100,32 +106,19 @@ def sweep(
         return summary.conclude(whole, studies, monitor.seconds, application)
 
 
-def _divided(whole: StudyPlan) -> Iterator[StudyPlan]:
-    try:
-        plans = list(whole.divided())
-    except ValueError as error:
-        raise ValueError(f"hydra.sweeper.study_per: {error}") from error
-    for plan in plans:
-        if not plan.space.parameters:
-            keys = ", ".join(whole.settings.study_per)
-            raise ValueError(f"hydra.sweeper.study_per=[{keys}]: expected further keys that are searched, here none")
-        yield plan
-
-
-def _final_runs(setting: _Setting, space: Space, chosen: Settings) -> FinalRuns | None:
-    """With the seeds that follow the highest one that the search can use."""
-    if not chosen.finalists:
+def _final_runs(setting: _Setting, space: Space, checked: Settings) -> FinalRuns | None:
+    """Their seeds follow the highest one that the search can use."""
+    if not checked.finalists:
         return None
     application = setting.application
-    key = application.seed_key
-    searched = [value for p in space.parameters if p.key == key for value in p.extremes]
-    after = max(int(seed) for seed in searched or [OmegaConf.select(setting.base, key)])
+    searched = [seed for p in space.parameters if p.key == application.seed_key for seed in p.extremes]
+    first = 1 + max(int(seed) for seed in searched or [OmegaConf.select(setting.base, application.seed_key)])
     return FinalRuns(
-        seed_key=key,
-        seeds=tuple(range(after + 1, after + 1 + chosen.repeats)),
-        values=application.final_on[chosen.final_on],
-        objective=application.final_objective or chosen.objectives[0],
-        direction="maximize" if application.final_objective else chosen.directions[0],
+        seed_key=application.seed_key,
+        seeds=tuple(range(first, first + checked.repeats)),
+        values=application.final_on[checked.final_on],
+        objective=application.final_objective or checked.objectives[0],
+        direction="maximize" if application.final_objective else checked.directions[0],
     )
 
 
@@ -139,8 +132,7 @@ def _address(given: str | None, folder: Path) -> str:
 
 def _fixed_of_a_run(setting: _Setting, space: Space) -> tuple[str, ...]:
     """The fixed overrides that a single run needs: those of the application's sweep_keys only if they change it."""
-    determines = setting.application.determines
-    kept = space.fixed
+    determines, kept = setting.application.determines, space.fixed
     for key in setting.application.sweep_keys:
         without = tuple(override for override in kept if not override.startswith(f"{key}="))
         if without == kept:
@@ -170,19 +162,14 @@ def _check_before_start(setting: _Setting, plan: StudyPlan) -> None:
             plan.space.place(trial)
         except ValueError as error:
             raise ValueError(f"hydra.sweeper.enqueue: {error}; hydra.sweeper.enqueue=[] leaves it out") from error
-    for values in _corners(plan.space):
-        setting.application.check(setting.compose.trial(plan.space, values).task, is_trial=True)
-
-
-def _corners(space: Space) -> Iterator[dict[str, Any]]:
-    """Values by key of a few trials, which hold each choice, and with it the lowest and the highest numbers."""
-    most = min(MOST_CHOICES_CHECKED, max(len(parameter.extremes) for parameter in space.parameters))
+    # A few trials, which hold each choice, and with it the lowest and the highest numbers.
+    most = min(MOST_CHOICES_CHECKED, max(len(parameter.extremes) for parameter in plan.space.parameters))
     for i in range(2 * most):
         values: dict[str, Any] = {}
-        for parameter in space.active(values):
+        for parameter in plan.space.active(values):
             extremes = parameter.extremes
             values[parameter.key] = extremes[(i if parameter.texts else i // most) % len(extremes)]
-        yield values
+        setting.application.check(setting.compose.trial(plan.space, values).task, is_trial=True)
 
 
 @contextlib.contextmanager
@@ -205,24 +192,22 @@ def _owned(plan: StudyPlan, application: Application) -> Iterator[bool]:
 
 
 def _create(setting: _Setting, whole: StudyPlan, plans: Sequence[StudyPlan]) -> None:
-    """Makes the studies, or compares them with those of these names; ValueError names what differs."""
+    """Makes the studies, or compares them with those of these names. ValueError names what differs."""
     store = storage.open_storage(whole.address)
     fixed = dict(domains.flat(whole.space.unsearched(setting.application.determines(setting.base))))
     for plan in plans:
-        about = {
+        now = {
             "objectives": list(plan.settings.objectives),
             "directions": list(plan.settings.directions),
             "fixed": fixed,
-            "budget": _unit(plan),
+            "budget": plan.settings.budget.kind if plan.settings.budget else "trials",
         }
         study = _study(plan, store)
         before = study.user_attrs
         if "space" in before:
-            new = f"another {setting.application.name_key}= begins a new one"
-            _compare(plan, before, about, new)
-            _compare_budget(plan, before, study, new)
-        space = {parameter.name: distribution_to_json(parameter.distribution) for parameter in plan.space.parameters}
-        for key, value in {**about, "space": space}.items():
+            _compare(plan, study, before, now, f"another {setting.application.name_key}= begins a new one")
+        now["space"] = {p.name: distribution_to_json(p.distribution) for p in plan.space.parameters}
+        for key, value in now.items():
             if before.get(key) != value:
                 study.set_user_attr(key, value)
         if plan.finals:
@@ -234,39 +219,32 @@ def _study(plan: StudyPlan, store: BaseStorage) -> optuna.Study:
     return optuna.create_study(study_name=plan.name, storage=store, directions=directions, load_if_exists=True)
 
 
-def _compare(plan: StudyPlan, before: Mapping[str, Any], about: Mapping[str, Any], new: str) -> None:
-    new_name = f"the study {plan.name} cannot go on with it; {new}"
-    for key, now in (("objectives", about["objectives"]), ("direction", about["directions"])):
-        was = before["directions" if key == "direction" else key]
-        if was != now:
-            raise ValueError(f"hydra.sweeper.{key}: was {', '.join(was)}, is {', '.join(now)}; {new_name}")
+def _compare(plan: StudyPlan, study: optuna.Study, before: Mapping[str, Any], now: Mapping[str, Any], new: str) -> None:
+    """ValueError names what differs. What was spent in one unit does not count in another, and is not given back."""
+    cannot_go_on = f"the study {plan.name} cannot go on with it; {new}"
+    for key, attribute in (("objectives", "objectives"), ("direction", "directions")):
+        if before[attribute] != now[attribute]:
+            change = f"was {', '.join(before[attribute])}, is {', '.join(now[attribute])}"
+            raise ValueError(f"hydra.sweeper.{key}: {change}; {cannot_go_on}")
     try:
         plan.space.check_same({name: json_to_distribution(text) for name, text in before["space"].items()})
     except ValueError as error:
-        raise ValueError(f"{error}; {new_name}") from error
-    for key in sorted({*before["fixed"], *about["fixed"]}):
-        was, now = before["fixed"].get(key), about["fixed"].get(key)
-        if was != now:
-            raise ValueError(f"{key}: was {was}, is {now}; {new_name}")
-
-
-def _unit(plan: StudyPlan) -> str:
-    """What its budget is counted in."""
-    return plan.settings.budget.kind if plan.settings.budget else "trials"
-
-
-def _compare_budget(plan: StudyPlan, before: Mapping[str, Any], study: optuna.Study, new: str) -> None:
-    """What was spent in one unit does not count in another, and is not given back."""
-    budget, was, now = plan.settings.budget, before.get("budget", _unit(plan)), _unit(plan)
-    if was != now:
-        raise ValueError(f"hydra.sweeper.budget: was counted in {was}, is in {now}; {new}")
+        raise ValueError(f"{error}; {cannot_go_on}") from error
+    for key in sorted({*before["fixed"], *now["fixed"]}):
+        value_before, value = before["fixed"].get(key), now["fixed"].get(key)
+        if value_before != value:
+            raise ValueError(f"{key}: was {value_before}, is {value}; {cannot_go_on}")
+    unit = before.get("budget", now["budget"])
+    if unit != now["budget"]:
+        raise ValueError(f"hydra.sweeper.budget: was counted in {unit}, is in {now['budget']}; {new}")
+    budget = plan.settings.budget
     spent = sum(trial.user_attrs.get(SPENT, 0) for trial in study.get_trials(deepcopy=False))
     if budget and spent > budget.amount:
         raise ValueError(f"hydra.sweeper.budget={budget}: expected {spent:g} or more, which {plan.name} has spent")
 
 
 def _fill(setting: _Setting, studies: Studies) -> None:
-    """Fills the queues before the workers start: trials of dead workers, the user's own, the rest."""
+    """Fills the queues before the workers start: with the trials of dead workers, the user's own, and the rest."""
     for study in studies.all:
         study.queue.resume()
         study.queue.recover(counted=False)
@@ -290,21 +268,24 @@ def _fill(setting: _Setting, studies: Studies) -> None:
 # the workers
 
 
-def _num_workers(chosen: Settings, launcher: DictConfig) -> int:
+def _num_workers(checked: Settings, launcher: DictConfig) -> int:
     """As many as were asked for, or may run at once. A worker too many finds no trial and ends."""
-    if chosen.n_workers is not None:
-        return chosen.n_workers
+    if checked.n_workers is not None:
+        return checked.n_workers
     if str(launcher._target_).endswith(".BasicLauncher"):
         return 1
     return launcher.get("n_workers") or len(local.cores())
 
 
 def _launch(setting: _Setting, studies: Studies, worker: Worker, num_workers: int) -> None:
-    """Until no trial can be claimed and none runs: a launch may end early, such as by workers that died."""
+    """Launches workers until no trial can be claimed and none runs.
+
+    A launch may end early, such as by workers that died. The next one goes on where the last was of use: each trial
+    that has ended, and each worker that died at one, is an event. A launch without any ends the search by its error.
+    """
     try:
         while True:
-            before = _num_events(studies)
-            error = None
+            before, error = _num_events(studies), None
             if (waiting := studies.num_startable) > 0:
                 error = _launch_once(setting, worker, min(num_workers, waiting))
             running = studies.recover(counted=True)
@@ -320,13 +301,15 @@ def _launch(setting: _Setting, studies: Studies, worker: Worker, num_workers: in
 
 
 def _num_events(studies: Studies) -> int:
-    """Grows with each trial that ended and each worker that died at one: while it does, a launch was of use."""
     trials = [trial for study in studies.all for trial in study.trials]
     return sum(trial.state.is_finished() + trial.user_attrs.get(DEATHS, 0) for trial in trials)
 
 
 def _launch_once(setting: _Setting, worker: Worker, num_workers: int) -> Exception | None:
-    """One launch of workers; the error of one that ended by it, if any. Lost is raised: no other will fare better."""
+    """One launch of workers; the error of a worker that ended by it, if any.
+
+    Raises Lost where a worker has lost the storage: no other will fare better.
+    """
     config = copy.deepcopy(setting.config)
     if worker.whole.settings.n_workers is not None and config.hydra.launcher.get("n_workers", 0) is None:
         # The launcher `local` would run no more of them at once than it has cores.

@@ -1,4 +1,4 @@
-"""The keys of the sweeper `study` as checked values, and the sampler and pruner they name. Knows no trial."""
+"""The keys of the sweeper `study` as checked values, and the sampler and pruner that they name. Knows no trial."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import importlib.util
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +18,10 @@ from optuna.study import StudyDirection
 
 from cifarsweep.sweeper.application import Application
 from cifarsweep.sweeper.space import Space
-from cifarsweep.terminal.domains import BOOLEAN, Domain, as_typed, whole
+from cifarsweep.terminal.domains import BOOLEAN, Domain, as_typed, number, whole
 
+DIRECTIONS = ("maximize", "minimize")
+_ENUMERATING = ("GridSampler", "BruteForceSampler")
 _NEEDS = {"CmaEsSampler": ["cmaes"], "GPSampler": ["scipy", "torch"], "QMCSampler": ["scipy"]}
 """Packages that Optuna imports only once a trial asks for them."""
 
@@ -34,7 +36,7 @@ class Budget:
 
     @property
     def step(self) -> int:
-        """What a step that runs is sure to take; of seconds nobody knows."""
+        """What a step that runs is sure to take. Nobody knows how many seconds that is."""
         return 0 if self.kind == "seconds" else 1
 
     def __str__(self) -> str:
@@ -70,7 +72,7 @@ class Settings:
     @property
     def enumerates(self) -> bool:
         """Whether the sampler visits each point of a finite space once."""
-        return _name(self.sampler) in ("GridSampler", "BruteForceSampler")
+        return _name(self.sampler) in _ENUMERATING
 
     @property
     def has_plan(self) -> bool:
@@ -85,64 +87,50 @@ def read(sweeper: DictConfig, application: Application, base: DictConfig) -> Set
     """
     plain = OmegaConf.to_container(sweeper, resolve=True)
     assert isinstance(plain, dict)
-    values = {str(key): value for key, value in plain.items()}
+    values: dict[str, Any] = {str(key): value for key, value in plain.items()}
     values.setdefault("max_steps", values.pop(f"max_{application.unit}s", None))
-    known = application.known_objectives
-    domains = _accepted(application)
-    for key, domain in domains.items():
+    for key, domain in _accepted(application).items():
         if not domain.accepts(values[key]):
             raise ValueError(f"hydra.sweeper.{key}={as_typed(values[key])}: expected {domain.text}")
     objectives = _listed(values["objectives"] or list(application.objectives))
     directions = _listed(values["direction"] or list(application.directions))
-    for key, options, given in (("objectives", known, objectives), ("direction", _DIRECTIONS, directions)):
-        for name in given:
+    known = application.known_objectives
+    for key, options, names in (("objectives", known, objectives), ("direction", DIRECTIONS, directions)):
+        for name in names:
             if options is not None and name not in options:
                 raise ValueError(f"hydra.sweeper.{key}={as_typed(name)}: expected some of {', '.join(options)}")
     if len(objectives) != len(directions):
         count = f"{len(objectives)}, one for each of {', '.join(objectives)}"
         raise ValueError(f"hydra.sweeper.direction={as_typed(values['direction'])}: expected {count}")
-    values |= {"objectives": tuple(objectives), "directions": tuple(directions), "enqueue": tuple(values["enqueue"])}
-    values |= {"study_per": tuple(_listed(values["study_per"])), **_budget(values, application.unit)}
-    values["final_on"] = values["final_on"] or next(iter(application.final_on))
-    values["max_steps"] = values["max_steps"] or application.max_steps(base)
-    if "max_resource" in values["pruner"] and values["pruner"]["max_resource"] == "auto" and values["max_steps"]:
-        values["pruner"]["max_resource"] = values["max_steps"]
-    if values["finalists"] and len(objectives) > 1:
-        raise ValueError(f"hydra.sweeper.finalists={values['finalists']}: expected 0 with several objectives")
-    if values["finalists"] and OmegaConf.select(base, application.seed_key) is None:
-        has_no_seed = f"a configuration with the key {application.seed_key}, in which final runs differ"
-        raise ValueError(f"hydra.sweeper.finalists={values['finalists']}: expected 0, or {has_no_seed}")
-    if values["study_per"] and len(objectives) > 1:
-        keys = ", ".join(values["study_per"])
-        raise ValueError(f"hydra.sweeper.study_per=[{keys}]: expected [] with several objectives")
-    return Settings(**{key: values[key] for key in Settings.__annotations__})
-
-
-def _budget(values: Mapping[str, Any], unit: str) -> dict[str, Any]:
-    """`budget`, and `n_trials` where the budget is counted in them."""
+    budget = None
     kind, _, amount = str(values["budget"] or "").partition(":")
     if kind == "trials":
-        return {"budget": None, "n_trials": int(amount)}
-    if kind and _name(values["sampler"]) in ("GridSampler", "BruteForceSampler"):
-        raise ValueError(f"hydra.sweeper.budget={values['budget']}: expected trials:N with {_name(values['sampler'])}")
-    kind = f"{unit}s" if kind == "steps" else kind
-    return {"budget": Budget(kind, float(amount)) if kind else None}
-
-
-def _seconds(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
-
-
-def _strings(value: Any) -> bool:
-    return (isinstance(value, str) and value != "") or (
-        isinstance(value, list) and bool(value) and all(isinstance(text, str) for text in value)
-    )
-
-
-_DIRECTIONS = ("maximize", "minimize")
-_BUILT = Domain(
-    lambda value: isinstance(value, dict) and isinstance(value.get("_target_"), str), "an option of its group"
-)
+        values["n_trials"] = int(amount)
+    elif kind:
+        if (sampler := _name(values["sampler"])) in _ENUMERATING:
+            raise ValueError(f"hydra.sweeper.budget={values['budget']}: expected trials:N with {sampler}")
+        budget = Budget(f"{application.unit}s" if kind == "steps" else kind, float(amount))
+    max_steps = values["max_steps"] or application.max_steps(base)
+    if values["pruner"].get("max_resource") == "auto" and max_steps:
+        values["pruner"]["max_resource"] = max_steps
+    study_per, finalists = _listed(values["study_per"]), values["finalists"]
+    if finalists and len(objectives) > 1:
+        raise ValueError(f"hydra.sweeper.finalists={finalists}: expected 0 with several objectives")
+    if finalists and OmegaConf.select(base, application.seed_key) is None:
+        has_no_seed = f"a configuration with the key {application.seed_key}, in which final runs differ"
+        raise ValueError(f"hydra.sweeper.finalists={finalists}: expected 0, or {has_no_seed}")
+    if study_per and len(objectives) > 1:
+        raise ValueError(f"hydra.sweeper.study_per=[{', '.join(study_per)}]: expected [] with several objectives")
+    values |= {
+        "study_per": tuple(study_per),
+        "budget": budget,
+        "max_steps": max_steps,
+        "final_on": values["final_on"] or next(iter(application.final_on)),
+        "objectives": tuple(objectives),
+        "directions": tuple(directions),
+        "enqueue": tuple(values["enqueue"]),
+    }
+    return Settings(**{key: values[key] for key in Settings.__annotations__})
 
 
 def _accepted(application: Application) -> dict[str, Domain]:
@@ -150,31 +138,31 @@ def _accepted(application: Application) -> dict[str, Domain]:
     kinds = list(dict.fromkeys(["trials", "steps", f"{application.unit}s", "seconds"]))
     budget = re.compile(rf"({'|'.join(kinds)}):[1-9]\d*")
     names = "a name" if application.known_objectives is None else f"some of {', '.join(application.known_objectives)}"
+    built = Domain(
+        lambda value: isinstance(value, dict) and isinstance(value.get("_target_"), str), "an option of its group"
+    )
+    seconds = number("seconds above 0", lambda value: value > 0)
     return {
         "n_trials": whole(1),
         "study_per": Domain(
             lambda value: value == [] or _strings(value), "a list of keys that are searched, such as [model]"
         ),
-        "budget": Domain(
-            lambda value: value is None or bool(budget.fullmatch(str(value))),
+        "budget": _or_null(
+            lambda value: budget.fullmatch(str(value)) is not None,
             f"{', '.join(f'{kind}:N' for kind in kinds[:-1])} or {kinds[-1]}:N with a whole number N, or null",
         ),
         "max_steps": whole(1, or_none=True),
         "finalists": whole(0),
         "repeats": whole(1),
-        "final_on": Domain(
-            lambda value: value is None or value in application.final_on, " or ".join(application.final_on)
-        ),
+        "final_on": _or_null(lambda value: value in application.final_on, " or ".join(application.final_on)),
         "dry_run": BOOLEAN,
         "n_workers": whole(1, or_none=True),
-        "timeout": Domain(lambda value: value is None or _seconds(value), "seconds above 0, or null"),
-        "storage": Domain(lambda value: value is None or isinstance(value, str), "an address, or null"),
-        "objectives": Domain(lambda value: value is None or _strings(value), names),
-        "direction": Domain(
-            lambda value: value is None or _strings(value), f"{' or '.join(_DIRECTIONS)}, or a list of them"
-        ),
-        "sampler": _BUILT,
-        "pruner": _BUILT,
+        "timeout": _or_null(seconds.accepts, f"{seconds.text}, or null"),
+        "storage": _or_null(lambda value: isinstance(value, str), "an address, or null"),
+        "objectives": _or_null(_strings, names),
+        "direction": _or_null(_strings, f"{' or '.join(DIRECTIONS)}, or a list of them"),
+        "sampler": built,
+        "pruner": built,
         "enqueue": Domain(
             lambda value: isinstance(value, list) and all(isinstance(values, dict) for values in value),
             "a list of mappings, such as [{model: layers3, optimizer.lr: 0.1}]",
@@ -183,12 +171,21 @@ def _accepted(application: Application) -> dict[str, Domain]:
         "join": BOOLEAN,
         "max_failures": whole(0),
         "max_retries": whole(0),
-        "grace_period": Domain(_seconds, "seconds above 0"),
+        "grace_period": seconds,
     }
 
 
-def _listed(value: str | list[str]) -> list[str]:
-    return [value] if isinstance(value, str) else value
+def _or_null(accepts: Callable[[Any], bool], text: str) -> Domain:
+    return Domain(lambda value: value is None or accepts(value), text)
+
+
+def _strings(value: Any) -> bool:
+    """Whether it is a text that is not empty, or a list of texts."""
+    return value not in ("", []) and all(isinstance(text, str) for text in _listed(value))
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 # sampler and pruner
@@ -197,9 +194,9 @@ def _listed(value: str | list[str]) -> list[str]:
 def make_sampler(settings: Settings, space: Space, trial: int) -> optuna.samplers.BaseSampler:
     """The sampler for one trial.
 
-    Its seed comes from the study's and the trial's number: whichever worker takes a trial, and however often the study
-    was interrupted, random draws are the same, and no two workers draw alike. Grid and quasi-random sequences are one
-    sequence for all, so that they keep the study's seed. ValueError names what is missing or not accepted.
+    Its seed is made of the study's seed and the trial's number: random draws are the same whichever worker takes a
+    trial and however often the study was interrupted, and no two workers draw alike. Grid and quasi-random samplers
+    keep the study's seed, as all their trials come from one sequence. ValueError names what is missing or not accepted.
     """
     arguments = dict(settings.sampler)
     seed = arguments.get("seed")
@@ -216,7 +213,7 @@ def make_pruner(settings: Settings) -> optuna.pruners.BasePruner:
 
 
 def try_out(settings: Settings, space: Space) -> None:
-    """One trial in memory: some mistakes in a sampler's or pruner's arguments show only when it is used."""
+    """Makes a trial in memory: some mistakes in a sampler's or a pruner's arguments show only when it is used."""
     kind = "sampler"
     try:
         directions = [StudyDirection[direction.upper()] for direction in settings.directions]
@@ -242,13 +239,12 @@ def _make(kind: str, arguments: Mapping[str, Any]) -> Any:
         warnings.simplefilter("ignore", ExperimentalWarning)
         try:
             target = get_class(arguments["_target_"])
-            given = {key: value for key, value in arguments.items() if key != "_target_"}
-            return target(
-                **{
-                    key: _make(kind, value) if isinstance(value, dict) and "_target_" in value else value
-                    for key, value in given.items()
-                }
-            )
+            given = {
+                key: _make(kind, value) if isinstance(value, dict) and "_target_" in value else value
+                for key, value in arguments.items()
+                if key != "_target_"
+            }
+            return target(**given)
         except ImportError as error:
             raise ValueError(f"hydra.sweeper.{kind}: {error}") from error
         except (TypeError, ValueError) as error:

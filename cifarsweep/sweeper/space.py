@@ -7,7 +7,7 @@ import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from hydra.core.config_loader import ConfigLoader
@@ -44,11 +44,11 @@ class Condition(NamedTuple):
     values: tuple[Any, ...]
     text: str
 
-    def holds(self, chosen: Mapping[str, Any]) -> bool:
-        return self.key in chosen and chosen[self.key] in self.values
+    def holds(self, values: Mapping[str, Any]) -> bool:
+        return self.key in values and values[self.key] in self.values
 
-    def may_hold(self, given: Mapping[str, Any]) -> bool:
-        return self.key not in given or self.holds(given)
+    def may_hold(self, values: Mapping[str, Any]) -> bool:
+        return self.key not in values or self.holds(values)
 
 
 @dataclass(frozen=True)
@@ -62,17 +62,19 @@ class Parameter:
     """Of a choice: each value as it stands after `=` in an override, in the order of the distribution's choices."""
     steps: tuple[float, ...] = ()
     """Of a range of floats: exactly the numbers that Hydra makes of it."""
-    conditions: tuple[Condition, ...] = field(default=())
+    conditions: tuple[Condition, ...] = ()
 
     @property
     def name(self) -> str:
-        """In the Optuna study. Each branch of a conditional key is a parameter of its own, so that a sampler never
-        mixes the learning rates of two optimizers."""
+        """In the Optuna study. Each branch of a conditional key is a parameter of its own there, so that a sampler
+        never mixes the learning rates of two optimizers."""
         return " | ".join([self.key, *(condition.text for condition in self.conditions)])
 
     def accepts(self, value: Any) -> bool:
         if isinstance(self.distribution, CategoricalDistribution):
-            return any(_same(value, choice) for choice in self.distribution.choices)
+            # Python's True is 1; a configuration's is not.
+            is_bool, choices = isinstance(value, bool), self.distribution.choices
+            return any(value == choice and is_bool == isinstance(choice, bool) for choice in choices)
         if isinstance(value, bool) or not isinstance(value, int | float):
             return False
         if self.steps:
@@ -118,7 +120,7 @@ class Parameter:
         return f"{self.key}={self._exact(value)!r}"
 
     def _exact(self, value: Any) -> Any:
-        """Sums of binary steps differ in the last digit; a run's identity would, too."""
+        """The number of Hydra's range. Sums of binary steps differ in the last digit; a run's identity would too."""
         return min(self.steps, key=lambda step: abs(step - value)) if self.steps else value
 
 
@@ -133,12 +135,8 @@ class Space:
     def keys(self) -> list[str]:
         return list(dict.fromkeys(parameter.key for parameter in self.parameters))
 
-    @property
-    def is_conditional(self) -> bool:
-        return any(parameter.conditions for parameter in self.parameters)
-
     def active(self, values: Mapping[str, Any]) -> Iterator[Parameter]:
-        """The parameters of a trial, with `values` filled in by the caller as they come."""
+        """The parameters of a trial. The caller fills in `values` as they come."""
         for parameter in self.parameters:
             if all(condition.holds(values) for condition in parameter.conditions):
                 yield parameter
@@ -151,7 +149,7 @@ class Space:
         return values
 
     def overrides(self, values: Mapping[str, Any]) -> list[str]:
-        """The fixed overrides and those of the values: with them a command trains what the trial trained."""
+        """The fixed overrides and those of the values. With them a command trains what the trial trained."""
         return [*self.fixed, *(p.override(values[p.key]) for p in self.active(values))]
 
     def values(self, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -159,61 +157,61 @@ class Space:
         return {p.key: p._exact(params[p.name]) for p in self.parameters if p.name in params}
 
     def place(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Optuna's fixed parameters for values by key, some of them or all. ValueError names what does not fit."""
+        """Optuna's fixed parameters for some or all values by key. ValueError names what does not fit."""
         given = {key: _label(value) for key, value in given.items()}
-        placed = {}
+        placed: dict[str, Any] = {}
         for key, value in given.items():
             if key not in self.keys:
                 raise ValueError(f"{key}: not searched, expected some of {', '.join(self.keys)}")
             possible = [p for p in self.parameters if p.key == key and all(c.may_hold(given) for c in p.conditions)]
-            fitting = [p for p in possible if p.accepts(value)]
-            if not fitting:
+            if not any(p.accepts(value) for p in possible):
                 accepted = " or ".join(p.text for p in possible) or "no value under these conditions"
                 raise ValueError(f"{key}={value}: expected {accepted}")
-            placed.update({p.name: value for p in fitting})
+            placed |= {p.name: value for p in possible if p.accepts(value)}
         return placed
 
     def size(self, at_most: int) -> int | None:
-        """How many different trials there are, counted up to `at_most`; None where a value is continuous."""
+        """How many different trials there are, counted up to `at_most`. None where a value is continuous."""
         if any(p.options is None for p in self.parameters):
             return None
-        return sum(1 for _ in zip(range(at_most), self._leaves({}, 0), strict=False))
 
-    def _leaves(self, values: dict[str, Any], index: int) -> Iterator[None]:
-        if index == len(self.parameters):
-            yield None
-            return
-        parameter = self.parameters[index]
-        if not all(condition.holds(values) for condition in parameter.conditions):
-            yield from self._leaves(values, index + 1)
-            return
-        for option in parameter.options or ():
-            yield from self._leaves({**values, parameter.key: option}, index + 1)
+        def trials(values: dict[str, Any], parameters: tuple[Parameter, ...]) -> Iterator[None]:
+            if not parameters:
+                yield None
+                return
+            first, *others = parameters
+            is_active = all(condition.holds(values) for condition in first.conditions)
+            for further in [{first.key: option} for option in first.options or ()] if is_active else [{}]:
+                yield from trials({**values, **further}, tuple(others))
+
+        return sum(1 for _ in itertools.islice(trials({}, self.parameters), at_most))
 
     def divided(self, keys: Sequence[str]) -> Iterator[tuple[dict[str, Any], Space]]:
         """Each combination of values of `keys`, and the space that is left with these values fixed.
 
         ValueError names a key that is not searched, depends on another or has no end of values.
         """
-        by_key = {key: [p for p in self.parameters if p.key == key] for key in keys}
-        for key, found in by_key.items():
-            if not found:
+        divided: dict[str, Parameter] = {}
+        for key in keys:
+            parameter = next((p for p in self.parameters if p.key == key), None)
+            if parameter is None:
                 raise ValueError(f"{key}: not searched, expected some of {', '.join(self.keys)}")
-            if found[0].conditions or found[0].options is None:
-                raise ValueError(f"{key}={found[0].text}: expected choice(…) or range(…) without a condition")
-        for combination in itertools.product(*(found[0].options or () for found in by_key.values())):
+            if parameter.conditions or parameter.options is None:
+                raise ValueError(f"{key}={parameter.text}: expected choice(…) or range(…) without a condition")
+            divided[key] = parameter
+        for combination in itertools.product(*(parameter.options or () for parameter in divided.values())):
             values = dict(zip(keys, combination, strict=True))
-            overrides = (by_key[key][0].override(value) for key, value in values.items())
-            yield values, Space(tuple(self._left(values)), (*self.fixed, *overrides))
-
-    def _left(self, values: Mapping[str, Any]) -> Iterator[Parameter]:
-        for p in self.parameters:
-            if p.key not in values and all(condition.may_hold(values) for condition in p.conditions):
-                yield replace(p, conditions=tuple(c for c in p.conditions if c.key not in values))
+            left = tuple(
+                replace(p, conditions=tuple(c for c in p.conditions if c.key not in values))
+                for p in self.parameters
+                if p.key not in values and all(condition.may_hold(values) for condition in p.conditions)
+            )
+            overrides = (parameter.override(values[key]) for key, parameter in divided.items())
+            yield values, Space(left, (*self.fixed, *overrides))
 
     def grid(self) -> dict[str, list[Any]]:
         """For Optuna's GridSampler. ValueError where a value is continuous or depends on another."""
-        if self.is_conditional:
+        if any(parameter.conditions for parameter in self.parameters):
             raise ValueError("a space with conditions has no grid; hydra/sweeper/sampler=bruteforce walks through it")
         grid = {}
         for parameter in self.parameters:
@@ -223,7 +221,7 @@ class Space:
         return grid
 
     def unsearched(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """A copy without what is searched: the values of its keys, and all that its groups' options bring."""
+        """A copy without what is searched: neither the values of its keys nor what options of its groups bring."""
         left = copy.deepcopy(dict(config))
         for key in self.keys:
             *parents, last = re.split(r"[./]", key.rpartition("@")[2].lstrip("+~"))
@@ -235,7 +233,7 @@ class Space:
         return left
 
     def check_same(self, before: Mapping[str, BaseDistribution]) -> None:
-        """ValueError names the first parameter that trials of a study before this cannot share with trials now."""
+        """ValueError names the first parameter that trials of the study before cannot share with trials now."""
         now = {parameter.name: parameter.distribution for parameter in self.parameters}
         for name in before.keys() - now.keys():
             raise ValueError(f"{name}: was searched, and is not any more")
@@ -312,7 +310,15 @@ def _branches(parser: OverridesParser, key: str, value: Any, conditions: tuple[C
         return
     before: list[Condition] = []
     for text, inner in value.items():
-        condition = _condition(parser, key, str(text))
+        try:
+            override = parser.parse_override(str(text))
+            is_choice = override.is_choice_sweep()
+            values = tuple(map(_label, override.sweep_iterator() if is_choice else [override._value]))
+        except HydraException as error:
+            raise ValueError(
+                f"{key}: {text}: expected a condition such as optimizer=sgd or optimizer=sgd,adam"
+            ) from error
+        condition = Condition(override.get_key_element(), values, str(text))
         for other in before:
             if other.key != condition.key:
                 raise ValueError(f"{key}: {condition.text} stands beside {other.text}, expected conditions of one key")
@@ -322,21 +328,9 @@ def _branches(parser: OverridesParser, key: str, value: Any, conditions: tuple[C
         yield from _branches(parser, key, inner, (*conditions, condition))
 
 
-def _condition(parser: OverridesParser, key: str, text: str) -> Condition:
-    try:
-        override = parser.parse_override(text)
-        if override.is_choice_sweep():
-            values = tuple(_label(element) for element in override.sweep_iterator())
-        else:
-            values = (_label(override._value),)
-    except HydraException as error:
-        raise ValueError(f"{key}: {text}: expected a condition as optimizer=sgd or optimizer=sgd,adam") from error
-    return Condition(override.get_key_element(), values, text)
-
-
 def _parameter(override: Override, conditions: tuple[Condition, ...]) -> Parameter:
-    key, value = override.get_key_element(), override._value
-    text = override.get_value_string()
+    key, text = override.get_key_element(), override.get_value_string()
+    value: Any = override._value
     try:
         if isinstance(value, RangeSweep):
             distribution, steps = _range(value)
@@ -345,23 +339,14 @@ def _parameter(override: Override, conditions: tuple[Condition, ...]) -> Paramet
             return Parameter(key, _interval(value), text, conditions=conditions)
         if isinstance(value, Sweep) and value.tags:
             raise ValueError(f"a choice takes no tag, here {', '.join(sorted(value.tags))}")
-        elements = _elements(override)
-        return Parameter(
-            key,
-            CategoricalDistribution(_labels(elements)),
-            text,
-            texts=tuple(map(_text, elements)),
-            conditions=conditions,
-        )
+        if isinstance(value, ChoiceSweep) and not isinstance(value.list, Sweep):
+            elements = list(value.list)  # in the order written: a shuffled one would be another space at each start
+        else:
+            elements = list(override.sweep_iterator()) if override.is_choice_sweep() else [value]
+        choices, texts = CategoricalDistribution(_labels(elements)), tuple(map(_text, elements))
+        return Parameter(key, choices, text, texts=texts, conditions=conditions)
     except (ValueError, HydraException) as error:
         raise ValueError(f"{key}={text}: {' '.join(str(error).split())}") from error
-
-
-def _elements(override: Override) -> list[Any]:
-    """The choices in the order written: a shuffled one would be another space at each start."""
-    if isinstance(override._value, ChoiceSweep) and not isinstance(override._value.list, Sweep):
-        return list(override._value.list)
-    return list(override.sweep_iterator()) if override.is_choice_sweep() else [override._value]
 
 
 def _label(element: Any) -> Any:
@@ -374,8 +359,10 @@ def _label(element: Any) -> Any:
 
 
 def _text(element: Any) -> str:
-    """As it stands after `=`. Hydra drops the quotes inside choice(…), without which 'null' or "it's" is another value
-    or none: they come back where they are needed."""
+    """As it stands after `=`, in quotes where it needs them.
+
+    Hydra drops the quotes inside choice(…). Without them 'null' or "it's" is another value or none.
+    """
     text = Override._get_value_element_as_str(element)
     if not isinstance(element, str):
         return text
@@ -385,11 +372,6 @@ def _text(element: Any) -> str:
     except HydraException:
         pass
     return QuotedString(element, Quote.single).with_quotes()
-
-
-def _same(a: Any, b: Any) -> bool:
-    """Python's True is 1; a configuration's is not."""
-    return bool(a == b) and isinstance(a, bool) == isinstance(b, bool)
 
 
 def _labels(elements: Sequence[Any]) -> list[Any]:
@@ -472,15 +454,14 @@ def _reachable(searched: Mapping[str, list[Parameter]], replaced: set[str]) -> l
 
 
 def _parents_first(parameters: list[Parameter]) -> Iterator[Parameter]:
-    """In the order written, but that a parameter comes after what its conditions name."""
+    """In the order written, except that a parameter comes after what its conditions name."""
     waiting, placed = list(parameters), set[str]()
     while waiting:
         pending = {parameter.key for parameter in waiting}
         ready = [p for p in waiting if not pending & {condition.key for condition in p.conditions} - placed]
         if not ready:
             raise ValueError(f"{', '.join(sorted(pending))}: the conditions depend on each other in a circle")
-        first = ready[0]
-        yield first
-        waiting.remove(first)
-        if first.key not in {parameter.key for parameter in waiting}:
-            placed.add(first.key)
+        yield ready[0]
+        waiting.remove(ready[0])
+        if ready[0].key not in {parameter.key for parameter in waiting}:
+            placed.add(ready[0].key)

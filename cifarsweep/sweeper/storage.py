@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import optuna
 from filelock import FileLock
 from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from cifarsweep.results import provenance
 from cifarsweep.results.locks import Lock
 
-SERVERS = ("sqlite", "postgresql", "mysql")
 DRIVERS = {
     "sqlite": "this Python was built without it",
     "postgresql": "pip install 'cifarsweep[postgres]', then postgresql+psycopg://…",
@@ -28,6 +27,8 @@ DRIVERS = {
 }
 BUSY_SECONDS = 60
 """How long SQLite waits for another process's transaction."""
+READ_THE_JOURNAL = ("read_logs", "apply_logs", "_apply_create_study", "_apply_create_trial")
+"""Functions of Optuna."""
 
 
 class Lost(ValueError):
@@ -40,8 +41,8 @@ def open_storage(address: str) -> BaseStorage:
         if "://" not in address:
             return _journal(Path(address))
         dialect = _dialect(address)
-        if dialect not in SERVERS:
-            raise Lost(f"{_key(address)}: expected a journal file's path or an address of {', '.join(SERVERS)}")
+        if dialect not in DRIVERS:
+            raise Lost(f"{_key(address)}: expected a journal file's path or an address of {', '.join(DRIVERS)}")
         return _sqlite(address) if dialect == "sqlite" else _server(address)
 
 
@@ -49,9 +50,9 @@ def _dialect(address: str) -> str:
     return re.split(r"[+:]", address)[0]
 
 
-@contextmanager
+@contextlib.contextmanager
 def reaching(address: str) -> Iterator[None]:
-    """Turns whatever a storage raises when it is gone or broken into Lost, in one line without the password."""
+    """Turns whatever a storage raises when it is gone or broken into Lost: one line without the password."""
     try:
         yield
     except Lost:
@@ -60,9 +61,8 @@ def reaching(address: str) -> Iterator[None]:
         reason = _reason(address, error)
         if reason is None:
             raise
-        if isinstance(error, OSError) and error.filename:
-            raise Lost(f"{error.filename}: {reason}") from error
-        raise Lost(f"{_key(address)}: {reason}") from error
+        where = error.filename if isinstance(error, OSError) and error.filename else _key(address)
+        raise Lost(f"{where}: {reason}") from error
 
 
 def _key(address: str) -> str:
@@ -70,11 +70,15 @@ def _key(address: str) -> str:
 
 
 def _reason(address: str, error: BaseException) -> str | None:
-    """In the driver's words, without the advice and SQL around them; None where it is no storage's error."""
+    """In the driver's words, without the advice and SQL around them. None where it is no storage's error."""
     if isinstance(error, ImportError):
         return f"the driver of this database is not installed: {DRIVERS[_dialect(address)]}"
-    if isinstance(error, ValueError | LookupError | TypeError | AssertionError) and _reads_journal(error):
-        return "not a journal of Optuna, or damaged in the middle"
+    if isinstance(error, ValueError | LookupError | TypeError | AssertionError):
+        # Raised while a journal's lines were read, not by a record of ours that Optuna refuses.
+        frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+        optunas = [f for f in frames if f.f_globals.get("__name__", "").startswith("optuna.storages.journal")]
+        if optunas and optunas[-1].f_code.co_name in READ_THE_JOURNAL:
+            return "not a journal of Optuna, or damaged in the middle"
     # By name, as an import of SQLAlchemy takes 0.4 s, which a journal need not wait for.
     from_database = type(error).__module__.startswith(("sqlalchemy", "psycopg"))
     if not (from_database or isinstance(error, OSError | optuna.exceptions.StorageInternalError)):
@@ -86,78 +90,31 @@ def _reason(address: str, error: BaseException) -> str | None:
     return " ".join(str(getattr(error, "orig", error)).split())[:300] or type(error).__name__
 
 
-def _reads_journal(error: BaseException) -> bool:
-    """Whether it was raised while a journal's lines were read, not by a record of ours that Optuna refuses."""
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    functions = [
-        f.f_code.co_name for f in frames if f.f_globals.get("__name__", "").startswith("optuna.storages.journal")
-    ]
-    return bool(functions) and functions[-1] in (
-        "read_logs",
-        "apply_logs",
-        "_apply_create_study",
-        "_apply_create_trial",
-    )
-
-
 # the journal
 
 
-class _Lock(JournalFileOpenLock):
-    """The operating system's lock: freed when its holder dies, where Optuna's own lock files would block for 30 s.
-
-    Derived from one of those, as their base class has no public name; nothing of it is used.
-    """
-
-    def __init__(self, journal: Path) -> None:
-        self._lock = Lock(Path(f"{journal}.lock"))
-
-    def acquire(self) -> bool:
-        self._lock.acquire()
-        return True
-
-    def release(self) -> None:
-        self._lock.release()
-
-
 class _Backend(JournalFileBackend):
-    """Waits for the disk only where a trial has ended, which takes all that was written before with it.
+    """Waits for the disk only where a trial has ended: all that was written before goes to the disk with it.
 
-    A process that dies loses nothing that it has written; what a machine that loses its power may lose is the steps of
-    trials that run, which are given out again.
+    A process that dies loses nothing that it has written. A machine that loses its power may lose steps of the trials
+    that run, which are given out again.
     """
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
-        self._lock.acquire()
-        try:
-            with open(self._file_path, "ab") as file:
-                file.write(lines.encode())
-                file.flush()
-                if any(TrialState(log.get("state", TrialState.RUNNING)).is_finished() for log in logs):
-                    os.fsync(file.fileno())
-        finally:
-            self._lock.release()
+        with self._lock, open(self._file_path, "ab") as file:  # type: ignore[attr-defined]  # a Lock
+            file.write(lines.encode())
+            file.flush()
+            if any(TrialState(log.get("state", TrialState.RUNNING)).is_finished() for log in logs):
+                os.fsync(file.fileno())
 
 
 def _journal(path: Path) -> JournalStorage:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = _Lock(path)
-    lock.acquire()
-    try:
-        _cut_torn_line(path)
-    finally:
-        lock.release()
-    return JournalStorage(_Backend(str(path), lock_obj=lock))
-
-
-def _cut_torn_line(path: Path) -> None:
-    """A process killed while it wrote leaves half a line, which would spoil the next one. Nobody has counted on it."""
-    if not path.exists():
-        return
-    with path.open("r+b") as file:
-        end = file.seek(0, os.SEEK_END)
-        keep = end
+    # The operating system's lock is free once its holder dies; Optuna's own lock files would block for 30 s.
+    lock = Lock(Path(f"{path}.lock"))
+    with lock, contextlib.suppress(FileNotFoundError), path.open("r+b") as file:
+        # A process killed while it wrote leaves half a line, which would spoil the next one. Nobody has counted on it.
+        end = keep = file.seek(0, os.SEEK_END)
         while keep > 0:
             start = max(0, keep - 65536)
             file.seek(start)
@@ -168,6 +125,7 @@ def _cut_torn_line(path: Path) -> None:
             keep = start
         if keep < end:
             file.truncate(keep)
+    return JournalStorage(_Backend(str(path), lock_obj=lock))  # type: ignore[arg-type]  # it has acquire and release
 
 
 # databases
@@ -179,7 +137,7 @@ def _sqlite(address: str) -> BaseStorage:
 
     file = address.partition("sqlite:///")[2].partition("?")[0]
     if not file or file == ":memory:":
-        raise Lost(f"{_key(address)}: expected a file, as sqlite:///study.db, which all workers can open")
+        raise Lost(f"{_key(address)}: expected a file, such as sqlite:///study.db, which all workers can open")
     Path(file).parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{file}.lock"):  # two processes that create the tables at once trip over each other
         storage = optuna.storages.RDBStorage(address, engine_kwargs={"connect_args": {"timeout": BUSY_SECONDS}})

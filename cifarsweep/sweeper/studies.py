@@ -59,7 +59,7 @@ class StudyPlan:
     finals: FinalRuns | None = None
     """None: the search is all there is."""
     fixed_of_a_run: tuple[str, ...] = ()
-    """The fixed overrides that a single run needs, too: without the name of the sweep and of the search."""
+    """The fixed overrides that a single run needs too. The names of the sweep and of the search are not among them."""
     deadline: float | None = None
     """Seconds since the epoch after which no further trial starts."""
     per: Mapping[str, Any] = field(default_factory=dict)
@@ -69,15 +69,17 @@ class StudyPlan:
 
     @property
     def title(self) -> str:
-        """What stands before a line on one of its trials; empty where there is one study only."""
-        named = " ".join(f"{key}={as_typed(value)}" for key, value in self.per.items())
-        return " ".join(part for part in (named, "final" if self.is_final else "") if part) + " " * bool(named)
+        """What stands before a line on one of its trials. It is empty where there is one study only."""
+        return "".join(f"{part} " for part in self._parts)
 
     @property
     def subfolder(self) -> str:
         """Where its trials have their folders below the sweep's: numbers of trials are unique in one study only."""
-        parts = [f"{key}={as_typed(value)}" for key, value in self.per.items()] + ["final"] * self.is_final
-        return "/".join(re.sub(r"[^\w.,=+-]", "_", part) for part in parts)
+        return "/".join(re.sub(r"[^\w.,=+-]", "_", part) for part in self._parts)
+
+    @property
+    def _parts(self) -> list[str]:
+        return [*(f"{key}={as_typed(value)}" for key, value in self.per.items()), *(["final"] if self.is_final else [])]
 
     def divided(self) -> Iterator[StudyPlan]:
         """A plan for each value of study_per; this one where there is none."""
@@ -90,7 +92,7 @@ class StudyPlan:
             yield replace(self, name=name, space=space, per=values, fixed_of_a_run=fixed)
 
     def final(self) -> StudyPlan:
-        """The study of its final runs. It has neither sampler nor pruner, and none of its trials is of the search."""
+        """The study of its final runs. It has neither sampler nor pruner, and no trial of the search."""
         assert self.finals is not None
         without = replace(
             self.settings,
@@ -107,7 +109,12 @@ class OpenStudy:
 
     def __init__(self, plan: StudyPlan, store: BaseStorage, lock: Lock, search: OpenStudy | None = None) -> None:
         self.plan, self._search = plan, search
-        self.study = _load(plan, store)
+        optuna.logging.set_verbosity(optuna.logging.ERROR)  # what matters of its warnings ends as Lost
+        warnings.filterwarnings("ignore", category=ExperimentalWarning)
+        self.study = optuna.load_study(study_name=plan.name, storage=store)
+        self.study.stop = lambda: None  # type: ignore[method-assign]  # the queue ends a space that is exhausted
+        self.study.sampler = settings.make_sampler(plan.settings, plan.space, 0)
+        self.study.pruner = settings.make_pruner(plan.settings)
         self.queue = Queue(
             self.study,
             plan.folder / ".study",
@@ -125,15 +132,20 @@ class OpenStudy:
 
     @property
     def finalists(self) -> list[FrozenTrial]:
-        """The trials of this search, which must be over, whose configurations are trained again."""
-        return finalists(self.plan, self.trials)
+        """The best configurations of this search, by what the search saw, each once; none before it is over."""
+        if not self.queue.is_over:
+            return []
+        best: list[FrozenTrial] = []
+        for trial in ranked(self.plan, self.trials):
+            is_new = all(trial.params != other.params for other in best)
+            if is_new and len(best) < self.plan.settings.finalists and math.isfinite(trial.values[0]):
+                best.append(trial)
+        return best
 
     def _wanted(self, trials: list[FrozenTrial]) -> list[FrozenTrial]:
-        """The final runs that this command asks for: an earlier one may have asked for others."""
+        """The final runs that this command asks for. An earlier one may have asked for others."""
         if self._search is None:
             return trials
-        if not self._search.queue.is_over:
-            return []
         numbers = {trial.number for trial in self._search.finalists}
         seeds = self.plan.finals.seeds if self.plan.finals else ()
         return [trial for trial in trials if trial.user_attrs[FINALIST] in numbers and trial.user_attrs[SEED] in seeds]
@@ -143,9 +155,13 @@ class OpenStudy:
         return self.study.get_trials(deepcopy=False)
 
     @property
+    def finished(self) -> list[FrozenTrial]:
+        return [trial for trial in self.ours if trial.state.is_finished()]
+
+    @property
     def progress(self) -> tuple[float, float]:
         """How much is done of how much, in the unit of the budget; final runs count in the same unit."""
-        settings, finished = self.plan.settings, [trial for trial in self.ours if trial.state.is_finished()]
+        settings, finished = self.plan.settings, self.finished
         if self.plan.is_final:
             weight = settings.max_steps or 1 if settings.budget and settings.budget.step else 1
             return weight * min(len(finished), self.num_wanted), weight * self.num_wanted
@@ -160,7 +176,7 @@ class OpenStudy:
 
     @property
     def ours(self) -> list[FrozenTrial]:
-        """The trials that count: no runs of a warm start, and no final runs that are wanted no more."""
+        """The trials that count. Runs of a warm start do not, nor do final runs that are wanted no more."""
         return self.queue.ours()
 
     @property
@@ -201,23 +217,13 @@ class OpenStudy:
         if self.finals is None or self._are_finals_open or not self.queue.is_over:
             return
         assert self.plan.finals is not None
-        best = self.finalists
+        finalists = self.finalists
         self.finals.queue.add(
             {FINALIST: trial.number, SEED: seed, VALUES: self.plan.space.values(trial.params)}
             for seed in self.plan.finals.seeds
-            for trial in best
+            for trial in finalists
         )
         self._are_finals_open = True
-
-
-def _load(plan: StudyPlan, store: BaseStorage) -> optuna.Study:
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # what matters of its warnings ends as Lost
-    warnings.filterwarnings("ignore", category=ExperimentalWarning)
-    study = optuna.load_study(study_name=plan.name, storage=store)
-    study.stop = lambda: None  # type: ignore[method-assign]  # the queue ends a space that is exhausted
-    study.sampler = settings.make_sampler(plan.settings, plan.space, 0)
-    study.pruner = settings.make_pruner(plan.settings)
-    return study
 
 
 class Studies:
@@ -246,10 +252,11 @@ class Studies:
         return sum(study.queue.recover(counted=counted) for study in self.all)
 
     def claim(self, worker: str) -> tuple[OpenStudy, optuna.Trial] | None:
-        """The next trial and its study; waits where one that runs elsewhere may lead to further ones; or None.
+        """The next trial and its study, or None. Waits where a trial that runs elsewhere may lead to further ones.
 
-        The study with the least work is next, so that all have the same progress whenever the sweep is interrupted,
-        and two workers meet in one study only where there are not more: a search of one worker is reproducible.
+        The study with the least work is next, so that all have made the same progress whenever the sweep is
+        interrupted. Two workers meet in one study only where there are not enough of them: a search of one worker is
+        reproducible.
         """
         while self._deadline is None or time.time() < self._deadline:
             if (claimed := self._claim(worker)) is not None:
@@ -276,7 +283,7 @@ class Studies:
 
 
 def best_trials(plan: StudyPlan, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The best complete trial, or with several objectives those that no other beats in all; best first."""
+    """The best complete trial, or with several objectives those that no other beats in all of them, best first."""
     complete, directions = ranked(plan, trials), plan.settings.directions
     if len(directions) == 1:
         return complete[:1]
@@ -290,13 +297,3 @@ def ranked(plan: StudyPlan, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         return [v if d == "maximize" else -v for v, d in zip(trial.values, plan.settings.directions, strict=True)]
 
     return sorted((trial for trial in trials if trial.state == TrialState.COMPLETE), key=gain, reverse=True)
-
-
-def finalists(plan: StudyPlan, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The best configurations of a search, by what the search saw. Each once."""
-    best: list[FrozenTrial] = []
-    for trial in ranked(plan, trials):
-        is_new = all(trial.params != other.params for other in best)
-        if is_new and len(best) < plan.settings.finalists and math.isfinite(trial.values[0]):
-            best.append(trial)
-    return best

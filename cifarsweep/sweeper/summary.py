@@ -7,7 +7,7 @@ import shlex
 import warnings
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Any
 
 import optuna
@@ -27,9 +27,9 @@ from cifarsweep.results.study_records import (
 )
 from cifarsweep.sweeper.application import Application
 from cifarsweep.sweeper.pruning import STEPS
-from cifarsweep.sweeper.queue import DETAILS, FINISHED, REASON, WARM
+from cifarsweep.sweeper.queue import DETAILS, REASON, WARM
 from cifarsweep.sweeper.space import Parameter, Space
-from cifarsweep.sweeper.studies import FINALIST, SEED, OpenStudy, Studies, StudyPlan, best_trials, finalists, ranked
+from cifarsweep.sweeper.studies import FINALIST, SEED, OpenStudy, Studies, StudyPlan, best_trials, ranked
 from cifarsweep.terminal import progress
 from cifarsweep.terminal.domains import as_typed
 from cifarsweep.terminal.formatting import duration, plain_lines
@@ -43,7 +43,7 @@ STATES = {
 }
 NUM_SHOWN = 5
 LEAST_FOR_IMPORTANCE = 10
-"""Complete trials; with fewer, shares would be noise."""
+"""Importances need at least this many complete trials. With fewer, shares would be noise."""
 
 
 def conclude(
@@ -51,42 +51,40 @@ def conclude(
 ) -> float | list[list[float]] | None:
     """Writes and prints what was found; the best value, or the Pareto set's. ValueError where failures stopped one."""
     write(whole, studies, application)
-    _write_as_hydras_own_sweeper(studies)
-    several = len(studies.searches) > 1
-    study, trials = studies.searches[0], studies.searches[0].trials
-    for line in (_lines(study.plan, trials, seconds, application) if not several else []) + _lines_of_studies(
-        whole, studies, seconds, application.unit
-    ):
+    search, is_single = studies.searches[0], len(studies.searches) == 1
+    best, space = best_trials(search.plan, search.trials), search.plan.space
+    is_pareto = len(whole.settings.directions) > 1
+    if is_single and best:  # as hydra-optuna-sweeper writes it, for scripts that read it
+        results: dict[str, Any] = {"name": "optuna"}
+        if is_pareto:
+            results["solutions"] = [{"params": space.values(t.params), "values": list(t.values)} for t in best]
+        else:
+            results |= {"best_params": space.values(best[0].params), "best_value": best[0].value}
+        with files.atomic(whole.folder / "optimization_results.yaml") as file:
+            file.write(OmegaConf.to_yaml(OmegaConf.create(results)))
+    for line in _lines(search.plan, search.trials, seconds, application) if is_single else []:
         progress.line(line)
-    for stopped_desk in studies.all:
-        _raise_if_stopped(stopped_desk)
-    _raise_if_finals_failed(studies)
-    if several:
-        values = [trial.value for one in studies.searches for trial in best_trials(one.plan, one.trials)]
+    for line in _lines_of_studies(whole, studies, seconds, application.unit):
+        progress.line(line)
+    _raise_for_failures(studies)
+    if not is_single:
+        values = [trial.value for study in studies.searches for trial in best_trials(study.plan, study.trials)]
         return max((value for value in values if value is not None), default=None)
-    best = best_trials(study.plan, trials)
-    if len(whole.settings.directions) > 1:
+    if is_pareto:
         return [list(trial.values) for trial in best]
     return best[0].value if best else None
 
 
-def _write_as_hydras_own_sweeper(studies: Studies) -> None:
-    """optimization_results.yaml, as hydra-optuna-sweeper writes it, for scripts that read it; of a single search."""
-    search = studies.searches[0]
-    best = best_trials(search.plan, search.trials)
-    if len(studies.searches) > 1 or not best:
-        return
-    space = search.plan.space
-    found: dict[str, Any] = {"name": "optuna"}
-    if len(search.plan.settings.directions) > 1:
-        found["solutions"] = [{"params": space.values(trial.params), "values": list(trial.values)} for trial in best]
-    else:
-        found |= {"best_params": space.values(best[0].params), "best_value": best[0].value}
-    with files.atomic(search.plan.folder / "optimization_results.yaml") as file:
-        file.write(OmegaConf.to_yaml(OmegaConf.create(found)))
-
-
-def _raise_if_finals_failed(studies: Studies) -> None:
+def _raise_for_failures(studies: Studies) -> None:
+    for study in studies.all:
+        if (stopped := study.queue.stopped) is None:
+            continue
+        if details := stopped.user_attrs.get(DETAILS):
+            progress.display.line(f"trial {stopped.number} failed:\n{details.rstrip()}", error=True)
+        raise ValueError(
+            f"study {study.plan.name} stopped, as more than {study.plan.settings.max_failures} trials failed in a row "
+            f"(hydra.sweeper.max_failures); trial {stopped.number}: {stopped.user_attrs.get(REASON)}"
+        )
     failed = [trial for study in studies.finals for trial in study.latest if trial.state == TrialState.FAIL]
     if failed:
         raise ValueError(
@@ -95,25 +93,27 @@ def _raise_if_finals_failed(studies: Studies) -> None:
         )
 
 
-def _raise_if_stopped(study: OpenStudy) -> None:
-    stopped = study.queue.stopped
-    if stopped is None:
-        return
-    if details := stopped.user_attrs.get(DETAILS):
-        progress.display.line(f"trial {stopped.number} failed:\n{details.rstrip()}", error=True)
-    raise ValueError(
-        f"study {study.plan.name} stopped, as more than {study.plan.settings.max_failures} trials failed in a row "
-        f"(hydra.sweeper.max_failures); trial {stopped.number}: {stopped.user_attrs.get(REASON)}"
-    )
-
-
 def write(whole: StudyPlan, studies: Studies, application: Application) -> None:
-    """study.json of one search, studies.json of several or of one with final runs, in the sweep's folder."""
+    """Writes study.json of one search, and studies.json of several or of one with final runs."""
     if len(studies.searches) == 1:
-        _write_study(studies.searches[0].plan, studies.searches[0].trials, application)
-    if not (whole.settings.study_per or whole.settings.finalists):
-        return
+        plan, trials = studies.searches[0].plan, studies.searches[0].trials
+        best = best_trials(plan, trials)
+        StudyRecord(
+            format=FORMAT,
+            name=plan.name,
+            objectives=list(plan.settings.objectives),
+            directions=list(plan.settings.directions),
+            n_trials=None if plan.settings.budget else plan.settings.n_trials,
+            params=plan.space.keys,
+            log=sorted({p.key for p in plan.space.parameters if getattr(p.distribution, "log", False)}),
+            importances=importances(plan.space, trials, plan.settings.directions[0]),
+            best=[trial.number for trial in best],
+            best_command=_command(plan, best[0], application) if best else None,
+            trials=[_record(plan, trial) for trial in trials],
+        ).write(plan.folder)
     settings = whole.settings
+    if not (settings.study_per or settings.finalists):
+        return
     StudiesRecord(
         format=FORMAT,
         name=whole.name,
@@ -126,57 +126,41 @@ def write(whole: StudyPlan, studies: Studies, application: Application) -> None:
         repeats=settings.repeats,
         seeds=list(whole.finals.seeds if whole.finals else ()),
         final_on=settings.final_on,
-        studies=[_study_of(study) for study in studies.searches],
+        studies=[
+            StudyWithFinalRuns(
+                values=dict(study.plan.per),
+                params=study.plan.space.keys,
+                is_over=study.queue.is_over,
+                epochs=sum(last_step(trial) for trial in study.ours),
+                trials=[_record(study.plan, trial) for trial in study.trials],
+                finalists=[trial.number for trial in study.finalists],
+                final_runs=[
+                    FinalRunRecord(
+                        finalist=trial.user_attrs[FINALIST],
+                        seed=trial.user_attrs[SEED],
+                        state=STATES[trial.state],
+                        run=trial.user_attrs.get("run"),
+                        reason=trial.user_attrs.get(REASON),
+                    )
+                    for trial in (study.finals.latest if study.finals else [])
+                ],
+            )
+            for study in studies.searches
+        ],
     ).write(whole.folder)
 
 
-def _study_of(study: OpenStudy) -> StudyWithFinalRuns:
-    best = [trial.number for trial in finalists(study.plan, study.trials)] if study.queue.is_over else []
-    final = study.finals.latest if study.finals else []
-    return StudyWithFinalRuns(
-        values=dict(study.plan.per),
-        params=study.plan.space.keys,
-        is_over=study.queue.is_over,
-        epochs=sum(last_step(trial) for trial in study.ours),
-        trials=[_record(study.plan, trial) for trial in study.trials],
-        finalists=best,
-        final_runs=[
-            FinalRunRecord(
-                finalist=trial.user_attrs[FINALIST],
-                seed=trial.user_attrs[SEED],
-                state=STATES[trial.state],
-                run=trial.user_attrs.get("run"),
-                reason=trial.user_attrs.get(REASON),
-            )
-            for trial in final
-        ],
-    )
-
-
 def last_step(trial: FrozenTrial) -> int:
-    """The last one that its task has reported; 0 before there is one."""
+    """The last step that its task has reported; 0 before there is one."""
     return max([*trial.intermediate_values, *map(int, trial.user_attrs.get(STEPS, {}))], default=0)
-
-
-def _write_study(plan: StudyPlan, trials: Sequence[FrozenTrial], application: Application) -> None:
-    best = best_trials(plan, trials)
-    StudyRecord(
-        format=FORMAT,
-        name=plan.name,
-        objectives=list(plan.settings.objectives),
-        directions=list(plan.settings.directions),
-        n_trials=None if plan.settings.budget else plan.settings.n_trials,
-        params=plan.space.keys,
-        log=sorted({p.key for p in plan.space.parameters if getattr(p.distribution, "log", False)}),
-        importances=importances(plan.space, trials, plan.settings.directions[0]),
-        best=[trial.number for trial in best],
-        best_command=command(plan, best[0], application) if best else None,
-        trials=[_record(plan, trial) for trial in trials],
-    ).write(plan.folder)
 
 
 def _record(plan: StudyPlan, trial: FrozenTrial) -> TrialRecord:
     steps = trial.intermediate_values or {int(k): v[0] for k, v in trial.user_attrs.get(STEPS, {}).items()}
+    started, finished = (
+        None if time is None else time.astimezone(UTC).isoformat(timespec="seconds")
+        for time in (trial.datetime_start, trial.datetime_complete)
+    )
     return TrialRecord(
         number=trial.number,
         state=STATES[trial.state],
@@ -185,17 +169,13 @@ def _record(plan: StudyPlan, trial: FrozenTrial) -> TrialRecord:
         epochs={str(step): steps[step] for step in sorted(steps)},
         run=trial.user_attrs.get("run"),
         reason=trial.user_attrs.get(REASON),
-        started=_utc(trial.datetime_start),
-        finished=_utc(trial.datetime_complete),
+        started=started,
+        finished=finished,
         warm_start=WARM in trial.user_attrs,
     )
 
 
-def _utc(time: datetime | None) -> str | None:
-    return None if time is None else time.astimezone(UTC).isoformat(timespec="seconds")
-
-
-def command(plan: StudyPlan, trial: FrozenTrial, application: Application) -> str:
+def _command(plan: StudyPlan, trial: FrozenTrial, application: Application) -> str:
     """The command line that trains what the trial trained, or finds it trained."""
     settings = plan.space.overrides(plan.space.values(trial.params))[len(plan.space.fixed) :]
     return shlex.join(application.command([*plan.fixed_of_a_run, *settings]))
@@ -205,10 +185,10 @@ def command(plan: StudyPlan, trial: FrozenTrial, application: Application) -> st
 
 
 def importances(space: Space, trials: Sequence[FrozenTrial], direction: str) -> dict[str, float]:
-    """The share of each key in what sets the better trials apart (PED-ANOVA), largest first; empty with too few.
+    """The share of each key in what sets the better trials apart (PED-ANOVA), largest first; empty with too few trials.
 
-    The branches of a conditional key count as one, which Optuna would leave out, as no branch is in every trial. What
-    counts of a number is then its place in its own branch's range: that the ranges differ is the condition's doing.
+    The branches of a conditional key count as one parameter. Optuna would leave them out, as no branch is in every
+    trial. A number then counts by its place in its own branch's range, as the ranges differ by the condition only.
     """
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     if len(complete) < LEAST_FOR_IMPORTANCE:
@@ -240,17 +220,13 @@ def _merged(values: list[Any], branches: list[Parameter]) -> tuple[BaseDistribut
     if any(isinstance(branch.distribution, CategoricalDistribution) for branch in different):
         options = dict.fromkeys(v for branch in different for v in branch.options or branch.extremes)
         return CategoricalDistribution(list(dict.fromkeys([*options, *values]))), values
-    places = [_place(value, branch.distribution) for value, branch in zip(values, branches, strict=True)]
+    places = []  # 0 at the low end of a branch's range, 1 at the high one
+    for value, within in zip(values, [branch.distribution for branch in branches], strict=True):
+        assert isinstance(within, IntDistribution | FloatDistribution)
+        scale = math.log if within.log else float
+        number, low, high = scale(value), scale(within.low), scale(within.high)
+        places.append(min(max((number - low) / (high - low), 0.0), 1.0) if high > low else 0.5)
     return FloatDistribution(0, 1), places
-
-
-def _place(value: float, within: BaseDistribution) -> float:
-    """0 at the low end of its range, 1 at the high one."""
-    assert isinstance(within, IntDistribution | FloatDistribution)
-    low, high = float(within.low), float(within.high)
-    if within.log:
-        value, low, high = math.log(value), math.log(low), math.log(high)
-    return min(max((value - low) / (high - low), 0.0), 1.0) if high > low else 0.5
 
 
 # the end
@@ -260,25 +236,32 @@ def _lines(plan: StudyPlan, trials: Sequence[FrozenTrial], seconds: float, appli
     mine = [trial for trial in trials if WARM not in trial.user_attrs]
     counts = Counter(trial.state for trial in mine)
     states = ", ".join(f"{counts[state]} {name}" for state, name in STATES.items() if counts[state])
-    finished, took = sum(counts[s] for s in FINISHED), duration(seconds)
-    lines = [f"study {plan.name}: {finished} trials finished ({states}), {took}"]
+    finished = sum(trial.state.is_finished() for trial in mine)
+    lines = [f"study {plan.name}: {finished} trials finished ({states}), {duration(seconds)}"]
     best = best_trials(plan, trials)
     if not best:
         return [*lines, "no trial is complete yet"]
     several = len(plan.settings.directions) > 1
     if several:
         lines.append(f"{len(best)} trials that no other beats in every objective:")
-    shown = best if several else ranked(plan, trials)[:NUM_SHOWN]
-    lines += _table(plan, shown[: 4 * NUM_SHOWN])
+    shown = best[: 4 * NUM_SHOWN] if several else ranked(plan, trials)[:NUM_SHOWN]
+    settings = [plan.space.values(trial.params) for trial in shown]
+    keys = [key for key in plan.space.keys if any(key in values for values in settings)]
+    header = ["trial", *plan.settings.objectives, *keys]
+    rows = [
+        [str(trial.number), *(f"{v:.6g}" for v in trial.values), *(short(values.get(key, "")) for key in keys)]
+        for trial, values in zip(shown, settings, strict=True)
+    ]
+    lines += [f"  {line}" for line in plain_lines(header, rows, left=header)]
     shares = importances(plan.space, trials, plan.settings.directions[0])
     if shares:
         lines.append("importance: " + ", ".join(f"{key} {share:.0%}" for key, share in shares.items()))
-    return [*lines, "the best trial's run: " + command(plan, best[0], application)]
+    return [*lines, "the best trial's run: " + _command(plan, best[0], application)]
 
 
 def _lines_of_studies(whole: StudyPlan, studies: Studies, seconds: float, unit: str) -> list[str]:
-    """A row a study: what its search found and what its final runs gave; nothing where there is only the search."""
-    per, several = list(whole.settings.study_per), len(studies.searches) > 1
+    """A row for each study: what its search and its final runs gave. Nothing where there is only the search."""
+    per = list(whole.settings.study_per)
     if not per and not studies.finals:
         return []
     keys = [key for key in whole.space.keys if key not in per]
@@ -286,54 +269,40 @@ def _lines_of_studies(whole: StudyPlan, studies: Studies, seconds: float, unit: 
     header = [*per, "trials", f"{unit}s", *whole.settings.objectives, final, *keys]
     rows = [[*(as_typed(study.plan.per[key]) for key in per), *_cells(study, keys)] for study in studies.searches]
     lines = [f"  {line}" for line in plain_lines(header, rows, left=[*per, *keys])]
-    if not several:
+    if len(rows) == 1:
         return lines
-    trials = sum(trial.state in FINISHED for study in studies.searches for trial in study.ours)
+    trials = sum(trial.state.is_finished() for study in studies.searches for trial in study.ours)
     finals = sum(trial.state == TrialState.COMPLETE for study in studies.finals for trial in study.latest)
-    took = duration(seconds)
-    return [
-        f"{whole.name}: {len(rows)} studies, {trials} trials finished, {finals} final runs complete, {took}",
-        *lines,
-    ]
+    title = f"{whole.name}: {len(rows)} studies, {trials} trials finished, {finals} final runs complete"
+    return [f"{title}, {duration(seconds)}", *lines]
 
 
 def _cells(study: OpenStudy, keys: Sequence[str]) -> list[str]:
     trials = study.ours
-    counts = [str(sum(trial.state in FINISHED for trial in trials)), str(sum(map(last_step, trials)))]
-    best = best_trials(study.plan, trials)[:1]
+    counts = [str(sum(trial.state.is_finished() for trial in trials)), str(sum(map(last_step, trials)))]
+    best = best_trials(study.plan, trials)
     if not best:
         return [*counts, *("" for _ in study.plan.settings.objectives), "", *("" for _ in keys)]
+    finals = study.finals.latest if study.finals else []
+    complete = [trial for trial in finals if trial.state == TrialState.COMPLETE]
+    of_the_best = [trial.value for trial in complete if trial.user_attrs[FINALIST] == best[0].number]
+    known = [value for value in of_the_best if value is not None]
     values = study.plan.space.values(best[0].params)
-    best_number = best[0].number
-    final = [one for one in (study.finals.latest if study.finals else []) if one.user_attrs[FINALIST] == best_number]
-    found = [trial.value for trial in final if trial.state == TrialState.COMPLETE]
-    known = [value for value in found if value is not None]
-    mean = f"{sum(known) / len(known):.4f} of {len(known)}" if known else ""
     return [
         *counts,
         *(f"{value:.4f}" for value in best[0].values),
-        mean,
-        *(_short(values.get(key, "")) for key in keys),
+        f"{sum(known) / len(known):.4f} of {len(known)}" if known else "",
+        *(short(values.get(key, "")) for key in keys),
     ]
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """Four digits of a number: the exact values are in trials.csv."""
     return f"{value:.4g}" if isinstance(value, float) else as_typed(value)
 
 
-def _table(plan: StudyPlan, trials: Sequence[FrozenTrial]) -> list[str]:
-    keys = [key for key in plan.space.keys if any(key in plan.space.values(trial.params) for trial in trials)]
-    header = ["trial", *plan.settings.objectives, *keys]
-    rows = []
-    for trial in trials:
-        values = plan.space.values(trial.params)
-        cells = [_short(values.get(key, "")) for key in keys]
-        rows.append([str(trial.number), *(f"{value:.6g}" for value in trial.values), *cells])
-    return [f"  {line}" for line in plain_lines(header, rows, left=header)]
-
-
 def figures(plan: StudyPlan, values: Sequence[float] | None) -> str:
-    """val_accuracy 0.8123, or what there is of it."""
+    """Such as val_accuracy 0.8123. It is empty without values."""
     if values is None:
         return ""
     return ", ".join(f"{name} {value:.5g}" for name, value in zip(plan.settings.objectives, values, strict=False))

@@ -17,7 +17,7 @@ from cifarsweep.terminal import progress
 
 
 def add_runs(plan: StudyPlan, study: optuna.Study, compose: Composer, application: Application) -> None:
-    """Adds each run once that a trial of this study could have made."""
+    """Adds each run that a trial of this study could have made, once."""
     known = {trial.user_attrs.get("run") for trial in study.get_trials(deepcopy=False)}
     added = 0
     for run in application.known_runs(plan.folder, plan.settings.objectives):

@@ -36,22 +36,18 @@ from cifarsweep.terminal import errors, progress
 class Worker:
     """Hydra's task function of a launched job: works until no trial is left. Returns what stopped it early, or None.
 
-    It never raises for what the storage does, so that one line, not one a worker, tells a person.
+    It does not raise where the storage is lost, so that a person is told in one line, not in one a worker.
     """
 
     whole: StudyPlan
-    """The sweep as such: what is fixed, and where it is. Its space is that of all its studies."""
+    """The sweep as such: what is fixed, and where it is. Its space is that of all its studies together."""
     plans: tuple[StudyPlan, ...]
     task: TaskFunction
     context: HydraContext
     composer: jobs.Composer
-    """With what was composed to check the start, which the workers need not compose again."""
+    """It keeps what was composed to check the start, so that the workers need not compose it again."""
     sweeper: int = field(default_factory=os.getpid)
     """The process that launches the workers."""
-
-    @property
-    def application(self) -> Application:
-        return Application.of(self.task)
 
     def __call__(self, cfg: DictConfig) -> str | None:
         if os.getpid() != self.sweeper:
@@ -87,34 +83,28 @@ class Worker:
                 )
 
     def _run(self, study: OpenStudy, trial: optuna.Trial) -> Outcome:
-        handle = _Handle(trial, study, self.application.seconds_figure)
+        handle = _Handle(trial, study, Application.of(self.task).seconds_figure)
         job = self.composer.trial(study.plan.space, study.values(trial), trial.number, study.instead(trial))
+        subfolder, subdir = study.plan.subfolder, job.hydra.hydra.sweep.subdir
+        if subfolder and subdir != ".":  # jobs have folders of their own
+            hydra = copy.deepcopy(job.hydra)
+            with read_write(hydra.hydra), open_dict(hydra):
+                hydra.hydra.sweep.subdir = f"{subfolder}/{subdir}"
+            job = jobs.Job(job.task, hydra)
         with current_trial.working_on(handle):
-            result = jobs.run_trial(_in_subfolder(job, study.plan.subfolder), self.task, self.context)
-        outcome = _outcome(result, study.plan.settings.objectives)
+            outcome = _outcome(jobs.run_trial(job, self.task, self.context), handle.objectives)
         # A run that was trained before is complete, however little of it the budget or the pruner left.
         return Outcome(TrialState.PRUNED) if handle.is_cut and outcome.state == TrialState.COMPLETE else outcome
 
 
-def _in_subfolder(job: jobs.Job, subfolder: str) -> jobs.Job:
-    """With a folder below `subfolder` of the sweep, where jobs have folders of their own."""
-    subdir = job.hydra.hydra.sweep.subdir
-    if not subfolder or subdir == ".":
-        return job
-    hydra = copy.deepcopy(job.hydra)
-    with read_write(hydra.hydra), open_dict(hydra):
-        hydra.hydra.sweep.subdir = f"{subfolder}/{subdir}"
-    return jobs.Job(job.task, hydra)
-
-
 class _Handle:
-    """The trial as the task sees it. A storage that is lost meanwhile does not end the task: the run is worth more."""
+    """The trial as the task sees it. The task goes on where the storage is lost meanwhile: the run is worth more."""
 
     def __init__(self, trial: optuna.Trial, study: OpenStudy, seconds_figure: str | None) -> None:
         self._trial, self._plan, self._queue = trial, study.plan, study.queue
         self.objectives = study.plan.settings.objectives
         self.is_cut = False
-        """Whether the study's budget, or with a budget its pruner, ended the trial: nothing more counts of it."""
+        """Whether the study's budget, or with a budget its pruner, has ended the trial. Nothing more of it counts."""
         now = trial.study.get_trials(deepcopy=False)[trial.number]
         self._last_stored = max(now.intermediate_values, default=-1)
         self._last_step = -1
@@ -168,32 +158,27 @@ class _Handle:
             return None
 
     def _report(self, step: int, figures: Mapping[str, Any]) -> bool:
-        pruned = self._pruned(step, figures)
-        most = self._plan.settings.max_steps
-        is_last = most is not None and step >= most
-        goes_on = self._queue.spend(self._trial, self._spent(step, figures), pruned or is_last)
+        settings = self._plan.settings
+        value = figures.get(settings.objectives[0])
+        if len(settings.objectives) > 1:
+            pruned = pruning.report(self._trial, step, figures, settings.objectives, settings.directions)
+        elif value is None or not math.isfinite(value):
+            pruned = False
+        else:
+            if step > self._last_stored:  # a trial that was interrupted has reported its first steps before
+                self._trial.report(float(value), step)
+                self._last_stored = step
+            pruned = self._trial.should_prune()
+        if settings.budget is None or settings.budget.step:
+            spent: float = step
+        elif self._seconds_figure is not None:
+            spent = float(figures.get(self._seconds_figure, 0.0))
+        else:
+            spent = time.monotonic() - self._started
+        is_last = settings.max_steps is not None and step >= settings.max_steps
+        goes_on = self._queue.spend(self._trial, spent, pruned or is_last)
         self.is_cut = not is_last and not goes_on
         return pruned or self.is_cut
-
-    def _spent(self, step: float, figures: Mapping[str, Any]) -> float:
-        budget = self._plan.settings.budget
-        if budget is None or budget.step:
-            return step
-        if self._seconds_figure is not None:
-            return float(figures.get(self._seconds_figure, 0.0))
-        return float(time.monotonic() - self._started)
-
-    def _pruned(self, step: int, figures: Mapping[str, Any]) -> bool:
-        settings = self._plan.settings
-        if len(settings.objectives) > 1:
-            return pruning.report(self._trial, step, figures, settings.objectives, settings.directions)
-        value = figures.get(settings.objectives[0])
-        if value is None or not math.isfinite(value):
-            return False
-        if step > self._last_stored:  # a trial that was interrupted has reported its first steps before
-            self._trial.report(float(value), step)
-            self._last_stored = step
-        return self._trial.should_prune()
 
 
 def _is_number(value: Any) -> bool:
@@ -201,7 +186,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _kind(value: Any) -> str:
-    """What it is, for a person: str 'abc'."""
+    """What the value is, for a person: str 'abc'."""
     if value is None:
         return "None"
     text = " ".join(repr(value).split())
@@ -226,29 +211,26 @@ def _outcome(result: JobReturn, objectives: tuple[str, ...]) -> Outcome:
 
 @contextlib.contextmanager
 def _exit_on_signals() -> Iterator[None]:
-    """By an exception, so that the trial is given back, where a cluster is about to take the machine away.
+    """Where a cluster is about to take the machine away, raises SystemExit, so that the trial is given back.
 
-    That is SIGTERM, and SIGUSR2 under submitit, whose handler asks for a new turn and then raises an Exception, which
-    the task would take for its own. Only a main thread can do it, which a worker under most launchers has.
+    The signals are SIGTERM, and SIGUSR2 under submitit, whose handler asks for a new turn and then raises an Exception,
+    which the task would take for its own. Only a main thread can set handlers; most launchers run a worker in one.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def terminate(number: int, frame: Any) -> None:
-        raise SystemExit(128 + number)
+    submitits: Any = signal.getsignal(signal.SIGUSR2) if "SUBMITIT_EXECUTOR" in os.environ else None
 
-    def requeue(number: int, frame: Any) -> None:
+    def end(number: int, frame: Any) -> None:
         try:
-            submitits(number, frame)
+            if number == signal.SIGUSR2:
+                submitits(number, frame)
         finally:
             raise SystemExit(128 + number)
 
-    handlers: dict[signal.Signals, Callable[[int, Any], None]] = {signal.SIGTERM: terminate}
-    submitits: Any = signal.getsignal(signal.SIGUSR2) if "SUBMITIT_EXECUTOR" in os.environ else None
-    if callable(submitits):
-        handlers[signal.SIGUSR2] = requeue
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    ending = [signal.SIGTERM, signal.SIGUSR2] if callable(submitits) else [signal.SIGTERM]
+    before = {number: signal.signal(number, end) for number in ending}
     try:
         yield
     finally:

@@ -172,6 +172,7 @@ def test_a_search_without_study_per_has_final_runs_too(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     (study,) = read_studies(tmp_path)["studies"]
     assert len(study["final_runs"]) == 6
+    assert done.stdout.count("\nfinal run of trial ") == 6
     assert (tmp_path / "outputs" / "sweeps" / "toy" / "study.json").exists()
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -23,13 +21,10 @@ from hydra.version import VersionBase
 Plugins.instance()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _version_base_of_a_new_process() -> Iterator[None]:
-    """The suites expect Hydra's own version_base, which other tests of this process may have set."""
-    before = deepcopy(Singleton.get_state())
-    VersionBase.instance().__init__()
-    yield
-    Singleton.set_state(before)
+@pytest.fixture(autouse=True)
+def _no_version_base(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another test may have given Hydra a version_base, which changes whether jobs change their folder."""
+    monkeypatch.delitem(Singleton._instances, VersionBase, raising=False)
 
 
 def test_hydra_discovers_our_plugins_without_help() -> None:

@@ -113,7 +113,7 @@ def test_the_same_command_again_runs_nothing_and_a_larger_total_only_the_rest(to
 
 
 @pytest.mark.slow
-def test_a_smaller_total_leaves_the_surplus_tickets_alone(toy: Toy, tmp_path: Path) -> None:
+def test_a_smaller_total_leaves_the_surplus_trials_alone(toy: Toy, tmp_path: Path) -> None:
     started = start_toy(tmp_path, "hydra.sweeper.n_trials=30", TOY_SECONDS="0.2")
     wait_for_starts(tmp_path, 3)
     kill_all(started)
@@ -228,7 +228,7 @@ def test_a_trial_that_kills_its_process_twice_fails_and_the_others_go_on(toy: To
     assert num_finished(tmp_path) == 6
 
 
-def test_ctrl_c_gives_the_tickets_back_at_once(toy: Toy, tmp_path: Path) -> None:
+def test_ctrl_c_gives_the_trials_back_at_once(toy: Toy, tmp_path: Path) -> None:
     started = start_toy(tmp_path, "hydra.sweeper.n_trials=12", TOY_SECONDS="0.5")
     wait_for_starts(tmp_path, 2)
     os.killpg(started.pid, signal.SIGINT)
@@ -240,7 +240,7 @@ def test_ctrl_c_gives_the_tickets_back_at_once(toy: Toy, tmp_path: Path) -> None
     assert num_finished(tmp_path) == 12
 
 
-def test_sigterm_to_a_worker_gives_its_ticket_back_and_counts_no_death(tmp_path: Path) -> None:
+def test_sigterm_to_a_worker_gives_its_trial_back_and_counts_no_death(tmp_path: Path) -> None:
     started = start_toy(
         tmp_path, "hydra.sweeper.n_trials=4", "hydra/launcher=basic", "hydra.sweeper.max_retries=0", TOY_SECONDS="0.5"
     )
@@ -252,7 +252,7 @@ def test_sigterm_to_a_worker_gives_its_ticket_back_and_counts_no_death(tmp_path:
 
 
 @pytest.mark.slow
-def test_a_worker_that_is_told_to_end_gives_its_ticket_back_by_itself(tmp_path: Path) -> None:
+def test_a_worker_that_is_told_to_end_gives_its_trial_back_by_itself(tmp_path: Path) -> None:
     """As on another machine, where nobody would see for grace_period seconds that it is gone."""
     started = start_toy(tmp_path, "hydra.sweeper.n_trials=2", "hydra.sweeper.n_workers=1", TOY_SECONDS="0.5")
     wait_for_starts(tmp_path, 1)
@@ -265,7 +265,7 @@ def test_a_worker_that_is_told_to_end_gives_its_ticket_back_by_itself(tmp_path: 
         trials = optuna.load_study(study_name="toy", storage=open_storage(journal)).get_trials()
         if not any(trial.state == TrialState.RUNNING for trial in trials):
             break
-        assert time.monotonic() < deadline, "the ticket was not given back"
+        assert time.monotonic() < deadline, "the trial was not given back"
         time.sleep(0.1)
     kill_all(started)
     assert [trial.state for trial in trials] == [TrialState.WAITING] * 2

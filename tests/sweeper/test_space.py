@@ -200,7 +200,7 @@ def test_a_narrower_choice_on_the_command_line_drops_the_branches_it_cannot_reac
         ({}, ["a=choice(x,x)"], "x stands twice"),
         ({"a": {"b=1": "choice(1,2)"}}, [], "a: the condition b=1 names b, which is not searched"),
         ({"a": {"b=3": "choice(1,2)"}, "b": "choice(1,2)"}, [], "the condition b=3 never holds, b=choice(1,2)"),
-        ({"a": {"b": "choice(1,2)"}, "b": "choice(1,2)"}, [], "a: b: expected a condition as"),
+        ({"a": {"b": "choice(1,2)"}, "b": "choice(1,2)"}, [], "a: b: expected a condition such as"),
         (
             {"a": {"b=1": "choice(1,2)", "c=1": "choice(1,2)"}, "b": "choice(1,2)", "c": "choice(1,2)"},
             [],
