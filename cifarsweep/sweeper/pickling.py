@@ -13,7 +13,7 @@ import cloudpickle
 def dumps(value: object) -> bytes:
     """Pickled, also a task that is found by no name: `hydra.main` has put its own function in the place of a script's.
 
-    cloudpickle (3.1, not 2.2) leaves out where code came from, so that tracebacks have neither file nor line. Delete the
+    cloudpickle 3.1 leaves out where code came from, so that tracebacks have neither file nor line. Delete the
     pickler once it keeps them.
     """
     file = io.BytesIO()
