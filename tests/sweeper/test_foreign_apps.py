@@ -315,6 +315,23 @@ def test_each_mistake_of_an_application_fails_its_trial_with_one_clear_line(run:
     assert read_results(tmp_path)["best_params"] == {"mistake": "nothing"}
 
 
+def test_a_trials_folder_that_cannot_be_made_ends_the_search_and_is_not_held_against_the_trial(
+    run: Run, tmp_path: Path
+) -> None:
+    """As of a full disk."""
+    words = ["plain", "-m", *SEARCH, "hydra.sweeper.n_workers=1", "hydra.sweeper.n_trials=2", "x=interval(0, 4)"]
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / "1").touch()
+    done = run(*words)
+    assert done.returncode == 1
+    assert "sweep/1: File exists" in done.stderr
+    assert "Traceback" not in done.stderr
+
+    (tmp_path / "sweep" / "1").unlink()
+    assert run(*words).returncode == 0
+    assert [trial["state"] for trial in read_trials(tmp_path)] == ["complete", "complete"]
+
+
 def test_too_few_numbers_for_several_objectives_fail_the_trial(run: Run, tmp_path: Path) -> None:
     objectives = ["hydra.sweeper.objectives=[error, size]", "hydra.sweeper.direction=[minimize, minimize]"]
     done = run("plain", "-m", *SEARCH, *objectives, "hydra.sweeper.n_trials=1", "x=interval(0, 4)")

@@ -22,6 +22,7 @@ import pytest
 from conftest import REPOSITORY, Command, run_python
 from optuna.trial import TrialState
 
+from cifarsweep.results.study_records import StudyRecord
 from cifarsweep.sweeper.storage import open_storage
 
 Toy = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -99,6 +100,12 @@ def test_a_search_ends_with_exactly_n_trials_and_names_the_best(toy: Toy, tmp_pa
         f"model={best['params']['model']} optimizer={best['params']['optimizer']} optimizer.lr={lr!r}"
     )
     assert study["best_command"] in done.stdout
+    sweep_dir = tmp_path / "outputs" / "sweeps" / "toy"
+    written = (sweep_dir / "study.json").read_bytes()
+    record = StudyRecord.read(sweep_dir)
+    assert record
+    record.write(sweep_dir)
+    assert (sweep_dir / "study.json").read_bytes() == written
 
 
 def test_the_same_command_again_runs_nothing_and_a_larger_total_only_the_rest(toy: Toy, tmp_path: Path) -> None:
