@@ -1,7 +1,5 @@
 """The command `python -m cifarsweep`: trains one configuration or sweeps over many, then reports on the sweep."""
 
-from __future__ import annotations
-
 import importlib.util
 import sys
 from pathlib import Path

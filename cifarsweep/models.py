@@ -1,7 +1,5 @@
 """The networks. Plain arguments in, an nn.Module out that maps images (N, C, H, W) to one score a class (N, K)."""
 
-from __future__ import annotations
-
 import bisect
 import itertools
 import re

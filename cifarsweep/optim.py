@@ -1,7 +1,5 @@
 """What is minimised and how: schedules as step -> factor, Muon for whole networks, the square error."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from typing import Any

@@ -1,8 +1,6 @@
 """Classifies image files with a trained run: `python -m cifarsweep.predict RUN IMAGE…`. Trains and instantiates nothing
 that a results folder names: the network is one of cifarsweep.models, the weights are opened with weights_only=True."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Mapping
 from pathlib import Path

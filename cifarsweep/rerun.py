@@ -3,8 +3,6 @@
 The classes that a results folder names are built only where they are this project's or PyTorch's own, or with --trust.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import sys

@@ -1,7 +1,5 @@
 """Runs and sweeps as a table: `python -m cifarsweep.runs`. Reads result files only, and quickly."""
 
-from __future__ import annotations
-
 import argparse
 import fnmatch
 import operator

@@ -3,8 +3,6 @@
 Outside a search every call does nothing, so that one task serves a single run, a grid and a search.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar

@@ -1,7 +1,5 @@
 """A sweep from another terminal while it runs: `python -m cifarsweep.watch SWEEP`. Reads files only."""
 
-from __future__ import annotations
-
 import contextlib
 import sys
 import time

@@ -1,7 +1,5 @@
 """Batches for training and evaluation: gathering, augmentation and normalisation of whole batches on the device."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 

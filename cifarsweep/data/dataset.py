@@ -1,7 +1,5 @@
 """A data set and its splits. Knows arrays in memory, not where they come from."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """A folder of image files, a folder a class, of any size and format that Pillow reads."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor

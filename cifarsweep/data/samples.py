@@ -1,7 +1,5 @@
 """Images of a data set that a person should see: of each class, as training sees them, and those that were confused."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

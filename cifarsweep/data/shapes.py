@@ -6,8 +6,6 @@ a shape tells it: corners, arcs and straight edges belong to several shapes, end
 network has to see how the parts of a whole shape lie to each other, so depth pays.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path

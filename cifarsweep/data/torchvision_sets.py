@@ -1,7 +1,5 @@
 """CIFAR-10, CIFAR-100 and Fashion-MNIST from their official files, by torchvision, which downloads them."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 from collections.abc import Mapping

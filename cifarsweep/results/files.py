@@ -1,7 +1,5 @@
 """Files that are written whole or not at all. Reading one names its damage. Knows no file by its name."""
 
-from __future__ import annotations
-
 import csv
 import json
 import os

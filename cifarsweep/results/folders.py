@@ -1,7 +1,5 @@
 """Where runs, sweeps and pictures are on disk. Knows nothing of what their files hold."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Callable, Iterator

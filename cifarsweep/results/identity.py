@@ -1,7 +1,5 @@
 """What makes two runs the same: a hash of what determines their result. Knows no files."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

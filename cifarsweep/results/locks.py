@@ -1,10 +1,8 @@
 """A lock between processes that queue for it in the operating system. Knows nothing of what it guards."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from filelock import FileLock
 
@@ -44,7 +42,7 @@ class Lock:
             else:
                 os.close(self._descriptor)
 
-    def __enter__(self) -> Lock:
+    def __enter__(self) -> Self:
         self.acquire()
         return self
 

@@ -1,7 +1,5 @@
 """Rows of small images under their names, as one PNG file. Knows Pillow, not what the images show."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What made a result: the command, the code's version, the machine and the time."""
 
-from __future__ import annotations
-
 import os
 import platform
 import re

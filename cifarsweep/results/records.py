@@ -1,13 +1,11 @@
 """What the files of a run hold. Each is read and written in one place. Knows nothing of training."""
 
-from __future__ import annotations
-
 import csv
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import yaml
 from filelock import Timeout
@@ -80,7 +78,7 @@ class RunResult(Description):
     format: int
 
     @classmethod
-    def read(cls, run_dir: Path) -> RunResult | None:
+    def read(cls, run_dir: Path) -> Self | None:
         """None where the run has not ended. files.Corrupt where the file is no result."""
         path = run_dir / "result.json"
         if not path.exists():
@@ -91,7 +89,7 @@ class RunResult(Description):
         return cls.of(values)
 
     @classmethod
-    def read_or_unfinished(cls, run_dir: Path) -> RunResult:
+    def read_or_unfinished(cls, run_dir: Path) -> Self:
         """The result, or what was known at the start, with status `unfinished`.
 
         OSError or ValueError where neither file can be read.

@@ -1,7 +1,5 @@
 """What searches leave behind: study.json of one, studies.json of several. Knows nothing of how they search."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -1,14 +1,12 @@
 """The record of a sweep: its commands and its jobs, in sweep.json and jobs.jsonl."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
@@ -57,7 +55,7 @@ class SweepRecord(Record):
     jobs: dict[str, JobRecord]
 
     @classmethod
-    def read(cls, sweep_dir: Path) -> SweepRecord:
+    def read(cls, sweep_dir: Path) -> Self:
         """What sweep.json holds, with what the jobs of a command that still runs have told since.
 
         files.Corrupt where either file is something else.

@@ -3,8 +3,6 @@
 Knows plans and measured costs, not how a cost is measured.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The sweeper of grids: every combination of the values that overrides list. Knows Hydra's jobs, not what they do."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Whether a worker is alive, told by files that every process of a study can see. Knows nothing of trials."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import secrets
@@ -9,6 +7,7 @@ import socket
 import threading
 import time
 from pathlib import Path
+from typing import Self
 
 from filelock import FileLock, Timeout
 
@@ -26,7 +25,7 @@ class Heartbeat:
         self._interval = grace_period / 5
         self._over = threading.Event()
 
-    def __enter__(self) -> Heartbeat:
+    def __enter__(self) -> Self:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(self._path)
         self._lock.acquire()

@@ -1,7 +1,5 @@
 """Workarounds for Hydra, each with its reason, its versions and the condition for deleting it."""
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import importlib

@@ -3,8 +3,6 @@
 `launch` fills a `Pool`, whose `run` gives the jobs out and hears of a process's death; `_work` is what a process does.
 """
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import multiprocessing
@@ -22,6 +20,7 @@ from functools import cache
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Self
 
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus, setup_globals
@@ -167,7 +166,7 @@ class Pool:
         self._context = multiprocessing.get_context("spawn")
         self._workers = [self._start(number, slot) for number, slot in enumerate(slots)]
 
-    def __enter__(self) -> Pool:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -3,13 +3,12 @@
 A thread of the sweeping process reads the study once a second; workers need not know of it.
 """
 
-from __future__ import annotations
-
 import contextlib
 import math
 import threading
 import time
 from collections import Counter
+from typing import Self
 
 from optuna.trial import FrozenTrial, TrialState
 
@@ -39,7 +38,7 @@ class Monitor:
     def seconds(self) -> float:
         return time.monotonic() - self._started
 
-    def __enter__(self) -> Monitor:
+    def __enter__(self) -> Self:
         if self._told:
             noun = "final runs and trials" if self._studies.finals else "trials"
             progress.line(f"study {self._plan.name}: goes on after {len(self._told)} finished {noun}")

@@ -1,7 +1,5 @@
 """Workarounds for cloudpickle: tasks and results between processes, with the file names of their code."""
 
-from __future__ import annotations
-
 import io
 from collections import ChainMap
 from types import CodeType

@@ -5,8 +5,6 @@ better in one. So a small network is compared with networks of its size or small
 is, and trials that may still enter the Pareto set are left alone.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any

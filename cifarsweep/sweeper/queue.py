@@ -5,8 +5,6 @@ worker that died waits again, with the parameters it had. Every step is taken un
 of storage calls by trial id; they are made only here.
 """
 
-from __future__ import annotations
-
 import time
 import warnings
 from collections import Counter

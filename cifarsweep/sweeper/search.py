@@ -5,8 +5,6 @@ and says what they have found. worker.py does the work: it claims trials from st
 next, and that from queue.py, which says whose a trial is.
 """
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import time

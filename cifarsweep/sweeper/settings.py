@@ -1,7 +1,5 @@
 """The keys of the sweeper `study` as checked values, and the sampler and pruner that they name. Knows no trial."""
 
-from __future__ import annotations
-
 import hashlib
 import importlib.util
 import re

@@ -1,7 +1,5 @@
 """Hydra's override grammar to Optuna's distributions and back. Pure: knows nothing of studies, runs or files."""
 
-from __future__ import annotations
-
 import copy
 import itertools
 import math
@@ -186,7 +184,7 @@ class Space:
 
         return sum(1 for _ in itertools.islice(trials({}, self.parameters), at_most))
 
-    def divided(self, keys: Sequence[str]) -> Iterator[tuple[dict[str, Any], Space]]:
+    def divided(self, keys: Sequence[str]) -> Iterator[tuple[dict[str, Any], "Space"]]:
         """Each combination of values of `keys`, and the space that is left with these values fixed.
 
         ValueError names a key that is not searched, depends on another or has no end of values.

@@ -1,7 +1,5 @@
 """Where the trials of a study are kept, safe for many processes: a journal file, SQLite or a database server."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

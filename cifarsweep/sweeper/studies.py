@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
@@ -81,7 +81,7 @@ class StudyPlan:
     def _parts(self) -> list[str]:
         return [*(f"{key}={as_typed(value)}" for key, value in self.per.items()), *(["final"] if self.is_final else [])]
 
-    def divided(self) -> Iterator[StudyPlan]:
+    def divided(self) -> Iterator[Self]:
         """A plan for each value of study_per; this one where there is none."""
         if not self.settings.study_per:
             yield self
@@ -91,7 +91,7 @@ class StudyPlan:
             name = ", ".join([self.name, *(f"{key}={as_typed(value)}" for key, value in values.items())])
             yield replace(self, name=name, space=space, per=values, fixed_of_a_run=fixed)
 
-    def final(self) -> StudyPlan:
+    def final(self) -> Self:
         """The study of its final runs. It has neither sampler nor pruner, and no trial of the search."""
         assert self.finals is not None
         without = replace(

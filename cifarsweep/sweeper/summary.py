@@ -1,7 +1,5 @@
 """What a study found: study.json, which the report reads, and the lines at its end."""
 
-from __future__ import annotations
-
 import math
 import shlex
 import warnings

@@ -1,7 +1,5 @@
 """Warm start: finished runs that the application knows, as finished trials of a study."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import optuna

@@ -1,7 +1,5 @@
 """A worker of a sweep: claims a trial, composes its configuration, runs the user's task on it, tells the study."""
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import math

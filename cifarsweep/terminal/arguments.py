@@ -1,7 +1,5 @@
 """Command lines that answer a mistake in one line, with exit code 1. Knows no command."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

@@ -1,7 +1,5 @@
 """What a value may be, and how a command line writes it. Plain values in; knows no key."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple

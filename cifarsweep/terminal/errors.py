@@ -1,7 +1,5 @@
 """One line for each mistake of a user: key, value and what is accepted. Knows Hydra's exceptions, raises none."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from hydra.errors import ConfigCompositionException, HydraException, InstantiationException, MissingConfigException

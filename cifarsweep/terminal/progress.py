@@ -4,8 +4,6 @@ A run says what happens by `line`, `result`, `detail`, `track` and `end`; the pr
 process's display, or the parent of a worker process, which shows all its workers on one screen.
 """
 
-from __future__ import annotations
-
 import math
 import os
 import sys

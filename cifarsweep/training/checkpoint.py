@@ -3,8 +3,6 @@
 Knows PyTorch and atomic files, not what is trained or why.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import random

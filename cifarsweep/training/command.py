@@ -1,7 +1,5 @@
 """The command line's part in Hydra: what its parser leaves out, error lines, signals and exit codes. Trains nothing."""
 
-from __future__ import annotations
-
 import os
 import shlex
 import signal

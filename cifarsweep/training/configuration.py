@@ -1,13 +1,11 @@
 """The configuration of a run, checked, and what Hydra tells of one outside of a job. Builds nothing from it."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
@@ -30,7 +28,7 @@ class Configuration:
     """The option that was chosen in each group; they name the run."""
 
     @classmethod
-    def of(cls, cfg: DictConfig, choices: Mapping[str, str]) -> Configuration:
+    def of(cls, cfg: DictConfig, choices: Mapping[str, str]) -> Self:
         """Leaves Hydra's own part out. ValueError where a value is outside its domain."""
         values = plain(cfg)
         schema.check(values)

@@ -1,7 +1,5 @@
 """What a configuration would cost, measured over a few batches. Keeps nothing of them."""
 
-from __future__ import annotations
-
 import itertools
 
 import torch

@@ -3,8 +3,6 @@
 Knows folders, not Hydra: its own `--help` takes a second, as it copies the configuration for each group.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Iterable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A network layer by layer, as one image passes through it. Knows PyTorch and how a run records a layer."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The training loop. Knows nothing of Hydra, Optuna, data sets or files."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What a run sets in its process and asks of the machine: threads, determinism, memory, generators, devices."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 import platform

@@ -1,7 +1,5 @@
 """One run, from its configuration to its result files: data, network, loop, results, in this order."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import logging

@@ -1,7 +1,5 @@
 """The files that a run writes beside its records: its log, its weights, its confusion matrix and pictures."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 from collections.abc import Iterator

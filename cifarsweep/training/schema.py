@@ -1,8 +1,6 @@
 """What each key of a configuration accepts. Plain values in, ValueError out; knows nothing of Hydra or PyTorch,
 so that a mistyped value is answered before either a data set or a network is made."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """The objects of one run, built from its configuration. Trains nothing, writes nothing."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

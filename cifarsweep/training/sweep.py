@@ -1,7 +1,5 @@
 """The sweep that this process runs, under any sweeper and launcher: its folder, its lock and its record."""
 
-from __future__ import annotations
-
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The name under which Hydra finds the launcher `local`. Thin: Hydra executes plugin modules again while it scans."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from hydra.core.utils import JobReturn

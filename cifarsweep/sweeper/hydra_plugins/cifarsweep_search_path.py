@@ -1,7 +1,5 @@
 """Puts the engine's configuration groups into the search path of any Hydra application."""
 
-from __future__ import annotations
-
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 

@@ -1,7 +1,5 @@
 """The name under which Hydra finds the sweeper `study`. Thin: Hydra executes plugin modules again while it scans."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from hydra.plugins.sweeper import Sweeper
