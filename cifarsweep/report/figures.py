@@ -105,7 +105,7 @@ def _figures(material: Material) -> Iterator[Drawing]:
         yield "classes.png", partial(pictures.classes, material.pictures)
         yield "augmentation.png", partial(pictures.augmentation, material.pictures)
     for label, name in of_models(tables, "network").items():
-        yield name, partial(network.diagram, label, material.networks.get(label, []))
+        yield name, partial(network.diagram, label, material.networks[label])
     if material.study:
         yield from search_figures.of_study(material.study)
     if material.depth:

@@ -292,7 +292,7 @@ def _sentences(material: Material) -> dict[str, str]:
         "confused": findings.confused_sentence(confusion) if confusion else "",
         "classes": findings.classes_sentence(pictures) if pictures else "",
         "augmentation": findings.augmentation_sentence(pictures) if pictures else "",
-        **{stem: findings.network_sentence(label, material.networks.get(label, [])) for stem, label in networks},
+        **{stem: findings.network_sentence(label, material.networks[label]) for stem, label in networks},
     }
 
 
