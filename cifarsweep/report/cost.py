@@ -11,8 +11,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from cifarsweep.report.curves import PALE, best_models, best_of
-from cifarsweep.report.style import count, in_order, page, thousands
-from cifarsweep.report.tables import Tables
+from cifarsweep.report.style import count, page, thousands
+from cifarsweep.report.tables import Tables, in_order
 from cifarsweep.terminal.formatting import shortened
 
 COSTS = {"params": "number of parameters", "train_seconds_mean": "training time (s)"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import textwrap
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from cifarsweep.report.style import OUTLINE, count, in_order, page, span, thousands
-from cifarsweep.report.tables import Tables
+from cifarsweep.report.style import OUTLINE, count, page, span, thousands
+from cifarsweep.report.tables import Tables, families, in_order
 from cifarsweep.terminal.formatting import shortened
 
 
@@ -166,18 +165,6 @@ class _Panel:
         params = of_model["params"].iloc[0]
         size = f"{thousands(int(params))}{self.ticks.unit}" if pd.notna(params) else ""
         return "\n".join([*textwrap.wrap(short, letters)[:2], size])
-
-
-def families(summary: pd.DataFrame) -> list[list[str]]:
-    """Labels of models that differ in depth only, shallow first: one stem, then digits, with a depth."""
-    found: dict[str, list[str]] = {}
-    with_depth = summary[summary["depth"].notna()]
-    model_of = dict(zip(with_depth["label"], with_depth["model"], strict=True))
-    for label in in_order(with_depth):
-        stem = re.fullmatch(r"(.*?)\d+", model_of[label], re.DOTALL)
-        if stem:
-            found.setdefault(stem[1], []).append(label)
-    return list(found.values())
 
 
 def _caption(tables: Tables, panels: list[_Panel]) -> list[str]:

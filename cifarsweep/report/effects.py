@@ -16,8 +16,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from cifarsweep.report.statistics import Comparison, compare, half_interval
-from cifarsweep.report.style import GREY, OKABE_ITO, count, in_order, page
-from cifarsweep.report.tables import DECIDING, SETTINGS, Tables
+from cifarsweep.report.style import GREY, OKABE_ITO, count, page
+from cifarsweep.report.tables import DECIDING, SETTINGS, Tables, in_order
 from cifarsweep.terminal.formatting import shortened
 
 MOST_LEVELS = 8

@@ -14,7 +14,7 @@ from matplotlib.collections import Collection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from cifarsweep.report import confusion, depth_study_figures, effects, network, pictures, search_figures
+from cifarsweep.report import depth_study_figures, effects, network, pictures, search_figures
 from cifarsweep.report.confusion import Confusion
 from cifarsweep.report.cost import accuracy_against
 from cifarsweep.report.curves import MOST_MODELS, accuracy_by_epoch, best_models, learning_curves
@@ -23,8 +23,8 @@ from cifarsweep.report.depth_study import DepthStudy
 from cifarsweep.report.effects import Effects
 from cifarsweep.report.pictures import Pictures
 from cifarsweep.report.search_results import Study
-from cifarsweep.report.style import drawing, file_names, in_order, palette
-from cifarsweep.report.tables import Tables
+from cifarsweep.report.style import drawing, file_names, palette
+from cifarsweep.report.tables import Tables, in_order
 from cifarsweep.report.two_processes import in_two_processes
 from cifarsweep.results import files
 from cifarsweep.results.records import Layer
@@ -87,7 +87,7 @@ def _draw(folder: Path, figures: Sequence[Drawing]) -> list[str]:
 
 
 def _figures(material: Material) -> Iterator[Drawing]:
-    tables, found = material.tables, material.effects
+    tables = material.tables
     colours = palette(in_order(tables.summary))
     yield "depth_vs_accuracy.png", partial(depth_vs_accuracy, tables, colours)
     yield "parameters_vs_accuracy.png", partial(accuracy_against, "params", tables, colours)
@@ -95,11 +95,11 @@ def _figures(material: Material) -> Iterator[Drawing]:
     yield "learning_curves.png", partial(learning_curves, tables, colours)
     for label, name in of_models(tables).items():
         yield name, partial(accuracy_by_epoch, tables, label, colours[label])
-    yield "settings.png", partial(effects.settings, found, colours)
-    yield "lr_by_batch_size.png", partial(effects.rate_by_batch_size, found)
+    yield "settings.png", partial(effects.settings, material.effects, colours)
+    yield "lr_by_batch_size.png", partial(effects.rate_by_batch_size, material.effects)
     if material.of_best:
-        yield "confusion.png", partial(confusion.matrix, *material.of_best)
-        yield "class_accuracy.png", partial(confusion.class_accuracy, *material.of_best)
+        yield "confusion.png", partial(pictures.confusion_matrix, *material.of_best)
+        yield "class_accuracy.png", partial(pictures.class_accuracy, *material.of_best)
     if material.pictures:
         yield "confused.png", partial(pictures.confused, material.pictures)
         yield "classes.png", partial(pictures.classes, material.pictures)

@@ -259,8 +259,8 @@ def parameter_importance(study: Study) -> Figure | None:
     if not ranked:
         return None
     shown = ranked[:MOST_BARS][::-1]
-    num = sum(trial.state == "complete" for trial in study.trials)
-    caption = f"Estimated from {count(num, 'complete trial')}" + ("; so few may mislead." if num < 30 else ".")
+    caption = f"Estimated from {count(study.num_complete, 'complete trial')}"
+    caption += "; so few may mislead." if study.num_complete < 30 else "."
     if len(ranked) > MOST_BARS:
         caption += f" Not shown: {count(len(ranked) - MOST_BARS, 'less important key')}."
     figure, grid = page("Parameter importance", caption, (6.4, 0.35 + 0.33 * len(shown)), (1, 1), 0.5)

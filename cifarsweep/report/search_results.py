@@ -43,6 +43,10 @@ class Study:
         """The number of the last trial that has begun."""
         return max((trial.number for trial in self.trials if trial.state != "waiting"), default=0)
 
+    @property
+    def num_complete(self) -> int:
+        return sum(trial.state == "complete" for trial in self.trials)
+
 
 # reading
 

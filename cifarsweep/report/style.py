@@ -91,11 +91,6 @@ def page(
     return figure, grid
 
 
-def in_order(table: pd.DataFrame) -> list[str]:
-    """Labels of models by depth; then those without a depth, by size."""
-    return list(dict.fromkeys(table.sort_values(["depth", "params", "label"], na_position="last")["label"]))
-
-
 def palette(labels: Sequence[str]) -> dict[str, str]:
     """Colours that colour-blind readers tell apart: Okabe-Ito's as far as they go, else steps from dark to light."""
     if len(labels) <= len(OKABE_ITO):

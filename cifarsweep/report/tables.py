@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -217,6 +218,26 @@ def _chosen(summary: pd.DataFrame) -> pd.Series[bool]:
         elif len(validation):
             chosen[validation.idxmax()] = True
     return chosen
+
+
+# models
+
+
+def in_order(table: pd.DataFrame) -> list[str]:
+    """Labels of models by depth; then those without a depth, by size."""
+    return list(dict.fromkeys(table.sort_values(["depth", "params", "label"], na_position="last")["label"]))
+
+
+def families(table: pd.DataFrame) -> list[list[str]]:
+    """Labels of models that differ in depth only, shallow first: one stem, then digits, with a depth."""
+    labels: dict[str, list[str]] = {}
+    with_depth = table[table["depth"].notna()]
+    model_of = dict(zip(with_depth["label"], with_depth["model"], strict=True))
+    for label in in_order(with_depth):
+        stem = re.fullmatch(r"(.*?)\d+", model_of[label], re.DOTALL)
+        if stem:
+            labels.setdefault(stem[1], []).append(label)
+    return list(labels.values())
 
 
 # writing

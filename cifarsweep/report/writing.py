@@ -82,7 +82,7 @@ def write(paths: tuple[Path, ...], run_dirs: Sequence[Path], parquet: bool) -> R
 
 def _gather(read: Tables, study: Study | None, depth: DepthStudy | None, notes: list[str]) -> Material:
     """Everything to show; adds a note for each file that is damaged."""
-    bests = findings.best(read)
+    bests = findings.best_configurations(read)
     matrix = shown = None
     if bests:
         matrix = _read(notes, confusion.read, read.directories[bests[0].runs["run_id"].iloc[0]])
