@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from cifarsweep.report.curves import PALE, best_models, best_of
-from cifarsweep.report.style import count, page, thousands
+from cifarsweep.report.style import count, legend_below, page, thousands
 from cifarsweep.report.tables import Tables, in_order
 from cifarsweep.terminal.formatting import shortened
 
@@ -38,8 +38,7 @@ def accuracy_against(cost: str, tables: Tables, colours: dict[str, str]) -> Figu
         _draw(axes, group, cost, colours)
         axes.set(xlabel=COSTS[cost], ylabel="test accuracy (%)")
     handles = [Line2D([], [], color=colours[label], marker="o", ls="", label=shortened(label, 24)) for label in best]
-    anchor = (-0.02, -0.5 / 3.4)
-    grid[-1, 0].legend(handles=handles, loc="upper left", bbox_to_anchor=anchor, ncols=columns, fontsize=11)
+    legend_below(grid[-1, 0], handles, 0.5 / 3.4, columns)
     return figure
 
 

@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from cifarsweep.report.statistics import Comparison, compare, half_interval
-from cifarsweep.report.style import GREY, OKABE_ITO, count, page
+from cifarsweep.report.style import GREY, OKABE_ITO, count, legend_below, page
 from cifarsweep.report.tables import DECIDING, SETTINGS, Tables, in_order
 from cifarsweep.terminal.formatting import shortened
 
@@ -162,8 +162,7 @@ def settings(effects: Effects, colours: dict[str, str]) -> Figure | None:
             axes.remove()
     if labels:
         handles = [Line2D([], [], color=colours[label], marker="o", label=shortened(label, 20)) for label in labels]
-        anchor = (-0.02, -(below - 0.1) / 2.4)
-        grid[-1, 0].legend(handles=handles, loc="upper left", bbox_to_anchor=anchor, ncols=4, fontsize=11)
+        legend_below(grid[-1, 0], handles, (below - 0.1) / 2.4, ncols=4)
     return figure
 
 

@@ -205,7 +205,7 @@ def comparison_cells(comparison: Comparison, unknown: str, tie: str) -> dict[str
         "verdict": verdicts[comparison.verdict],
         **dict.fromkeys(("interval", "effect_size", "p", "p_corrected"), ""),
     }
-    if comparison.n >= 2:
+    if not math.isnan(comparison.low):
         cells["interval"] = f"{points(comparison.low)} to {points(comparison.high)}"
         cells["effect_size"] = f"{comparison.effect_size:.2f}".replace("-", "−").replace("inf", "∞")
         cells["p"], cells["p_corrected"] = p_text(comparison.p), p_text(comparison.p_corrected)

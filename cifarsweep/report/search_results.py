@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,11 @@ def finite(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e300:
         return None
     return float(value)
+
+
+def known(values: Iterable[Any]) -> list[float]:
+    """Those of the values that are finite numbers."""
+    return [number for number in map(finite, values) if number is not None]
 
 
 # writing

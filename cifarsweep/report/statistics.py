@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from statistics import fmean, stdev
 
 import numpy as np
 
@@ -105,6 +106,15 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def half_interval(std: float, n: float) -> float:
     """Half the width of the 95 % interval of a mean of `n` values, by Student's t; NaN where n < 2."""
     return t_quantile(int(n) - 1) * std / math.sqrt(n) if n >= 2 else math.nan
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float, float, float]:
+    """Mean, standard deviation (n - 1) and the ends of the 95 % interval; NaN what takes more values than there are."""
+    if len(values) < 2:
+        return (values[0] if values else math.nan), math.nan, math.nan, math.nan
+    mean, deviation = fmean(values), stdev(values)
+    half = half_interval(deviation, len(values))
+    return mean, deviation, mean - half, mean + half
 
 
 def degrees(n: int, error: float = 0.0) -> int:

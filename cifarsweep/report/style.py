@@ -16,8 +16,10 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
@@ -89,6 +91,11 @@ def page(
     figure.text(left / width, 1 - 0.1 / height, title, va="top", fontsize=14, fontweight="bold")
     figure.text(0.15 / width, 0.1 / height, "\n".join(lines), va="bottom", fontsize=10, color=GREY)
     return figure, grid
+
+
+def legend_below(axes: Axes, handles: Sequence[Line2D], below: float, ncols: int = 1) -> None:
+    """Under the panel; `below` is a part of its height."""
+    axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(-0.02, -below), ncols=ncols, fontsize=11)
 
 
 def palette(labels: Sequence[str]) -> dict[str, str]:
