@@ -8,10 +8,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from cifarsweep.report.curves import PALE, best_models, best_of
-from cifarsweep.report.style import count, legend_below, page, thousands
+from cifarsweep.report.style import count, legend_below, page, set_log_ticks, thousands
 from cifarsweep.report.tables import Tables, in_order
 from cifarsweep.terminal.formatting import shortened
 
@@ -61,12 +61,10 @@ def _draw(axes: Axes, group: pd.DataFrame, cost: str, colours: dict[str, str]) -
 def _set_cost_axis(axes: Axes, costs: pd.Series[float], is_count: bool) -> None:
     low, high = float(costs.min()), float(costs.max())
     if low > 0 and high / low >= 3:
-        axes.set_xscale("log")
-        axes.set_xlim(low / (high / low) ** 0.08, high * (high / low) ** 0.08)
         ratio = high / low
-        subs = (1, 2, 3, 5, 7) if ratio < 8 else (1, 2, 5) if ratio < 30 else (1, 3) if ratio < 300 else (1,)
-        axes.xaxis.set_major_locator(LogLocator(subs=subs, numticks=7))
-        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xscale("log")
+        axes.set_xlim(low / ratio**0.08, high * ratio**0.08)
+        set_log_ticks(axes.xaxis, ratio, 7)
     else:
         margin = 0.08 * (high - low) or max(0.1 * high, 1e-6)
         axes.set_xlim(low - margin, high + margin)
