@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -49,17 +50,7 @@ def _draw(axes: Axes, group: pd.DataFrame, cost: str, colours: dict[str, str]) -
             ends = [100 * row["test_accuracy_low"], 100 * row["test_accuracy_high"]]
             axes.plot([x, x], ends, "_-", color=colours[row["label"]], lw=2, ms=9, mew=2, zorder=3)
         axes.plot(x, mean, "o", color=colours[row["label"]], ms=8, mec="white", mew=0.8, zorder=4)
-    _set_cost_axis(axes, group[cost].astype(float), is_count=cost == "params")
-    columns = ["test_accuracy_mean", "test_accuracy_low", "test_accuracy_high"]
-    values = 100 * group[columns].to_numpy(dtype=float).ravel()
-    low, high = float(pd.Series(values).min()), float(pd.Series(values).max())
-    margin = max(0.12 * (high - low), 0.5)
-    axes.set_ylim(low - margin, high + margin)
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 5, 10]))
-
-
-def _set_cost_axis(axes: Axes, costs: pd.Series[float], is_count: bool) -> None:
-    low, high = float(costs.min()), float(costs.max())
+    low, high = float(group[cost].min()), float(group[cost].max())
     if low > 0 and high / low >= 3:
         ratio = high / low
         axes.set_xscale("log")
@@ -69,8 +60,13 @@ def _set_cost_axis(axes: Axes, costs: pd.Series[float], is_count: bool) -> None:
         margin = 0.08 * (high - low) or max(0.1 * high, 1e-6)
         axes.set_xlim(low - margin, high + margin)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
-    text = (lambda value, _: thousands(round(value))) if is_count else (lambda value, _: f"{value:g}")
+    text = (lambda value, _: thousands(round(value))) if cost == "params" else (lambda value, _: f"{value:g}")
     axes.xaxis.set_major_formatter(FuncFormatter(text))
+    accuracies = group[["test_accuracy_mean", "test_accuracy_low", "test_accuracy_high"]].to_numpy(dtype=float)
+    low, high = 100 * np.nanmin(accuracies), 100 * np.nanmax(accuracies)
+    margin = max(0.12 * (high - low), 0.5)
+    axes.set_ylim(low - margin, high + margin)
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 5, 10]))
 
 
 def _caption(tables: Tables, chosen: pd.DataFrame, cost: str) -> list[str]:

@@ -82,23 +82,23 @@ def accuracy_by_epoch(tables: Tables, label: str, colour: str) -> Figure | None:
     figure, grid = page(title, caption, (6.4, 3.4), (len(data_sets), 1), below=0.9)
     for data, axes in zip(data_sets, grid[:, 0], strict=True):
         configurations = tables.summary[(tables.summary["label"] == label) & (tables.summary["data"] == data)]
-        _draw_accuracy(axes, curves[curves["data"] == data], configurations, colour)
+        chosen = configurations[configurations["chosen"]]
+        shown = curves[(curves["data"] == data) & (curves["chosen"] | chosen.empty)]
+        for source, look in {"train": {"color": GREY, "ls": "--"}, "val": {"color": colour, "ls": "-"}}.items():
+            column = f"{source}_accuracy"
+            if shown[column].notna().any():
+                _draw_runs(axes, shown, column, look["color"], alpha=0.5)
+                _draw_mean(axes, shown[shown["averaged"]], column, label=SOURCES[source], **look)
+        levels = 100 * chosen["test_accuracy_mean"]
+        halves = 50 * (chosen["test_accuracy_high"] - chosen["test_accuracy_low"])
+        for mean, half, n in zip(levels, halves, chosen["n"], strict=True):
+            interval = f" ± {half:.1f}" if n > 1 else ""
+            axes.axhline(mean, color="black", lw=1.5, ls=":", label=f"test, last epoch: {mean:.1f}{interval}")
+        _set_limits(axes, shown, ["train_accuracy", "val_accuracy"], levels)
+        axes.set_title(f"{shortened(data)} · {_configuration(configurations)}")
         axes.set(xlabel="epoch", ylabel="accuracy (%)")
         axes.legend(loc="upper left", bbox_to_anchor=(-0.03, -0.15), ncols=3, fontsize=11, columnspacing=1.5)
     return figure
-
-
-def _draw_accuracy(axes: Axes, curves: pd.DataFrame, configurations: pd.DataFrame, colour: str) -> None:
-    chosen = configurations[configurations["chosen"]]
-    shown = curves[curves["chosen"]] if len(chosen) else curves
-    for source, look in {"train": {"color": GREY, "ls": "--"}, "val": {"color": colour, "ls": "-"}}.items():
-        column = f"{source}_accuracy"
-        if shown[column].notna().any():
-            _draw_runs(axes, shown, column, look["color"], alpha=0.5)
-            _draw_mean(axes, shown[shown["averaged"]], column, label=SOURCES[source], **look)
-    levels = [_draw_test_level(axes, row) for _, row in chosen.iterrows()]
-    _set_limits(axes, shown, ["train_accuracy", "val_accuracy"], levels)
-    axes.set_title(f"{shortened(str(curves['data'].iloc[0]))} · {_configuration(configurations)}")
 
 
 def _curves(tables: Tables) -> pd.DataFrame:
@@ -142,13 +142,6 @@ def _draw_mean(axes: Axes, curves: pd.DataFrame, column: str, **look: Any) -> No
     mean = curves.groupby("epoch")[column].mean().dropna()
     marker = "o" if len(mean) == 1 else ""
     axes.plot(mean.index, mean, lw=2.5, marker=marker, ms=5, zorder=3, **look)
-
-
-def _draw_test_level(axes: Axes, row: Any) -> float:
-    mean, half = 100 * row["test_accuracy_mean"], 50 * (row["test_accuracy_high"] - row["test_accuracy_low"])
-    interval = f" ± {half:.1f}" if row["n"] > 1 else ""
-    axes.axhline(mean, color="black", lw=1.5, ls=":", label=f"test, last epoch: {mean:.1f}{interval}")
-    return float(mean)
 
 
 def _set_limits(axes: Axes, curves: pd.DataFrame, columns: list[str], levels: Iterable[float] = ()) -> None:

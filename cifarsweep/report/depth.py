@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -69,12 +70,16 @@ class _Panel:
         self.bottom, self.top = self._limits()
 
     def draw(self, axes: Axes) -> None:
-        rising = self._draw_lines(axes)
+        rising: set[str] = set()  # models with a line that rises to the next
+        for family in families(self.summary):
+            joined = [label for label in family if label in self.means]
+            means = [self.means[label] for label in joined]
+            axes.plot([self.labels.index(label) for label in joined], means, color="#999999", lw=1.5, zorder=1)
+            rising |= {label for label, (mean, after) in zip(joined, pairwise(means), strict=False) if after > mean}
         for x, label in enumerate(self.labels):
             self._draw_others(axes, x, label)
             if label in self.means:
-                self._draw_runs_and_interval(axes, x, label)
-                self._draw_mean(axes, x, label, below=label in rising)
+                self._draw_chosen(axes, x, label, below=label in rising)
         axes.set_ylim(self.bottom, self.top)
         axes.yaxis.set_major_locator(MaxNLocator(nbins=8, steps=[1, 2, 5, 10]))
         axes.set_xlim(-0.6, len(self.labels) - 0.4)
@@ -116,16 +121,6 @@ class _Panel:
         headroom = margin if self.ticks.upright else margin + 0.2 * (top - bottom)
         return max(bottom - margin, -6.0), min(top + headroom, 106.0)
 
-    def _draw_lines(self, axes: Axes) -> set[str]:
-        """Joins models that differ in depth only; returns those with a line that rises to the next."""
-        rising: set[str] = set()
-        for family in families(self.summary):
-            joined = [label for label in family if label in self.means]
-            means = [self.means[label] for label in joined]
-            axes.plot([self.labels.index(label) for label in joined], means, color="#999999", lw=1.5, zorder=1)
-            rising |= {label for label, mean, after in zip(joined, means, means[1:], strict=False) if after > mean}
-        return rising
-
     def _draw_others(self, axes: Axes, x: int, label: str) -> None:
         """Small circles left of the model; triangles on the axis for those that are below it."""
         others = self.summary[(self.summary["label"] == label) & ~self.summary["chosen"]]
@@ -139,18 +134,15 @@ class _Panel:
         axes.plot(spread[~below], means[~below], "o", ms=4.5, **faint)
         axes.plot(spread[below], np.full(below.sum(), self.bottom), "v", ms=7, clip_on=False, **faint)
 
-    def _draw_runs_and_interval(self, axes: Axes, x: int, label: str) -> None:
-        colour = self.colours[label]
+    def _draw_chosen(self, axes: Axes, x: int, label: str, below: bool) -> None:
+        """The mean of a model's configuration, with its runs and the interval where there are several."""
+        colour, mean, text = self.colours[label], self.means[label], f"{self.means[label]:.1f}"
         accuracies = 100 * self.chosen_runs.loc[self.chosen_runs["label"] == label, "test_accuracy"]
-        if len(accuracies) < 2:
-            return
-        ends = self.chosen.loc[label, ["test_accuracy_low", "test_accuracy_high"]].to_numpy(dtype=float)
-        axes.scatter(x + np.linspace(-0.2, -0.1, len(accuracies)), accuracies, s=16, color=colour, lw=0, zorder=3)
-        axes.plot([x, x], ends, "_-", color=colour, lw=2, ms=13, mew=2, zorder=3)
-
-    def _draw_mean(self, axes: Axes, x: int, label: str, below: bool) -> None:
-        mean, text = self.means[label], f"{self.means[label]:.1f}"
-        axes.plot(x, mean, "o", color=self.colours[label], ms=7.5, mec="white", mew=0.8, zorder=4)
+        if len(accuracies) > 1:
+            ends = self.chosen.loc[label, ["test_accuracy_low", "test_accuracy_high"]].to_numpy(dtype=float)
+            axes.scatter(x + np.linspace(-0.2, -0.1, len(accuracies)), accuracies, s=16, color=colour, lw=0, zorder=3)
+            axes.plot([x, x], ends, "_-", color=colour, lw=2, ms=13, mew=2, zorder=3)
+        axes.plot(x, mean, "o", color=colour, ms=7.5, mec="white", mew=0.8, zorder=4)
         if self.ticks.upright:  # on the side that the line to the next model leaves free
             place: dict[str, Any] = {"xytext": (9, -4 if below else 4), "va": "top" if below else "bottom"}
         else:
@@ -177,8 +169,8 @@ def _caption(tables: Tables, panels: list[_Panel]) -> list[str]:
         below = ", triangles: below the axis" if any(panel.num_below() for panel in panels) else ""
         uneven = any(panel.summary["n"].nunique() > 1 for panel in panels)
         among = " among those with the most seeds" if uneven else ""
-        chosen = f"The configuration of each model was chosen by mean validation accuracy{among}"
-        sentences.append(f"{chosen}; the others are faint{below}.")
+        how = f"The configuration of each model was chosen by mean validation accuracy{among}"
+        sentences.append(f"{how}; the others are faint{below}.")
     if num_chosen < num_models:
         sentences.append("Where there is no validation accuracy to choose by, all configurations are shown.")
     lost = tables.runs.loc[tables.runs["status"] != "complete", "status"].value_counts()

@@ -30,7 +30,7 @@ from cifarsweep.results import files
 from cifarsweep.results.records import Layer
 
 MOST_POINTS = 2000
-"""Of one artist; from there on it is a picture inside the SVG, which would grow by 50 bytes a point."""
+"""Of an artist. One with more is a picture inside the SVG, which would grow by 50 bytes a point."""
 OPTIONAL = re.compile("parameters_vs_|seconds_vs_|settings|lr_by_|confused|classes|augmentation|network_")
 """Figures that a sweep may well have no data for, which nobody needs to be told."""
 

@@ -29,7 +29,11 @@ def show(tables: Tables, notes: list[str]) -> None:
         formatting.show(header, cells, TEXTS)
     if len(rows) > MOST_ROWS:
         print(f"and {len(rows) - MOST_ROWS} more in summary.csv")
-    for line in [*_order(rows), *outcomes(tables), *notes]:
+    if len(rows) and rows["val_accuracy_mean"].isna().all():
+        print("In order of test accuracy, as there was no validation split: the first row's is optimistic.")
+    elif len(rows):
+        print("In order of validation accuracy." + (" ±: 95 % interval over seeds." if (rows["n"] > 1).any() else ""))
+    for line in [*outcomes(tables), *notes]:
         print(line)
 
 
@@ -65,14 +69,6 @@ def _reason(status: str, diverged_epoch: int | None, error: str | None) -> str:
     if isinstance(error, str) and error.strip():
         return f"{status}: {shortened(error.strip().splitlines()[0], 200)}"
     return status
-
-
-def _order(rows: pd.DataFrame) -> list[str]:
-    if rows.empty:
-        return []
-    if rows["val_accuracy_mean"].isna().all():
-        return ["In order of test accuracy, as there was no validation split: the first row's is optimistic."]
-    return ["In order of validation accuracy." + (" ±: 95 % interval over seeds." if (rows["n"] > 1).any() else "")]
 
 
 def _cells(rows: pd.DataFrame) -> list[list[str]]:

@@ -61,7 +61,7 @@ def write(paths: tuple[Path, ...], run_dirs: Sequence[Path], parquet: bool) -> R
         )
     folder = paths[0] / "report"
     folder.mkdir(exist_ok=True)
-    tables.write(read, folder, ["csv", "parquet"] if parquet else ["csv"])
+    tables.write(read, folder, parquet)
     if study:
         search_results.write(study, folder)
     if depth:
