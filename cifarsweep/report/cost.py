@@ -21,18 +21,18 @@ COSTS = {"params": "number of parameters", "train_seconds_mean": "training time 
 
 def accuracy_against(cost: str, tables: Tables, colours: dict[str, str]) -> Figure | None:
     """Each model's chosen configuration, a panel a data set; None where no configuration stands for its model."""
-    chosen = tables.summary[tables.summary["chosen"] & tables.summary[cost].notna()]
-    if chosen.empty:
+    models = tables.summary[tables.summary["chosen"] & tables.summary[cost].notna()]
+    if models.empty:
         return None
-    groups = list(chosen.groupby("data"))
-    labels = in_order(chosen)
-    best = best_models(chosen, labels)
+    groups = list(models.groupby("data"))
+    labels = in_order(models)
+    best = best_models(models, labels)
     if len(best) < len(labels):
         colours = {label: colours[label] if label in best else PALE for label in labels}
     columns = 3 if max(len(shortened(label, 24)) for label in best) <= 12 else 2
     footer = 0.25 * math.ceil(len(best) / columns) + 0.2
     title = "Test accuracy against " + COSTS[cost].removesuffix(" (s)").removeprefix("number of ")
-    caption = " ".join([*_caption(tables, chosen, cost), *best_of(best, labels)])
+    caption = " ".join([*_caption(tables, models, cost), *best_of(best, labels)])
     figure, grid = page(title, caption, (6.4, 3.4), (len(groups), 1), 0.45, footer)
     for (data, group), axes in zip(groups, grid[:, 0], strict=True):
         axes.set_title(shortened(str(data)))
@@ -69,12 +69,12 @@ def _draw(axes: Axes, group: pd.DataFrame, cost: str, colours: dict[str, str]) -
     axes.yaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 5, 10]))
 
 
-def _caption(tables: Tables, chosen: pd.DataFrame, cost: str) -> list[str]:
+def _caption(tables: Tables, models: pd.DataFrame, cost: str) -> list[str]:
     sentences = ["Each model's configuration, chosen by mean validation accuracy where there are several."]
-    if (chosen["n"] > 1).any():
+    if (models["n"] > 1).any():
         sentences.append("Points: means over seeds; bars: 95 % intervals of the accuracy (Student's t).")
     if cost == "train_seconds_mean":
-        runs = tables.runs[tables.runs["config_id"].isin(chosen["config_id"])]
+        runs = tables.runs[tables.runs["config_id"].isin(models["config_id"])]
         devices = runs.loc[runs["status"] == "complete", ["device", "threads"]].drop_duplicates().dropna()
         on = [f"{shortened(str(device), 30)}, {count(threads, 'thread')}" for device, threads in devices.to_numpy()]
         sentences.append(f"Wall clock of the training, on {' and '.join(on[:3])}." if on else "Wall clock.")

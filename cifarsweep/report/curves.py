@@ -82,16 +82,16 @@ def accuracy_by_epoch(tables: Tables, label: str, colour: str) -> Figure | None:
     figure, grid = page(title, caption, (6.4, 3.4), (len(data_sets), 1), below=0.9)
     for data, axes in zip(data_sets, grid[:, 0], strict=True):
         configurations = tables.summary[(tables.summary["label"] == label) & (tables.summary["data"] == data)]
-        chosen = configurations[configurations["chosen"]]
-        shown = curves[(curves["data"] == data) & (curves["chosen"] | chosen.empty)]
+        of_model = configurations[configurations["chosen"]]
+        shown = curves[(curves["data"] == data) & (curves["chosen"] | of_model.empty)]
         for source, look in {"train": {"color": GREY, "ls": "--"}, "val": {"color": colour, "ls": "-"}}.items():
             column = f"{source}_accuracy"
             if shown[column].notna().any():
                 _draw_runs(axes, shown, column, look["color"], alpha=0.5)
                 _draw_mean(axes, shown[shown["averaged"]], column, label=SOURCES[source], **look)
-        levels = 100 * chosen["test_accuracy_mean"]
-        halves = 50 * (chosen["test_accuracy_high"] - chosen["test_accuracy_low"])
-        for mean, half, n in zip(levels, halves, chosen["n"], strict=True):
+        levels = 100 * of_model["test_accuracy_mean"]
+        halves = 50 * (of_model["test_accuracy_high"] - of_model["test_accuracy_low"])
+        for mean, half, n in zip(levels, halves, of_model["n"], strict=True):
             interval = f" ± {half:.1f}" if n > 1 else ""
             axes.axhline(mean, color="black", lw=1.5, ls=":", label=f"test, last epoch: {mean:.1f}{interval}")
         _set_limits(axes, shown, ["train_accuracy", "val_accuracy"], levels)

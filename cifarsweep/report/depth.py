@@ -84,27 +84,21 @@ class _Panel:
         axes.yaxis.set_major_locator(MaxNLocator(nbins=8, steps=[1, 2, 5, 10]))
         axes.set_xlim(-0.6, len(self.labels) - 0.4)
         axes.set_ylabel("test accuracy (%)")
-        axes.set_title(self.title())
+        # What the reader must know to believe the graph: data, length of training, number of seeds.
+        seeds = span(self.shown["n"], "seed") + (": no interval" if self.shown["n"].max() == 1 else "")
+        images = span(self.complete_runs.loc[self._are_of(self.shown), "num_train"], "training image")
+        parts = [shortened(str(self.shown["data"].iloc[0])), images, span(self.shown["epochs"], "epoch"), seeds]
+        axes.set_title(" · ".join(part for part in parts if part))
         rotation = 0 if self.ticks.upright else 90
         axes.set_xticks(range(len(self.names)), self.names, rotation=rotation, fontsize=10.5)
         if not self.ticks.unit:
             axes.set_xlabel("model and number of parameters", fontsize=11)
-
-    def title(self) -> str:
-        """What the reader must know to believe the graph: data, length of training, number of seeds."""
-        seeds = span(self.shown["n"], "seed") + (": no interval" if self.shown["n"].max() == 1 else "")
-        images = span(self.complete_runs.loc[self._are_of(self.shown), "num_train"], "training image")
-        parts = [shortened(str(self.shown["data"].iloc[0])), images, span(self.shown["epochs"], "epoch"), seeds]
-        return " · ".join(part for part in parts if part)
 
     def inches_below(self) -> float:
         """What names of models and the axis label take, at 10.5 and 11 points."""
         lines = max(name.count("\n") + 1 for name in self.names)
         letters = max(len(line) for name in self.names for line in name.splitlines())
         return 0.2 + (0.17 * lines if self.ticks.upright else 0.09 * letters) + (0.0 if self.ticks.unit else 0.25)
-
-    def num_below(self) -> int:
-        return int((self.summary["test_accuracy_mean"] < self.bottom).sum())
 
     def _are_of(self, configurations: pd.DataFrame) -> pd.Series[bool]:
         return self.complete_runs["config_id"].isin(configurations["config_id"])
@@ -166,7 +160,8 @@ def _caption(tables: Tables, panels: list[_Panel]) -> list[str]:
     num_models = sum(len(panel.labels) for panel in panels)
     num_chosen = sum(len(panel.chosen) for panel in panels)
     if num_chosen and any(len(panel.summary) > len(panel.labels) for panel in panels):
-        below = ", triangles: below the axis" if any(panel.num_below() for panel in panels) else ""
+        are_below = any((panel.summary["test_accuracy_mean"] < panel.bottom).any() for panel in panels)
+        below = ", triangles: below the axis" if are_below else ""
         uneven = any(panel.summary["n"].nunique() > 1 for panel in panels)
         among = " among those with the most seeds" if uneven else ""
         how = f"The configuration of each model was chosen by mean validation accuracy{among}"

@@ -168,8 +168,8 @@ def settings(study: DepthStudy) -> Figure | None:
     rates = [rate for rate in known(trial.params.get("optimizer.lr") for trial in best) if rate > 0]
     if not rates:
         return None
-    chosen = [searched.chosen for group in groups for searched in group.studies if searched.chosen]
-    names = sorted({str(trial.params["optimizer"]) for trial in [*best, *chosen] if "optimizer" in trial.params})
+    finalists = [searched.chosen for group in groups for searched in group.studies if searched.chosen]
+    names = sorted({str(trial.params["optimizer"]) for trial in [*best, *finalists] if "optimizer" in trial.params})
     colours = dict(zip(names, OKABE_ITO, strict=False))
     has_batch_size = "batch_size" in study.settings
     caption = f"Large: the configuration that was chosen{', with its batch size' if has_batch_size else ''}. " + (

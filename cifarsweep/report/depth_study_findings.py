@@ -107,11 +107,11 @@ def sentences(study: DepthStudy) -> dict[str, str]:
             f"{name(widest.label)}, {widest.comparison}."
         )
     settings = "The settings with the best validation accuracy in each search."
-    chosen = [searched.chosen.params.get("optimizer") for searched in done if searched.chosen]
-    counts = Counter(str(optimizer) for optimizer in chosen if optimizer is not None)
+    optimizers = [searched.chosen.params.get("optimizer") for searched in done if searched.chosen]
+    counts = Counter(str(optimizer) for optimizer in optimizers if optimizer is not None)
     if counts:
         listed = ", ".join(f"{name(optimizer)} {number}" for optimizer, number in counts.most_common())
-        settings = f"Optimizers that {len(chosen)} searches chose: {listed}."
+        settings = f"Optimizers that {len(optimizers)} searches chose: {listed}."
     return {
         "depth_study": f"The highest means: {highest}.",
         "depth_study_gap": gap,

@@ -39,12 +39,10 @@ class Effect:
     """A row a run: label, `level` (its place in `levels`), `accuracy` (percent), `adjusted` for the model's mean."""
     levels: list[str]
     is_ordered: bool
+    best: str
+    """The level with the highest mean `adjusted` accuracy."""
     comparisons: list[Comparison]
     """The best level against each other one, over runs that differ in nothing else; in points of accuracy."""
-
-    @property
-    def best(self) -> str:
-        return self.levels[_best_level(self.runs)]
 
 
 class Effects:
@@ -71,9 +69,16 @@ class Effects:
     def _effect(self, key: str, varying: list[str]) -> Effect:
         level, levels, is_ordered = _levels(self.runs[key])
         runs = self.runs[["label", "accuracy", "adjusted"]].assign(level=level)[level >= 0]
-        others = [other for other in varying if other != key]
-        comparisons = _matched(self.runs, [*others, "label", "seed"], runs, levels)
-        return Effect(key, runs, levels, is_ordered, comparisons)
+        adjusted = runs.groupby("level")["adjusted"].mean()
+        best = levels[int(adjusted.index[int(adjusted.argmax())])]
+        others = [*(other for other in varying if other != key), "label", "seed"]
+        block = self.runs.loc[runs.index, others].astype(str).groupby(others).ngroup()  # of runs equal in all others
+        means = runs.assign(block=block).groupby(["level", "block"], as_index=False)["accuracy"].mean()
+        values: dict[str, dict[int, float]] = {name: {} for name in levels}
+        for level, number, mean in zip(means["level"], means["block"], means["accuracy"], strict=True):
+            values[levels[level]][number] = mean
+        comparisons = compare(values, [(best, name) for name in levels if name != best])
+        return Effect(key, runs, levels, is_ordered, best, comparisons)
 
 
 def independent(runs: pd.DataFrame, keys: Sequence[str]) -> list[str]:
@@ -106,22 +111,6 @@ def _levels(values: pd.Series[Any]) -> tuple[pd.Series[int], list[str], bool]:
     different = sorted(texts[values.notna()].unique())
     codes = texts.map({value: at for at, value in enumerate(different)}).where(values.notna(), -1).astype(int)
     return codes, [f"{value:.4g}" if isinstance(value, float) else str(value) for value in different], is_number
-
-
-def _matched(table: pd.DataFrame, others: list[str], runs: pd.DataFrame, levels: list[str]) -> list[Comparison]:
-    """The best level against the others, where all `others` are equal."""
-    block = table.loc[runs.index, others].astype(str).groupby(others).ngroup()
-    means = runs.assign(block=block).groupby(["level", "block"], as_index=False)["accuracy"].mean()
-    values: dict[str, dict[int, float]] = {name: {} for name in levels}
-    for level, number, mean in zip(means["level"], means["block"], means["accuracy"], strict=True):
-        values[levels[level]][number] = mean
-    best = levels[_best_level(runs)]
-    return compare(values, [(best, name) for name in levels if name != best])
-
-
-def _best_level(runs: pd.DataFrame) -> int:
-    means = runs.groupby("level")["adjusted"].mean()
-    return int(means.index[int(np.argmax(means.to_numpy()))])
 
 
 # figures

@@ -103,49 +103,49 @@ def answers(tables: Tables) -> list[str]:
 
 
 def _answer(tables: Tables, data: str) -> str:
-    chosen, on = _chosen(tables, data), f"On {name(data)}"
-    if chosen.empty:
+    models, on = _models(tables, data), f"On {name(data)}"
+    if models.empty:
         return f"{on} no configuration can be chosen for a model, as there is no validation accuracy to choose by."
-    if len(chosen) == 1:
-        row = chosen.iloc[0]
+    if len(models) == 1:
+        row = models.iloc[0]
         complete = tables.summary[(tables.summary["data"] == data) & (tables.summary["n"] > 0)]
         others = [model for model in in_order(complete) if model != row["label"]]
         why_alone = "there is no other model to compare it with"
         if others:
             listed = name(others[0]) if len(others) == 1 else f"{len(others)} other models"
             why_alone = f"of {listed} no configuration can be chosen, as there is no validation accuracy to choose by"
-        return f"{on} {label(row)} reaches {accuracy(row, 'test_accuracy')} test accuracy{_over(chosen)}; {why_alone}."
+        return f"{on} {label(row)} reaches {accuracy(row, 'test_accuracy')} test accuracy{_over(models)}; {why_alone}."
     compared = comparisons(tables, data)
-    other = "another" if len(chosen) <= ALL_PAIRS else "the best"
+    other = "another" if len(models) <= ALL_PAIRS else "the best"
     tied = all(comparison.verdict == "tie" for comparison in compared)
     no_more = f"no model differs from {other} by more than chance: " if tied else ""
-    ranked = chosen.sort_values("test_accuracy_mean", ascending=False, kind="stable")["label"].tolist()
+    ranked = models.sort_values("test_accuracy_mean", ascending=False, kind="stable")["label"].tolist()
     of_top = next((pair for pair in compared if {pair.first, pair.second} == set(ranked[:2])), None)
     if of_top is None or of_top.verdict == "unknown":
         certainty = f"whether {name(ranked[0])} differs from {name(ranked[1])} by more than chance: {NOT_ENOUGH}"
     else:
         corrected = f" corrected for {len(compared)} pairs" if len(compared) > 1 else ""
         certainty = comparison_sentence(of_top, f"{corrected}, {count(of_top.n, 'shared seed')}")
-    return f"{on} {no_more}{_growth(chosen)}{_over(chosen)}; {certainty}."
+    return f"{on} {no_more}{_growth(models)}{_over(models)}; {certainty}."
 
 
-def _chosen(tables: Tables, data: str) -> pd.DataFrame:
+def _models(tables: Tables, data: str) -> pd.DataFrame:
     """The configurations that stand for the models of a data set, in order of depth."""
-    chosen = tables.summary[(tables.summary["data"] == data) & tables.summary["chosen"]]
-    return chosen.sort_values("label", key=lambda labels: labels.map(in_order(chosen).index), ignore_index=True)
+    models = tables.summary[(tables.summary["data"] == data) & tables.summary["chosen"]]
+    return models.sort_values("label", key=lambda labels: labels.map(in_order(models).index), ignore_index=True)
 
 
-def _highest(chosen: pd.DataFrame) -> pd.Series[Any]:
-    return chosen.iloc[int(chosen["test_accuracy_mean"].argmax())]
+def _highest(models: pd.DataFrame) -> pd.Series[Any]:
+    return models.iloc[int(models["test_accuracy_mean"].argmax())]
 
 
-def _growth(chosen: pd.DataFrame) -> str:
+def _growth(models: pd.DataFrame) -> str:
     """How test accuracy goes with depth; without several depths which model has the highest."""
-    family = max(families(chosen), key=len, default=[])
+    family = max(families(models), key=len, default=[])
     if len(family) < 2:
-        top = _highest(chosen)
-        return f"{label(top)} has the highest test accuracy of {len(chosen)} models, {accuracy(top, 'test_accuracy')}"
-    by_depth = chosen.set_index("label", drop=False).loc[family]
+        top = _highest(models)
+        return f"{label(top)} has the highest test accuracy of {len(models)} models, {accuracy(top, 'test_accuracy')}"
+    by_depth = models.set_index("label", drop=False).loc[family]
     means = by_depth["test_accuracy_mean"].tolist()
     first, last, top = by_depth.iloc[0], by_depth.iloc[-1], _highest(by_depth)
     ends = " to ".join(f"{accuracy(row, 'test_accuracy')} with {label(row)}" for row in (first, last))
@@ -161,23 +161,23 @@ def _growth(chosen: pd.DataFrame) -> str:
     return f"test accuracy goes from {ends}, not rising at every step{middle}"
 
 
-def _over(chosen: pd.DataFrame) -> str:
-    seeds = span(chosen["n"], "seed")
-    if chosen["n"].max() > 1:
+def _over(models: pd.DataFrame) -> str:
+    seeds = span(models["n"], "seed")
+    if models["n"].max() > 1:
         return f" (mean and 95 % interval over {seeds})"
-    return f" ({seeds}{' each' if len(chosen) > 1 else ''})"
+    return f" ({seeds}{' each' if len(models) > 1 else ''})"
 
 
 def comparisons(tables: Tables, data: str) -> list[Comparison]:
     """The chosen configurations of a data set's models over shared seeds, the p-values corrected together."""
-    chosen = _chosen(tables, data)
-    complete = tables.runs[(tables.runs["status"] == "complete") & tables.runs["config_id"].isin(chosen["config_id"])]
-    values: dict[str, dict[int, float]] = {model: {} for model in chosen["label"]}
+    models = _models(tables, data)
+    complete = tables.runs[(tables.runs["status"] == "complete") & tables.runs["config_id"].isin(models["config_id"])]
+    values: dict[str, dict[int, float]] = {model: {} for model in models["label"]}
     for model, runs in complete[complete["seed"].notna()].groupby("label"):
         values[str(model)] = dict(zip(runs["seed"].astype(int), runs["test_accuracy"], strict=True))
     pairs = list(combinations(values, 2))
     if len(values) > ALL_PAIRS:
-        top = _highest(chosen)["label"]
+        top = _highest(models)["label"]
         pairs = [pair for pair in pairs if top in pair]
     return compare(values, pairs)
 
@@ -222,7 +222,7 @@ def depth_sentence(tables: Tables) -> str:
         return f"{NOT_ENOUGH_BEGINNING}."
     data = bests[0].data
     on = f" on {name(data)}" if len(bests) > 1 else ""
-    means = [f"{accuracy(row, 'test_accuracy')} {label(row)}" for _, row in _chosen(tables, data).iterrows()]
+    means = [f"{accuracy(row, 'test_accuracy')} {label(row)}" for _, row in _models(tables, data).iterrows()]
     sentence = f"Test accuracy{on}: {', '.join(means)}. " if 0 < len(means) <= MOST_MEANS else ""
     verdicts = Counter(comparison.verdict for comparison in comparisons(tables, data))
     differ = verdicts["higher"] + verdicts["lower"]
@@ -241,11 +241,11 @@ def cost_sentence(tables: Tables, cost: str) -> str:
         return f"{thousands(int(value))} parameters" if cost == "params" else f"{float(value):.3g} s of training"
 
     bests = best_configurations(tables)
-    chosen = _chosen(tables, bests[0].data) if bests else pd.DataFrame({cost: []})
-    chosen = chosen[chosen[cost].notna()]
-    if len(chosen) < 2:
-        return f"One model only: {NOT_ENOUGH} what more of it would bring." if len(chosen) else f"{NOT_ENOUGH}."
-    top, low = _highest(chosen), chosen.iloc[int(chosen[cost].argmin())]
+    models = _models(tables, bests[0].data) if bests else pd.DataFrame({cost: []})
+    models = models[models[cost].notna()]
+    if len(models) < 2:
+        return f"One model only: {NOT_ENOUGH} what more of it would bring." if len(models) else f"{NOT_ENOUGH}."
+    top, low = _highest(models), models.iloc[int(models[cost].argmin())]
     if top["label"] == low["label"]:
         return f"{label(top)} has the highest mean accuracy and the least: {text(top[cost])}."
     less = top["test_accuracy_mean"] - low["test_accuracy_mean"]
@@ -258,14 +258,14 @@ def cost_sentence(tables: Tables, cost: str) -> str:
 def curve_sentence(tables: Tables, of_label: str | None = None) -> str:
     """Where training and validation ended, and whether the last epoch still brought something."""
     bests = best_configurations(tables)
-    chosen = tables.summary[tables.summary["chosen"]]
+    models = tables.summary[tables.summary["chosen"]]
     if of_label is not None:
-        chosen = chosen[chosen["label"] == of_label]
+        models = models[models["label"] == of_label]
     elif bests:
-        chosen = chosen[chosen["data"] == bests[0].data]
-    if chosen.empty:
+        models = models[models["data"] == bests[0].data]
+    if models.empty:
         return f"No complete run of a chosen configuration: {NOT_ENOUGH}."
-    row = _highest(chosen)
+    row = _highest(models)
     ids = tables.runs.loc[
         (tables.runs["config_id"] == row["config_id"]) & (tables.runs["status"] == "complete"), "run_id"
     ]

@@ -75,10 +75,6 @@ class _Objective:
     def values(self, trials: Iterable[Trial]) -> NDArray[Any]:
         return np.array([self.value_of[trial.number] for trial in trials])
 
-    def best(self) -> Trial | None:
-        choose = max if self.maximised else min
-        return choose(self.complete, key=lambda trial: self.value_of[trial.number], default=None)
-
     def text(self, value: float) -> str:
         if self.name in COSTS:
             return thousands(round(value)) if value >= 1000 else f"{value:.3g}"
@@ -206,9 +202,10 @@ def _draw_history(axes: Axes, objective: _Objective, last: int) -> None:
     for trials, colour, hollow in ((objective.complete, BLUE, False), (objective.pruned, ORANGE, True)):
         x = np.array([trial.number for trial in trials])
         _draw_trials(axes, x, trials, objective, to_rgba(colour), hollow)
-    best, is_up = objective.best(), objective.maximised
-    if best is None:
+    if not objective.complete:
         return
+    is_up = objective.maximised
+    best = (max if is_up else min)(objective.complete, key=lambda trial: objective.value_of[trial.number])
     reached = (np.maximum if is_up else np.minimum).accumulate(objective.values(objective.complete))
     numbers = [trial.number for trial in objective.complete]
     axes.step([*numbers, last], [*reached, reached[-1]], where="post", color="black", lw=1.5, zorder=2)

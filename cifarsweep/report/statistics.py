@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from statistics import fmean, stdev
 
 import numpy as np
+from numpy.typing import NDArray
 
 ALPHA = 0.05
 """Level of significance; 1 - ALPHA is the confidence of every interval."""
@@ -61,36 +62,32 @@ def compare(
     `errors` are standard errors of a name's values that no seed shows, as they are common to all of them: they widen
     the intervals; NaN where nobody knows them.
     """
-    common = {name: (errors or {}).get(name, 0.0) for name in values}
-    tested = [
-        (pair, _paired(values[pair[0]], values[pair[1]], math.hypot(common[pair[0]], common[pair[1]])))
-        for pair in pairs
-    ]
-    corrected = holm([figures["p"] for _, figures in tested])
-    return [
-        Comparison(first, second, len(values[first].keys() & values[second].keys()), **figures, p_corrected=of_all)
-        for ((first, second), figures), of_all in zip(tested, corrected, strict=True)
-    ]
+    comparisons = []
+    for first, second in pairs:
+        seeds = sorted(values[first].keys() & values[second].keys())
+        differences = np.array([values[second][seed] - values[first][seed] for seed in seeds])
+        error = math.hypot(*((errors or {}).get(name, 0.0) for name in (first, second)))
+        figures = _paired(differences, error)
+        comparisons.append(Comparison(first, second, len(seeds), *figures, p_corrected=math.nan))
+    corrected = holm([comparison.p for comparison in comparisons])
+    return [replace(comparison, p_corrected=p) for comparison, p in zip(comparisons, corrected, strict=True)]
 
 
-def _paired(first: Mapping[int, float], second: Mapping[int, float], error: float) -> dict[str, float]:
-    """The figures of a comparison that do not depend on others; `error` is one that is common to all differences."""
-    differences = np.array([second[key] - first[key] for key in sorted(first.keys() & second.keys())])
-    n, names = len(differences), ("difference", "low", "high", "effect_size", "p")
+def _paired(differences: NDArray[np.float64], error: float) -> tuple[float, float, float, float, float]:
+    """Difference, low, high, effect size and p of a comparison; `error` is common to all differences."""
+    n, unknown = len(differences), (math.nan, math.nan, math.nan, math.nan)
     if n < 2:
-        return {**dict.fromkeys(names, math.nan), "difference": float(differences[0]) if n else math.nan}
+        return float(differences[0]) if n else math.nan, *unknown
     mean, std = float(differences.mean()), float(differences.std(ddof=1))
     if math.isnan(error):
-        return {**dict.fromkeys(names, math.nan), "difference": mean}
+        return mean, *unknown
     if math.hypot(std, error) < ROUNDING:
         mean = 0.0 if abs(mean) < ROUNDING else mean
-        figures = (mean, mean, mean, math.copysign(math.inf, mean) if mean else 0.0, 0.0 if mean else 1.0)
-    else:
-        of_mean = math.hypot(std / math.sqrt(n), error)
-        half = t_quantile(degrees(n, error)) * of_mean
-        effect_size = mean / std if std >= ROUNDING else math.copysign(math.inf, mean)
-        figures = (mean, mean - half, mean + half, effect_size, p_value(mean / of_mean, degrees(n, error)))
-    return dict(zip(names, figures, strict=True))
+        return mean, mean, mean, math.copysign(math.inf, mean) if mean else 0.0, 0.0 if mean else 1.0
+    of_mean = math.hypot(std / math.sqrt(n), error)
+    half = t_quantile(degrees(n, error)) * of_mean
+    effect_size = mean / std if std >= ROUNDING else math.copysign(math.inf, mean)
+    return mean, mean - half, mean + half, effect_size, p_value(mean / of_mean, degrees(n, error))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -209,15 +209,15 @@ def _chosen(summary: pd.DataFrame) -> pd.Series[bool]:
     configurations once, and the luckiest of them would outdo the few that were repeated to find out. Without
     validation accuracy none is chosen, as the test set must not choose.
     """
-    chosen = pd.Series(False, index=summary.index)
+    is_chosen = pd.Series(False, index=summary.index)
     for _, group in summary[summary["n"] > 0].groupby(["data", "label"]):
         known = group[group["val_accuracy_mean"].notna()]
         validation = known.loc[known["n"] >= known["n"].max() / 2, "val_accuracy_mean"]
         if len(group) == 1:
-            chosen[group.index[0]] = True
+            is_chosen[group.index[0]] = True
         elif len(validation):
-            chosen[validation.idxmax()] = True
-    return chosen
+            is_chosen[validation.idxmax()] = True
+    return is_chosen
 
 
 # models
