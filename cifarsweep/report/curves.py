@@ -58,7 +58,7 @@ def learning_curves(tables: Tables, colours: dict[str, str]) -> Figure | None:
 
 
 def best_models(summary: pd.DataFrame, labels: list[str]) -> list[str]:
-    """All models, or of many those with the best validation accuracy, where there is one, in the order given."""
+    """All models in the order given; of many those with the best validation accuracy, where there is one."""
     accuracy = summary[summary["chosen"]].groupby("label")["val_accuracy_mean"].max().nlargest(NUM_BEST)
     if len(labels) <= MOST_MODELS or accuracy.dropna().empty:
         return labels
@@ -102,7 +102,7 @@ def accuracy_by_epoch(tables: Tables, label: str, colour: str) -> Figure | None:
 
 
 def _curves(tables: Tables) -> pd.DataFrame:
-    """The curves in percent; `chosen` are those of a model's chosen configuration, `averaged` of these the complete."""
+    """The curves in percent. `chosen`: of a model's chosen configuration; `averaged`: the complete ones among these."""
     of_run = tables.runs[["run_id", "label", "data", "config_id"]].copy()
     of_run["chosen"] = of_run["config_id"].isin(tables.summary.loc[tables.summary["chosen"], "config_id"])
     of_run["averaged"] = of_run["chosen"] & (tables.runs["status"] == "complete")
@@ -122,7 +122,7 @@ def _draw_models(axes: Axes, curves: pd.DataFrame, column: str, colours: dict[st
 
 
 def _draw_runs(axes: Axes, curves: pd.DataFrame, column: str, colour: str, alpha: float) -> None:
-    """Thin lines; one collection for all, as a line artist each would take most of the time with 300 runs."""
+    """Thin lines, all in one collection: an artist for each would take most of the time with 300 runs."""
     lines = _lines(curves, column)
     dots = [line[0] for line in lines if len(line) == 1]  # a line through one point cannot be seen
     if dots:
@@ -131,7 +131,7 @@ def _draw_runs(axes: Axes, curves: pd.DataFrame, column: str, colour: str, alpha
 
 
 def _lines(curves: pd.DataFrame, column: str) -> list[NDArray[Any]]:
-    """The points (epoch, value) of each run, whose epochs stand together; a groupby takes 100 times as long."""
+    """The points (epoch, value) of each run. Its epochs stand together; a groupby would take 100 times as long."""
     curves = curves[curves[column].notna()]
     ids = curves["run_id"].to_numpy()
     ends = np.flatnonzero(ids[1:] != ids[:-1]) + 1
@@ -145,7 +145,7 @@ def _draw_mean(axes: Axes, curves: pd.DataFrame, column: str, **look: Any) -> No
 
 
 def _set_limits(axes: Axes, curves: pd.DataFrame, columns: list[str], levels: Iterable[float] = ()) -> None:
-    """The averaged runs whole, and the others as far as they stay: those that blew up would flatten all the rest."""
+    """Shows the averaged runs whole, and the others as far as that leaves room: one that blew up would flatten them."""
     shown = curves[curves["averaged"]] if curves["averaged"].any() else curves
     values = shown[columns].to_numpy(dtype=float).ravel()
     values = np.append(values[np.isfinite(values)], list(levels))

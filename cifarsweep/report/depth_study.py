@@ -55,7 +55,7 @@ class Searched:
     finalists: list[int]
     final_runs: list[FinalRun]
     about: Mapping[str, Any] = field(default_factory=dict)
-    """Model, depth, width, params and flops, by any result of it."""
+    """Model, depth, width, params and flops, from any of its results."""
 
     @property
     def label(self) -> str:
@@ -63,7 +63,7 @@ class Searched:
 
     @property
     def finalist(self) -> int | None:
-        """The one that stands for the study: of the final runs by validation accuracy, else of the search."""
+        """The trial that stands for the study: the best in validation of its final runs, else of the search."""
 
         def mean_validation(finalist: int) -> float:
             values = known(run.result.get("val_accuracy") for run in self.final_runs if run.finalist == finalist)
@@ -113,7 +113,7 @@ class Searched:
         return error_of_highest([*complete, *([complete[-1]] * num_pruned)])
 
     def gaps(self) -> list[float]:
-        """Of each final run: what the search promised of its configuration, less the test accuracy."""
+        """For each final run: what the search promised of its configuration, less the test accuracy."""
         promised = self.promised
         return [] if promised is None else [promised - accuracy for accuracy in self.by_seed.values()]
 
@@ -131,7 +131,7 @@ class DepthStudy:
 
     @property
     def compares_depths(self) -> bool:
-        """Whether anything but the depth is equal in searches of several depths."""
+        """Whether there are searches of several depths that are equal in all else."""
         groups = self.comparisons.values()
         return any(len({searched.about.get("depth") for searched in group} - {None}) > 1 for group in groups)
 

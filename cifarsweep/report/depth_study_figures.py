@@ -24,7 +24,7 @@ from cifarsweep.terminal.formatting import shortened
 
 STEM = "depth_study"
 OFFSET = 0.13
-"""Of neighbouring comparisons at one depth, so that their intervals do not cover each other."""
+"""Between neighbouring comparisons at one depth, so that their intervals do not cover each other."""
 MARKERS = "osD^vP"
 NUMBER = 0.15
 """Inches that a digit needs."""
@@ -56,7 +56,7 @@ class _Group:
 
 
 def _groups(study: DepthStudy, is_drawn: Callable[[Searched], object]) -> list[_Group]:
-    """The comparisons that have such studies at a known depth."""
+    """The comparisons that have studies to draw at a known depth."""
     looks = dict(zip(study.comparisons, zip(cycle(OKABE_ITO), cycle(MARKERS), strict=False), strict=False))
     drawn = {
         name: [searched for searched in group if is_drawn(searched) and searched.about.get("depth") is not None]
@@ -249,7 +249,7 @@ def cost(study: DepthStudy) -> Figure | None:
 
 
 def _write_beside(axes: Axes, numbers: list[tuple[float, float, str, str]]) -> None:
-    """Texts right of their points (x, y, text, colour), those of points close to each other under each other."""
+    """Writes texts right of their points (x, y, text, colour). Where points are close, the texts stack up."""
     if not numbers:
         return
     inches = (axes.transData - axes.figure.dpi_scale_trans).transform([(x, y) for x, y, _, _ in numbers])

@@ -17,7 +17,7 @@ ON = {"train": "the training images", "train_val": "the training and the validat
 
 
 def answer(study: DepthStudy) -> list[str]:
-    """A sentence a comparison, and which claims they are."""
+    """A sentence for each comparison, and what it takes to be claimed."""
     if not any(searched.by_seed for searched in study.studies):
         return [f"No final run is complete yet: {NOT_ENOUGH}."]
     of_pairs = pairs(study)
@@ -154,7 +154,7 @@ def _short(value: Any) -> str:
 
 
 def pair_rows(study: DepthStudy) -> list[dict[str, str]]:
-    """The pairs on the page: what seeds say of the configurations; interval, p and verdict of the depths."""
+    """The pairs on the page: the figures of their configurations, then interval, p and verdict of the depths."""
     texts = {"unknown": "not enough to say", "tie": "no difference beyond chance"}
     cells = []
     for pair in pairs(study):

@@ -21,9 +21,9 @@ from cifarsweep.report.tables import DECIDING, SETTINGS, Tables, in_order
 from cifarsweep.terminal.formatting import shortened
 
 MOST_LEVELS = 8
-"""The values of a setting that has more are drawn as so many groups of neighbours, which have as many runs each."""
+"""A setting with more values is drawn as so many groups of neighbouring values, each with as many runs."""
 RUNS_PER_GROUP = 6
-"""At least, unless there were fewer than two groups."""
+"""A group has at least so many runs, unless that would leave one group only."""
 MOST_PANELS = 9
 MOST_COLOURS = len(OKABE_ITO)
 ENOUGH = 3

@@ -1,4 +1,4 @@
-"""What a report is made of to PNG and SVG files. Knows which figures there are, not how each is drawn."""
+"""Writes the figures of a report as PNG and SVG files. Knows which figures there are, not how each is drawn."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from cifarsweep.results.records import Layer
 MOST_POINTS = 2000
 """Of an artist. One with more is a picture inside the SVG, which would grow by 50 bytes a point."""
 OPTIONAL = re.compile("parameters_vs_|seconds_vs_|settings|lr_by_|confused|classes|augmentation|network_")
-"""Figures that a sweep may well have no data for, which nobody needs to be told."""
+"""Nobody needs to be told that a sweep has no data for these figures."""
 
 
 Drawing = tuple[str, Callable[[], Figure | None]]
@@ -66,13 +66,13 @@ def write(material: Material, folder: Path) -> tuple[list[Path], list[str]]:
 
 
 def of_models(tables: Tables, what: str = "accuracy") -> dict[str, str]:
-    """The models that have a figure of their own, with its name: all, or of many the best by validation accuracy."""
+    """The models that have a figure of their own, with its name: all, or the best of many by validation accuracy."""
     labels = in_order(tables.summary)
     return file_names(best_models(tables.summary, labels)[:MOST_MODELS], what)
 
 
 def _draw(folder: Path, figures: Sequence[Drawing]) -> list[str]:
-    """Writes those that there is enough for, and says which."""
+    """Writes the figures that have enough data, and returns their names."""
     written = []
     with drawing():
         for name, draw in figures:

@@ -286,7 +286,7 @@ def curve_sentence(tables: Tables, of_label: str | None = None) -> str:
 
 
 def effect_sentence(effect: Effect, effects: Effects) -> str:
-    """The value with the best mean, beside what runs say that differ in nothing else: they may contradict it."""
+    """The value with the best mean, then what runs that differ in nothing else say of it: they may contradict it."""
     sentence = f"{name(effect.key)}: {name(effect.best)} has the highest mean {effects.measure}"
     tested = [comparison for comparison in effect.comparisons if comparison.n >= ENOUGH]
     if not tested:

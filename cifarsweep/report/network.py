@@ -62,7 +62,7 @@ def diagram(label: str, layers: Sequence[Layer]) -> Figure | None:
 
 
 def folded(layers: Sequence[Layer]) -> list[Layer]:
-    """A layer that keeps its only input's shape and multiplies nothing joins the one before, if only it takes that."""
+    """A layer joins the one before where it alone takes its output, keeps the shape and multiplies nothing."""
     takers: dict[int, set[int]] = {}
     for at, layer in enumerate(layers, 1):
         for source in layer.inputs:

@@ -43,9 +43,9 @@ class Pictures:
 
 
 def places(run_dir: Path, fingerprint: Any) -> tuple[Path | None, Path | None, Path]:
-    """Where the classes and the augmentation of a run's data set are, by the run's own name for it, and its errors.
+    """Where the images of a run are: the classes of its data set, their augmentation, and what the run confused.
 
-    None where the run's configuration does not say so.
+    The data set goes by the name that the run has for it; None where the run's configuration names none.
     """
     classes = augmentation = None
     with contextlib.suppress(OSError, KeyError, TypeError, ValueError):  # of a run that is older, or damaged

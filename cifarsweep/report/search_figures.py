@@ -95,7 +95,7 @@ class _Objective:
             axis.set_major_formatter(FuncFormatter(lambda value, _: self.text(value)))
 
     def _limits(self) -> tuple[float, float]:
-        """The better values whole, the worse as far as they stay: one bad trial would flatten all the rest.
+        """Shows the better values whole, the worse without outliers: one bad trial would flatten all the rest.
 
         Beyond one and a half times the distance of the quartiles is an outlier by Tukey's rule.
         """
@@ -393,7 +393,7 @@ def _draw_front(axes: Axes, best: list[Trial], x: _Objective, y: _Objective) -> 
 
 
 def _undominated(trials: list[Trial], x: _Objective, y: _Objective) -> list[Trial]:
-    """In order of x those that no other beats in these two: all, where there are no further objectives."""
+    """Those that no other beats in these two, in order of x: all, where there are no further objectives."""
     better_y = -1 if y.maximised else 1
     better_x = -1 if x.maximised else 1
     kept: list[Trial] = []

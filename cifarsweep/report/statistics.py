@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 ALPHA = 0.05
 """Level of significance; 1 - ALPHA is the confidence of every interval."""
 SEARCH_DEGREES = 4
-"""Degrees of freedom, at most, where the error of a search counts: the bootstrap of a maximum is a little too small,
+"""At most so many degrees of freedom where the error of a search counts: the bootstrap of a maximum is a little small,
 which Student's t with more degrees would not make up for (tests/test_depth_science.py)."""
 ROUNDING = 1e-12
 """Accuracies are quotients of whole numbers: differences that are equal are so up to the last bits of a double."""
@@ -106,7 +106,7 @@ def half_interval(std: float, n: float) -> float:
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float, float, float]:
-    """Mean, standard deviation (n - 1) and the ends of the 95 % interval; NaN what takes more values than there are."""
+    """Mean, standard deviation (n - 1) and the ends of the 95 % interval; NaN where there are too few values."""
     if len(values) < 2:
         return (values[0] if values else math.nan), math.nan, math.nan, math.nan
     mean, deviation = fmean(values), stdev(values)
@@ -115,7 +115,7 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float, float, float]:
 
 
 def degrees(n: int, error: float = 0.0) -> int:
-    """Of freedom, of a mean of `n` values to which the `error` of a search is common."""
+    """Degrees of freedom of a mean of `n` values, which may have the `error` of a search in common."""
     return min(n - 1, SEARCH_DEGREES) if error else n - 1
 
 

@@ -156,27 +156,19 @@ def _runs_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
     varying = [key for key in settings if len({repr(row.get(key)) for row in rows}) > 1]
     kinds: dict[str, Any] = {key: "Int64" if key in _INTEGERS else float for key in [*_INTEGERS, *_NUMBERS]}
     table = pd.DataFrame(rows, columns=[*_COLUMNS, *varying]).astype(kinds | dict.fromkeys(varying, object))
-    table["data"] = _data_sets(table)
-    table = table.sort_values(list(dict.fromkeys(_ORDER)), na_position="last", ignore_index=True)
-    return table.assign(label=_labels(table))
-
-
-def _data_sets(table: pd.DataFrame) -> pd.Series[str]:
-    """Their names; with the fingerprint's beginning where different images go by one name: they never mix."""
+    # Different images may go by one name. With the beginning of their fingerprint in it they never mix.
     fingerprints = table["data_fingerprint"].astype(object)
-    num_different = fingerprints.groupby(table["data"]).transform("nunique")
+    are_several = fingerprints.groupby(table["data"]).transform("nunique") > 1
     names = [
-        f"{name} {fingerprint[:6]}" if many and isinstance(fingerprint, str) else name
-        for name, fingerprint, many in zip(table["data"], fingerprints, num_different > 1, strict=True)
+        f"{name} {fingerprint[:6]}" if several and isinstance(fingerprint, str) else name
+        for name, fingerprint, several in zip(table["data"], fingerprints, are_several, strict=True)
     ]
-    return pd.Series(names, table.index, dtype=table["data"].dtype)
-
-
-def _labels(table: pd.DataFrame) -> pd.Series[str]:
-    """The model's name; with its depth where `model.depth` was swept under one name."""
-    depths = table.groupby("model")["depth"].transform(lambda depth: depth.nunique(dropna=False))
+    table["data"] = pd.Series(names, table.index, dtype=table["data"].dtype)
+    table = table.sort_values(list(dict.fromkeys(_ORDER)), na_position="last", ignore_index=True)
+    # A model is called with its depth where `model.depth` was swept under one name.
+    num_depths = table.groupby("model")["depth"].transform(lambda depth: depth.nunique(dropna=False))
     with_depth = table["model"] + ", depth " + table["depth"].astype(str)
-    return table["model"].where(depths == 1, with_depth)
+    return table.assign(label=table["model"].where(num_depths == 1, with_depth))
 
 
 # statistics

@@ -28,13 +28,11 @@ from cifarsweep.results import mosaic, records
 
 Found = TypeVar("Found")
 
-# fmt: off
 FIGURES = (
     "depth_vs_accuracy", "parameters_vs_accuracy", "seconds_vs_accuracy", "learning_curves", "accuracy_*", "settings",
     "lr_by_batch_size", "confusion", "class_accuracy", "confused", "classes", "augmentation", "network_*",
     "optimization_history", "parameter_importance", "slices", "pareto", "depth_study", "depth_study_*",
-)
-# fmt: on
+)  # fmt: skip
 """Stems of all figures that a report may hold and another report of the same folder may not."""
 SUFFIXES = (".png", ".svg")
 
