@@ -76,6 +76,16 @@ def imported(tree: ast.AST) -> set[str]:
     return names
 
 
+def assert_modules_know_only(folder: str, knows: dict[str, str]) -> None:
+    """Each module of a folder imports only those of it that `knows` lists for it, separated by blanks."""
+    modules = {path.stem: path for path in (PACKAGE / folder).glob("[!_]*.py")}
+    assert modules.keys() == knows.keys()
+    for name, path in modules.items():
+        names = imported(ast.parse(path.read_text(encoding="utf-8")))
+        ours = {name.split(".")[2] for name in names if name.startswith(f"cifarsweep.{folder}.")}
+        assert ours <= set(knows[name].split()), name
+
+
 def is_light(name: str) -> bool:
     parts = name.split(".")
     return any(".".join(parts[:n]) in LIGHT for n in range(1, len(parts) + 1))

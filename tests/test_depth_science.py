@@ -73,7 +73,7 @@ def test_where_depth_has_no_effect_a_depth_is_claimed_in_at_most_five_percent_of
 def test_the_seeds_alone_would_claim_a_depth_in_a_quarter_of_them_or_more() -> None:
     """The reason for counting the search's own error, too: what is compared would be two searches' luck."""
     for curvature in (0.0, 0.03, 0.15):
-        claims = [_verdicts(study, "chosen") for study in _simulated(curvature, effect=0.0)]
+        claims = [_verdicts(study, "configurations") for study in _simulated(curvature, effect=0.0)]
         assert np.mean([bool(claimed) for claimed in claims]) > 0.2, curvature
 
 

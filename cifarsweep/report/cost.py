@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from cifarsweep.report.curves import PALE, best_models, best_of
-from cifarsweep.report.style import count, in_order, page, thousands
-from cifarsweep.report.tables import Tables
+from cifarsweep.report.style import count, legend_below, page, set_log_ticks, thousands
+from cifarsweep.report.tables import Tables, in_order
 from cifarsweep.terminal.formatting import shortened
 
 COSTS = {"params": "number of parameters", "train_seconds_mean": "training time (s)"}
@@ -20,26 +21,25 @@ COSTS = {"params": "number of parameters", "train_seconds_mean": "training time 
 
 def accuracy_against(cost: str, tables: Tables, colours: dict[str, str]) -> Figure | None:
     """Each model's chosen configuration, a panel a data set; None where no configuration stands for its model."""
-    chosen = tables.summary[tables.summary["chosen"] & tables.summary[cost].notna()]
-    if chosen.empty:
+    models = tables.summary[tables.summary["chosen"] & tables.summary[cost].notna()]
+    if models.empty:
         return None
-    groups = list(chosen.groupby("data"))
-    labels = in_order(chosen)
-    best = best_models(chosen, labels)
+    groups = list(models.groupby("data"))
+    labels = in_order(models)
+    best = best_models(models, labels)
     if len(best) < len(labels):
         colours = {label: colours[label] if label in best else PALE for label in labels}
     columns = 3 if max(len(shortened(label, 24)) for label in best) <= 12 else 2
     footer = 0.25 * math.ceil(len(best) / columns) + 0.2
     title = "Test accuracy against " + COSTS[cost].removesuffix(" (s)").removeprefix("number of ")
-    caption = " ".join([*_caption(tables, chosen, cost), *best_of(best, labels)])
+    caption = " ".join([*_caption(tables, models, cost), *best_of(best, labels)])
     figure, grid = page(title, caption, (6.4, 3.4), (len(groups), 1), 0.45, footer)
     for (data, group), axes in zip(groups, grid[:, 0], strict=True):
         axes.set_title(shortened(str(data)))
         _draw(axes, group, cost, colours)
         axes.set(xlabel=COSTS[cost], ylabel="test accuracy (%)")
     handles = [Line2D([], [], color=colours[label], marker="o", ls="", label=shortened(label, 24)) for label in best]
-    anchor = (-0.02, -0.5 / 3.4)
-    grid[-1, 0].legend(handles=handles, loc="upper left", bbox_to_anchor=anchor, ncols=columns, fontsize=11)
+    legend_below(grid[-1, 0], handles, 0.5 / 3.4, columns)
     return figure
 
 
@@ -50,38 +50,31 @@ def _draw(axes: Axes, group: pd.DataFrame, cost: str, colours: dict[str, str]) -
             ends = [100 * row["test_accuracy_low"], 100 * row["test_accuracy_high"]]
             axes.plot([x, x], ends, "_-", color=colours[row["label"]], lw=2, ms=9, mew=2, zorder=3)
         axes.plot(x, mean, "o", color=colours[row["label"]], ms=8, mec="white", mew=0.8, zorder=4)
-    _set_cost_axis(axes, group[cost].astype(float), is_count=cost == "params")
-    columns = ["test_accuracy_mean", "test_accuracy_low", "test_accuracy_high"]
-    values = 100 * group[columns].to_numpy(dtype=float).ravel()
-    low, high = float(pd.Series(values).min()), float(pd.Series(values).max())
+    low, high = float(group[cost].min()), float(group[cost].max())
+    if low > 0 and high / low >= 3:
+        ratio = high / low
+        axes.set_xscale("log")
+        axes.set_xlim(low / ratio**0.08, high * ratio**0.08)
+        set_log_ticks(axes.xaxis, ratio, 7)
+    else:
+        margin = 0.08 * (high - low) or max(0.1 * high, 1e-6)
+        axes.set_xlim(low - margin, high + margin)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
+    text = (lambda value, _: thousands(round(value))) if cost == "params" else (lambda value, _: f"{value:g}")
+    axes.xaxis.set_major_formatter(FuncFormatter(text))
+    accuracies = group[["test_accuracy_mean", "test_accuracy_low", "test_accuracy_high"]].to_numpy(dtype=float)
+    low, high = 100 * np.nanmin(accuracies), 100 * np.nanmax(accuracies)
     margin = max(0.12 * (high - low), 0.5)
     axes.set_ylim(low - margin, high + margin)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 5, 10]))
 
 
-def _set_cost_axis(axes: Axes, costs: pd.Series[float], is_count: bool) -> None:
-    low, high = float(costs.min()), float(costs.max())
-    if low > 0 and high / low >= 3:
-        axes.set_xscale("log")
-        axes.set_xlim(low / (high / low) ** 0.08, high * (high / low) ** 0.08)
-        ratio = high / low
-        subs = (1, 2, 3, 5, 7) if ratio < 8 else (1, 2, 5) if ratio < 30 else (1, 3) if ratio < 300 else (1,)
-        axes.xaxis.set_major_locator(LogLocator(subs=subs, numticks=7))
-        axes.xaxis.set_minor_locator(NullLocator())
-    else:
-        margin = 0.08 * (high - low) or max(0.1 * high, 1e-6)
-        axes.set_xlim(low - margin, high + margin)
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
-    text = (lambda value, _: thousands(round(value))) if is_count else (lambda value, _: f"{value:g}")
-    axes.xaxis.set_major_formatter(FuncFormatter(text))
-
-
-def _caption(tables: Tables, chosen: pd.DataFrame, cost: str) -> list[str]:
+def _caption(tables: Tables, models: pd.DataFrame, cost: str) -> list[str]:
     sentences = ["Each model's configuration, chosen by mean validation accuracy where there are several."]
-    if (chosen["n"] > 1).any():
+    if (models["n"] > 1).any():
         sentences.append("Points: means over seeds; bars: 95 % intervals of the accuracy (Student's t).")
     if cost == "train_seconds_mean":
-        runs = tables.runs[tables.runs["config_id"].isin(chosen["config_id"])]
+        runs = tables.runs[tables.runs["config_id"].isin(models["config_id"])]
         devices = runs.loc[runs["status"] == "complete", ["device", "threads"]].drop_duplicates().dropna()
         on = [f"{shortened(str(device), 30)}, {count(threads, 'thread')}" for device, threads in devices.to_numpy()]
         sentences.append(f"Wall clock of the training, on {' and '.join(on[:3])}." if on else "Wall clock.")

@@ -58,7 +58,7 @@ def learning_curves(tables: Tables, colours: dict[str, str]) -> Figure | None:
 
 
 def best_models(summary: pd.DataFrame, labels: list[str]) -> list[str]:
-    """All models, or of many those with the best validation accuracy, where there is one, in the order given."""
+    """All models in the order given; of many those with the best validation accuracy, where there is one."""
     accuracy = summary[summary["chosen"]].groupby("label")["val_accuracy_mean"].max().nlargest(NUM_BEST)
     if len(labels) <= MOST_MODELS or accuracy.dropna().empty:
         return labels
@@ -82,27 +82,27 @@ def accuracy_by_epoch(tables: Tables, label: str, colour: str) -> Figure | None:
     figure, grid = page(title, caption, (6.4, 3.4), (len(data_sets), 1), below=0.9)
     for data, axes in zip(data_sets, grid[:, 0], strict=True):
         configurations = tables.summary[(tables.summary["label"] == label) & (tables.summary["data"] == data)]
-        _draw_accuracy(axes, curves[curves["data"] == data], configurations, colour)
+        of_model = configurations[configurations["chosen"]]
+        shown = curves[(curves["data"] == data) & (curves["chosen"] | of_model.empty)]
+        for source, look in {"train": {"color": GREY, "ls": "--"}, "val": {"color": colour, "ls": "-"}}.items():
+            column = f"{source}_accuracy"
+            if shown[column].notna().any():
+                _draw_runs(axes, shown, column, look["color"], alpha=0.5)
+                _draw_mean(axes, shown[shown["averaged"]], column, label=SOURCES[source], **look)
+        levels = 100 * of_model["test_accuracy_mean"]
+        halves = 50 * (of_model["test_accuracy_high"] - of_model["test_accuracy_low"])
+        for mean, half, n in zip(levels, halves, of_model["n"], strict=True):
+            interval = f" ± {half:.1f}" if n > 1 else ""
+            axes.axhline(mean, color="black", lw=1.5, ls=":", label=f"test, last epoch: {mean:.1f}{interval}")
+        _set_limits(axes, shown, ["train_accuracy", "val_accuracy"], levels)
+        axes.set_title(f"{shortened(data)} · {_configuration(configurations)}")
         axes.set(xlabel="epoch", ylabel="accuracy (%)")
         axes.legend(loc="upper left", bbox_to_anchor=(-0.03, -0.15), ncols=3, fontsize=11, columnspacing=1.5)
     return figure
 
 
-def _draw_accuracy(axes: Axes, curves: pd.DataFrame, configurations: pd.DataFrame, colour: str) -> None:
-    chosen = configurations[configurations["chosen"]]
-    shown = curves[curves["chosen"]] if len(chosen) else curves
-    for source, look in {"train": {"color": GREY, "ls": "--"}, "val": {"color": colour, "ls": "-"}}.items():
-        column = f"{source}_accuracy"
-        if shown[column].notna().any():
-            _draw_runs(axes, shown, column, look["color"], alpha=0.5)
-            _draw_mean(axes, shown[shown["averaged"]], column, label=SOURCES[source], **look)
-    levels = [_draw_test_level(axes, row) for _, row in chosen.iterrows()]
-    _set_limits(axes, shown, ["train_accuracy", "val_accuracy"], levels)
-    axes.set_title(f"{shortened(str(curves['data'].iloc[0]))} · {_configuration(configurations)}")
-
-
 def _curves(tables: Tables) -> pd.DataFrame:
-    """The curves in percent; `chosen` are those of a model's chosen configuration, `averaged` of these the complete."""
+    """The curves in percent. `chosen`: of a model's chosen configuration; `averaged`: the complete ones among these."""
     of_run = tables.runs[["run_id", "label", "data", "config_id"]].copy()
     of_run["chosen"] = of_run["config_id"].isin(tables.summary.loc[tables.summary["chosen"], "config_id"])
     of_run["averaged"] = of_run["chosen"] & (tables.runs["status"] == "complete")
@@ -122,7 +122,7 @@ def _draw_models(axes: Axes, curves: pd.DataFrame, column: str, colours: dict[st
 
 
 def _draw_runs(axes: Axes, curves: pd.DataFrame, column: str, colour: str, alpha: float) -> None:
-    """Thin lines; one collection for all, as a line artist each would take most of the time with 300 runs."""
+    """Thin lines, all in one collection: an artist for each would take most of the time with 300 runs."""
     lines = _lines(curves, column)
     dots = [line[0] for line in lines if len(line) == 1]  # a line through one point cannot be seen
     if dots:
@@ -131,7 +131,7 @@ def _draw_runs(axes: Axes, curves: pd.DataFrame, column: str, colour: str, alpha
 
 
 def _lines(curves: pd.DataFrame, column: str) -> list[NDArray[Any]]:
-    """The points (epoch, value) of each run, whose epochs stand together; a groupby takes 100 times as long."""
+    """The points (epoch, value) of each run. Its epochs stand together; a groupby would take 100 times as long."""
     curves = curves[curves[column].notna()]
     ids = curves["run_id"].to_numpy()
     ends = np.flatnonzero(ids[1:] != ids[:-1]) + 1
@@ -144,15 +144,8 @@ def _draw_mean(axes: Axes, curves: pd.DataFrame, column: str, **look: Any) -> No
     axes.plot(mean.index, mean, lw=2.5, marker=marker, ms=5, zorder=3, **look)
 
 
-def _draw_test_level(axes: Axes, row: Any) -> float:
-    mean, half = 100 * row["test_accuracy_mean"], 50 * (row["test_accuracy_high"] - row["test_accuracy_low"])
-    interval = f" ± {half:.1f}" if row["n"] > 1 else ""
-    axes.axhline(mean, color="black", lw=1.5, ls=":", label=f"test, last epoch: {mean:.1f}{interval}")
-    return float(mean)
-
-
 def _set_limits(axes: Axes, curves: pd.DataFrame, columns: list[str], levels: Iterable[float] = ()) -> None:
-    """The averaged runs whole, and the others as far as they stay: those that blew up would flatten all the rest."""
+    """Shows the averaged runs whole, and the others as far as that leaves room: one that blew up would flatten them."""
     shown = curves[curves["averaged"]] if curves["averaged"].any() else curves
     values = shown[columns].to_numpy(dtype=float).ravel()
     values = np.append(values[np.isfinite(values)], list(levels))

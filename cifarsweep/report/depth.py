@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import textwrap
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from cifarsweep.report.style import OUTLINE, count, in_order, page, span, thousands
-from cifarsweep.report.tables import Tables
+from cifarsweep.report.style import OUTLINE, count, page, span, thousands
+from cifarsweep.report.tables import Tables, families, in_order
 from cifarsweep.terminal.formatting import shortened
 
 
@@ -70,37 +70,35 @@ class _Panel:
         self.bottom, self.top = self._limits()
 
     def draw(self, axes: Axes) -> None:
-        rising = self._draw_lines(axes)
+        rising: set[str] = set()  # models with a line that rises to the next
+        for family in families(self.summary):
+            joined = [label for label in family if label in self.means]
+            means = [self.means[label] for label in joined]
+            axes.plot([self.labels.index(label) for label in joined], means, color="#999999", lw=1.5, zorder=1)
+            rising |= {label for label, (mean, after) in zip(joined, pairwise(means), strict=False) if after > mean}
         for x, label in enumerate(self.labels):
             self._draw_others(axes, x, label)
             if label in self.means:
-                self._draw_runs_and_interval(axes, x, label)
-                self._draw_mean(axes, x, label, below=label in rising)
+                self._draw_chosen(axes, x, label, below=label in rising)
         axes.set_ylim(self.bottom, self.top)
         axes.yaxis.set_major_locator(MaxNLocator(nbins=8, steps=[1, 2, 5, 10]))
         axes.set_xlim(-0.6, len(self.labels) - 0.4)
         axes.set_ylabel("test accuracy (%)")
-        axes.set_title(self.title())
+        # What the reader must know to believe the graph: data, length of training, number of seeds.
+        seeds = span(self.shown["n"], "seed") + (": no interval" if self.shown["n"].max() == 1 else "")
+        images = span(self.complete_runs.loc[self._are_of(self.shown), "num_train"], "training image")
+        parts = [shortened(str(self.shown["data"].iloc[0])), images, span(self.shown["epochs"], "epoch"), seeds]
+        axes.set_title(" · ".join(part for part in parts if part))
         rotation = 0 if self.ticks.upright else 90
         axes.set_xticks(range(len(self.names)), self.names, rotation=rotation, fontsize=10.5)
         if not self.ticks.unit:
             axes.set_xlabel("model and number of parameters", fontsize=11)
-
-    def title(self) -> str:
-        """What the reader must know to believe the graph: data, length of training, number of seeds."""
-        seeds = span(self.shown["n"], "seed") + (": no interval" if self.shown["n"].max() == 1 else "")
-        images = span(self.complete_runs.loc[self._are_of(self.shown), "num_train"], "training image")
-        parts = [shortened(str(self.shown["data"].iloc[0])), images, span(self.shown["epochs"], "epoch"), seeds]
-        return " · ".join(part for part in parts if part)
 
     def inches_below(self) -> float:
         """What names of models and the axis label take, at 10.5 and 11 points."""
         lines = max(name.count("\n") + 1 for name in self.names)
         letters = max(len(line) for name in self.names for line in name.splitlines())
         return 0.2 + (0.17 * lines if self.ticks.upright else 0.09 * letters) + (0.0 if self.ticks.unit else 0.25)
-
-    def num_below(self) -> int:
-        return int((self.summary["test_accuracy_mean"] < self.bottom).sum())
 
     def _are_of(self, configurations: pd.DataFrame) -> pd.Series[bool]:
         return self.complete_runs["config_id"].isin(configurations["config_id"])
@@ -117,16 +115,6 @@ class _Panel:
         headroom = margin if self.ticks.upright else margin + 0.2 * (top - bottom)
         return max(bottom - margin, -6.0), min(top + headroom, 106.0)
 
-    def _draw_lines(self, axes: Axes) -> set[str]:
-        """Joins models that differ in depth only; returns those with a line that rises to the next."""
-        rising: set[str] = set()
-        for family in families(self.summary):
-            joined = [label for label in family if label in self.means]
-            means = [self.means[label] for label in joined]
-            axes.plot([self.labels.index(label) for label in joined], means, color="#999999", lw=1.5, zorder=1)
-            rising |= {label for label, mean, after in zip(joined, means, means[1:], strict=False) if after > mean}
-        return rising
-
     def _draw_others(self, axes: Axes, x: int, label: str) -> None:
         """Small circles left of the model; triangles on the axis for those that are below it."""
         others = self.summary[(self.summary["label"] == label) & ~self.summary["chosen"]]
@@ -140,18 +128,15 @@ class _Panel:
         axes.plot(spread[~below], means[~below], "o", ms=4.5, **faint)
         axes.plot(spread[below], np.full(below.sum(), self.bottom), "v", ms=7, clip_on=False, **faint)
 
-    def _draw_runs_and_interval(self, axes: Axes, x: int, label: str) -> None:
-        colour = self.colours[label]
+    def _draw_chosen(self, axes: Axes, x: int, label: str, below: bool) -> None:
+        """The mean of a model's configuration, with its runs and the interval where there are several."""
+        colour, mean, text = self.colours[label], self.means[label], f"{self.means[label]:.1f}"
         accuracies = 100 * self.chosen_runs.loc[self.chosen_runs["label"] == label, "test_accuracy"]
-        if len(accuracies) < 2:
-            return
-        ends = self.chosen.loc[label, ["test_accuracy_low", "test_accuracy_high"]].to_numpy(dtype=float)
-        axes.scatter(x + np.linspace(-0.2, -0.1, len(accuracies)), accuracies, s=16, color=colour, lw=0, zorder=3)
-        axes.plot([x, x], ends, "_-", color=colour, lw=2, ms=13, mew=2, zorder=3)
-
-    def _draw_mean(self, axes: Axes, x: int, label: str, below: bool) -> None:
-        mean, text = self.means[label], f"{self.means[label]:.1f}"
-        axes.plot(x, mean, "o", color=self.colours[label], ms=7.5, mec="white", mew=0.8, zorder=4)
+        if len(accuracies) > 1:
+            ends = self.chosen.loc[label, ["test_accuracy_low", "test_accuracy_high"]].to_numpy(dtype=float)
+            axes.scatter(x + np.linspace(-0.2, -0.1, len(accuracies)), accuracies, s=16, color=colour, lw=0, zorder=3)
+            axes.plot([x, x], ends, "_-", color=colour, lw=2, ms=13, mew=2, zorder=3)
+        axes.plot(x, mean, "o", color=colour, ms=7.5, mec="white", mew=0.8, zorder=4)
         if self.ticks.upright:  # on the side that the line to the next model leaves free
             place: dict[str, Any] = {"xytext": (9, -4 if below else 4), "va": "top" if below else "bottom"}
         else:
@@ -168,18 +153,6 @@ class _Panel:
         return "\n".join([*textwrap.wrap(short, letters)[:2], size])
 
 
-def families(summary: pd.DataFrame) -> list[list[str]]:
-    """Labels of models that differ in depth only, shallow first: one stem, then digits, with a depth."""
-    found: dict[str, list[str]] = {}
-    with_depth = summary[summary["depth"].notna()]
-    model_of = dict(zip(with_depth["label"], with_depth["model"], strict=True))
-    for label in in_order(with_depth):
-        stem = re.fullmatch(r"(.*?)\d+", model_of[label], re.DOTALL)
-        if stem:
-            found.setdefault(stem[1], []).append(label)
-    return list(found.values())
-
-
 def _caption(tables: Tables, panels: list[_Panel]) -> list[str]:
     sentences = []
     if any((panel.chosen["n"] > 1).any() for panel in panels):
@@ -187,11 +160,12 @@ def _caption(tables: Tables, panels: list[_Panel]) -> list[str]:
     num_models = sum(len(panel.labels) for panel in panels)
     num_chosen = sum(len(panel.chosen) for panel in panels)
     if num_chosen and any(len(panel.summary) > len(panel.labels) for panel in panels):
-        below = ", triangles: below the axis" if any(panel.num_below() for panel in panels) else ""
+        are_below = any((panel.summary["test_accuracy_mean"] < panel.bottom).any() for panel in panels)
+        below = ", triangles: below the axis" if are_below else ""
         uneven = any(panel.summary["n"].nunique() > 1 for panel in panels)
         among = " among those with the most seeds" if uneven else ""
-        chosen = f"The configuration of each model was chosen by mean validation accuracy{among}"
-        sentences.append(f"{chosen}; the others are faint{below}.")
+        how = f"The configuration of each model was chosen by mean validation accuracy{among}"
+        sentences.append(f"{how}; the others are faint{below}.")
     if num_chosen < num_models:
         sentences.append("Where there is no validation accuracy to choose by, all configurations are shown.")
     lost = tables.runs.loc[tables.runs["status"] != "complete", "status"].value_counts()

@@ -16,18 +16,18 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from cifarsweep.report.statistics import Comparison, compare, half_interval
-from cifarsweep.report.style import GREY, OKABE_ITO, count, in_order, page
-from cifarsweep.report.tables import DECIDING, SETTINGS, Tables
+from cifarsweep.report.style import GREY, OKABE_ITO, count, in_rows, legend_below, page
+from cifarsweep.report.tables import DECIDING, SETTINGS, Tables, in_order
 from cifarsweep.terminal.formatting import shortened
 
 MOST_LEVELS = 8
-"""A setting with more values is drawn in as many groups of neighbours, each with as many runs."""
+"""A setting with more values is drawn as so many groups of neighbouring values, each with as many runs."""
 RUNS_PER_GROUP = 6
-"""At least, of so many values; but two groups at any rate."""
+"""A group has at least so many runs, unless that would leave one group only."""
 MOST_PANELS = 9
 MOST_COLOURS = len(OKABE_ITO)
 ENOUGH = 3
-"""Runs that differ in one setting alone, from which on a difference is called one."""
+"""A difference counts only over at least so many runs that differ in one setting alone."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,10 @@ class Effect:
     """A row a run: label, `level` (its place in `levels`), `accuracy` (percent), `adjusted` for the model's mean."""
     levels: list[str]
     is_ordered: bool
+    best: str
+    """The level with the highest mean `adjusted` accuracy."""
     comparisons: list[Comparison]
     """The best level against each other one, over runs that differ in nothing else; in points of accuracy."""
-
-    @property
-    def best(self) -> str:
-        return self.levels[_best_level(self.runs)]
 
 
 class Effects:
@@ -71,9 +69,16 @@ class Effects:
     def _effect(self, key: str, varying: list[str]) -> Effect:
         level, levels, is_ordered = _levels(self.runs[key])
         runs = self.runs[["label", "accuracy", "adjusted"]].assign(level=level)[level >= 0]
-        others = [other for other in varying if other != key]
-        comparisons = _matched(self.runs, [*others, "label", "seed"], runs, levels)
-        return Effect(key, runs, levels, is_ordered, comparisons)
+        adjusted = runs.groupby("level")["adjusted"].mean()
+        best = levels[int(adjusted.index[int(adjusted.argmax())])]
+        others = [*(other for other in varying if other != key), "label", "seed"]
+        block = self.runs.loc[runs.index, others].astype(str).groupby(others).ngroup()  # of runs equal in all others
+        means = runs.assign(block=block).groupby(["level", "block"], as_index=False)["accuracy"].mean()
+        values: dict[str, dict[int, float]] = {name: {} for name in levels}
+        for level, number, mean in zip(means["level"], means["block"], means["accuracy"], strict=True):
+            values[levels[level]][number] = mean
+        comparisons = compare(values, [(best, name) for name in levels if name != best])
+        return Effect(key, runs, levels, is_ordered, best, comparisons)
 
 
 def independent(runs: pd.DataFrame, keys: Sequence[str]) -> list[str]:
@@ -91,43 +96,21 @@ def independent(runs: pd.DataFrame, keys: Sequence[str]) -> list[str]:
 def _levels(values: pd.Series[Any]) -> tuple[pd.Series[int], list[str], bool]:
     """For each run the place of its value, -1 where it has none; their names; whether they are numbers."""
     known = values.dropna()
-    is_number = all(_is_finite_number(value) for value in known)
+    kinds = (int, float, np.integer, np.floating)
+    is_number = all(
+        isinstance(value, kinds) and not isinstance(value, bool) and bool(-1e300 < value < 1e300) for value in known
+    )
     if is_number and known.nunique() > MOST_LEVELS:
         numbers = values.astype(float)
         num_groups = min(MOST_LEVELS, max(2, len(known) // RUNS_PER_GROUP))
         groups = pd.qcut(numbers, num_groups, labels=False, duplicates="drop")
         codes = groups.rank(method="dense").fillna(0).astype(int) - 1  # a value that many have may leave a group empty
-        ends = numbers[codes >= 0].groupby(codes).agg(["min", "max"])
-        return codes, [_range(f"{low:.3g}", f"{high:.3g}") for low, high in ends.to_numpy()], True
+        ends = numbers[codes >= 0].groupby(codes).agg(["min", "max"]).map("{:.3g}".format)
+        return codes, [low if low == high else f"{low}–{high}" for low, high in ends.to_numpy()], True
     texts = values if is_number else values.map(str)
     different = sorted(texts[values.notna()].unique())
     codes = texts.map({value: at for at, value in enumerate(different)}).where(values.notna(), -1).astype(int)
     return codes, [f"{value:.4g}" if isinstance(value, float) else str(value) for value in different], is_number
-
-
-def _range(low: str, high: str) -> str:
-    return low if low == high else f"{low}–{high}"
-
-
-def _is_finite_number(value: Any) -> bool:
-    kinds = (int, float, np.integer, np.floating)
-    return isinstance(value, kinds) and not isinstance(value, bool) and bool(-1e300 < value < 1e300)
-
-
-def _matched(table: pd.DataFrame, others: list[str], runs: pd.DataFrame, levels: list[str]) -> list[Comparison]:
-    """The best level against the others, where all `others` are equal."""
-    block = table.loc[runs.index, others].astype(str).groupby(others).ngroup()
-    means = runs.assign(block=block).groupby(["level", "block"], as_index=False)["accuracy"].mean()
-    values: dict[str, dict[int, float]] = {name: {} for name in levels}
-    for level, number, mean in zip(means["level"], means["block"], means["accuracy"], strict=True):
-        values[levels[level]][number] = mean
-    best = levels[_best_level(runs)]
-    return compare(values, [(best, name) for name in levels if name != best])
-
-
-def _best_level(runs: pd.DataFrame) -> int:
-    means = runs.groupby("level")["adjusted"].mean()
-    return int(means.index[int(np.argmax(means.to_numpy()))])
 
 
 # figures
@@ -138,22 +121,23 @@ def settings(effects: Effects, colours: dict[str, str]) -> Figure | None:
     panels = effects.effects
     if not panels:
         return None
-    columns = 1 if len(panels) == 1 else 2 if len(panels) in (2, 4) else 3
-    rows = [panels[at : at + columns] for at in range(0, len(panels), columns)]
+    rows, width = in_rows(panels)
     by_model = len(effects.labels) <= MOST_COLOURS
     labels = effects.labels if by_model else []
-    below = max(_inches_below(panel, columns) for panel in panels)
-    width = (6.4, 8.0, 9.6)[columns - 1]
+    letters = [max(len(shortened(level, 20)) for level in panel.levels) for panel in panels]
+    fitting = {1: 60, 2: 36, 3: 30}[len(rows[0])]  # letters that a panel has room for side by side
+    crowded = [panel.key for panel, most in zip(panels, letters, strict=True) if most * len(panel.levels) > fitting]
+    below = 0.42 + max(0.075 * most * (panel.key in crowded) for panel, most in zip(panels, letters, strict=True))
     title = f"{effects.measure[:1].upper()}{effects.measure[1:]} by setting"
     caption = " ".join(_caption(effects, by_model))
     footer = 0.35 * bool(labels) + 0.22 * (len(labels) > 4)
-    figure, grid = page(title, caption, (width, 2.4), (len(rows), columns), below, footer, share_x=False)
+    figure, grid = page(title, caption, (width, 2.4), (len(rows), len(rows[0])), below, footer, share_x=False)
     figure.subplots_adjust(wspace=0.12)
     limits = _limits(panels, by_model)
     for row, row_axes in zip(rows, grid, strict=True):
         for panel, axes in zip(row, row_axes, strict=False):
             _draw_panel(axes, panel, colours if by_model else None, effects.labels)
-            axes.tick_params(axis="x", rotation=90 if _is_crowded(panel, columns) else 0)
+            axes.tick_params(axis="x", rotation=90 if panel.key in crowded else 0)
             axes.set_ylim(*limits)
             axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
             axes.yaxis.set_tick_params(labelleft=panel is row[0])
@@ -162,19 +146,8 @@ def settings(effects: Effects, colours: dict[str, str]) -> Figure | None:
             axes.remove()
     if labels:
         handles = [Line2D([], [], color=colours[label], marker="o", label=shortened(label, 20)) for label in labels]
-        anchor = (-0.02, -(below - 0.1) / 2.4)
-        grid[-1, 0].legend(handles=handles, loc="upper left", bbox_to_anchor=anchor, ncols=4, fontsize=11)
+        legend_below(grid[-1, 0], handles, (below - 0.1) / 2.4, ncols=4)
     return figure
-
-
-def _is_crowded(panel: Effect, columns: int) -> bool:
-    letters = max(len(shortened(name, 20)) for name in panel.levels)
-    return letters * len(panel.levels) > (60, 36, 30)[columns - 1]
-
-
-def _inches_below(panel: Effect, columns: int) -> float:
-    letters = max(len(shortened(name, 20)) for name in panel.levels)
-    return 0.42 + (0.075 * letters if _is_crowded(panel, columns) else 0.0)
 
 
 def _cells(panel: Effect, label: str | None) -> pd.DataFrame:
@@ -205,15 +178,12 @@ def _draw_panel(axes: Axes, panel: Effect, colours: dict[str, str] | None, label
         colour = colours[label] if colours and label is not None else GREY
         axes.plot(x, cells["mean"], color=colour, lw=1.2, alpha=0.6 if panel.is_ordered else 0, zorder=2)
         known = cells["half"].notna().to_numpy()
-        axes.vlines(x[known], *_ends(cells[known]), color=colour, lw=1.8, zorder=3)
+        low, high = cells["mean"] - cells["half"], cells["mean"] + cells["half"]
+        axes.vlines(x[known], low[known], high[known], color=colour, lw=1.8, zorder=3)
         axes.plot(x, cells["mean"], "o", color=colour, ms=5.5, mec="white", mew=0.6, zorder=4)
     axes.set_xticks(range(len(panel.levels)), [shortened(name, 20) for name in panel.levels], fontsize=9.5)
     axes.set_xlim(-0.6, len(panel.levels) - 0.4)
     axes.set_title(shortened(panel.key, 30))
-
-
-def _ends(cells: pd.DataFrame) -> tuple[pd.Series[float], pd.Series[float]]:
-    return cells["mean"] - cells["half"], cells["mean"] + cells["half"]
 
 
 def _caption(effects: Effects, by_model: bool) -> list[str]:
@@ -255,36 +225,29 @@ def interaction(effects: Effects) -> Interaction | None:
 
 def rate_by_batch_size(effects: Effects) -> Figure | None:
     """A heat map with the accuracy and the number of runs in each cell."""
-    found = interaction(effects)
-    if found is None:
+    cells = interaction(effects)
+    if cells is None:
         return None
-    height = max(2.2, 0.5 * len(found.rates))
-    several = len(effects.labels) > 1
+    height = max(2.2, 0.5 * len(cells.rates))
     caption = f"Mean {effects.measure} (%) and number of complete runs, whatever their other settings."
-    caption += " Differences between models are taken out." if several else ""
+    caption += " Differences between models are taken out." if len(effects.labels) > 1 else ""
     figure, grid = page("Learning rate by batch size", caption, (6.4, height), (1, 1), 0.5)
-    letters = max(map(len, found.rates))
-    figure.subplots_adjust(left=(0.55 + 0.1 * letters) / 6.4)
+    figure.subplots_adjust(left=(0.55 + 0.1 * max(map(len, cells.rates))) / 6.4)
     axes = grid[0, 0]
     axes.grid(False)
-    low, high = np.nanmin(found.means), np.nanmax(found.means)
-    share = (found.means - low) / max(high - low, 1e-9)
-    axes.imshow(found.means, cmap="cividis", vmin=low, vmax=max(high, low + 1e-9), aspect="auto", origin="lower")
-    for (row, column), mean in np.ndenumerate(found.means):
-        _write_cell(axes, column, row, float(mean), int(found.num_runs[row, column]), float(share[row, column]))
-    axes.set_xticks(range(len(found.batch_sizes)), found.batch_sizes)
-    axes.set_yticks(range(len(found.rates)), found.rates)
+    low, high = np.nanmin(cells.means), np.nanmax(cells.means)
+    axes.imshow(cells.means, cmap="cividis", vmin=low, vmax=max(high, low + 1e-9), aspect="auto", origin="lower")
+    for (row, column), mean in np.ndenumerate(cells.means):
+        text, look = "no run", {"color": GREY, "fontsize": 9}
+        if np.isfinite(mean):
+            red, green, blue, _ = colormaps["cividis"](float((mean - low) / max(high - low, 1e-9)))
+            is_dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
+            text = f"{mean:.1f}  ({cells.num_runs[row, column]})"
+            look = {"color": "white" if is_dark else "black", "fontsize": 10}
+        axes.text(column, row, text, ha="center", va="center", **look)
+    axes.set_xticks(range(len(cells.batch_sizes)), cells.batch_sizes)
+    axes.set_yticks(range(len(cells.rates)), cells.rates)
     axes.set(xlabel="batch size", ylabel="learning rate")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     return figure
-
-
-def _write_cell(axes: Axes, x: int, y: int, mean: float, num_runs: int, share: float) -> None:
-    if not num_runs:
-        axes.text(x, y, "no run", ha="center", va="center", color=GREY, fontsize=9)
-        return
-    colour = colormaps["cividis"](share)
-    is_dark = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] < 0.5
-    text = f"{mean:.1f}  ({num_runs})"
-    axes.text(x, y, text, ha="center", va="center", color="white" if is_dark else "black", fontsize=10)

@@ -1,4 +1,4 @@
-"""What a report is made of to PNG and SVG files. Knows which figures there are, not how each is drawn."""
+"""Writes the figures of a report as PNG and SVG files. Knows which figures there are, not how each is drawn."""
 
 from __future__ import annotations
 
@@ -9,12 +9,9 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from matplotlib.artist import Artist
-from matplotlib.collections import Collection
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
-from cifarsweep.report import confusion, depth_study_figures, effects, network, pictures, search_figures
+from cifarsweep.report import depth_study_figures, effects, network, pictures, search_figures
 from cifarsweep.report.confusion import Confusion
 from cifarsweep.report.cost import accuracy_against
 from cifarsweep.report.curves import MOST_MODELS, accuracy_by_epoch, best_models, learning_curves
@@ -23,16 +20,16 @@ from cifarsweep.report.depth_study import DepthStudy
 from cifarsweep.report.effects import Effects
 from cifarsweep.report.pictures import Pictures
 from cifarsweep.report.search_results import Study
-from cifarsweep.report.style import drawing, file_names, in_order, palette
-from cifarsweep.report.tables import Tables
+from cifarsweep.report.style import drawing, file_names, palette
+from cifarsweep.report.tables import Tables, in_order
 from cifarsweep.report.two_processes import in_two_processes
 from cifarsweep.results import files
 from cifarsweep.results.records import Layer
 
 MOST_POINTS = 2000
-"""Of one artist; from there on it is a picture inside the SVG, which would grow by 50 bytes a point."""
+"""Of an artist. One with more is a picture inside the SVG, which would grow by 50 bytes a point."""
 OPTIONAL = re.compile("parameters_vs_|seconds_vs_|settings|lr_by_|confused|classes|augmentation|network_")
-"""Figures that a sweep may well have no data for, which nobody needs to be told."""
+"""Nobody needs to be told that a sweep has no data for these figures."""
 
 
 Drawing = tuple[str, Callable[[], Figure | None]]
@@ -69,13 +66,13 @@ def write(material: Material, folder: Path) -> tuple[list[Path], list[str]]:
 
 
 def of_models(tables: Tables, what: str = "accuracy") -> dict[str, str]:
-    """The models that have a figure of their own, with its name: all, or of many the best by validation accuracy."""
+    """The models that have a figure of their own, with its name: all, or the best of many by validation accuracy."""
     labels = in_order(tables.summary)
     return file_names(best_models(tables.summary, labels)[:MOST_MODELS], what)
 
 
 def _draw(folder: Path, figures: Sequence[Drawing]) -> list[str]:
-    """Writes those that there is enough for, and says which."""
+    """Writes the figures that have enough data, and returns their names."""
     written = []
     with drawing():
         for name, draw in figures:
@@ -87,7 +84,7 @@ def _draw(folder: Path, figures: Sequence[Drawing]) -> list[str]:
 
 
 def _figures(material: Material) -> Iterator[Drawing]:
-    tables, found = material.tables, material.effects
+    tables = material.tables
     colours = palette(in_order(tables.summary))
     yield "depth_vs_accuracy.png", partial(depth_vs_accuracy, tables, colours)
     yield "parameters_vs_accuracy.png", partial(accuracy_against, "params", tables, colours)
@@ -95,17 +92,17 @@ def _figures(material: Material) -> Iterator[Drawing]:
     yield "learning_curves.png", partial(learning_curves, tables, colours)
     for label, name in of_models(tables).items():
         yield name, partial(accuracy_by_epoch, tables, label, colours[label])
-    yield "settings.png", partial(effects.settings, found, colours)
-    yield "lr_by_batch_size.png", partial(effects.rate_by_batch_size, found)
+    yield "settings.png", partial(effects.settings, material.effects, colours)
+    yield "lr_by_batch_size.png", partial(effects.rate_by_batch_size, material.effects)
     if material.of_best:
-        yield "confusion.png", partial(confusion.matrix, *material.of_best)
-        yield "class_accuracy.png", partial(confusion.class_accuracy, *material.of_best)
+        yield "confusion.png", partial(pictures.confusion_matrix, *material.of_best)
+        yield "class_accuracy.png", partial(pictures.class_accuracy, *material.of_best)
     if material.pictures:
         yield "confused.png", partial(pictures.confused, material.pictures)
         yield "classes.png", partial(pictures.classes, material.pictures)
         yield "augmentation.png", partial(pictures.augmentation, material.pictures)
     for label, name in of_models(tables, "network").items():
-        yield name, partial(network.diagram, label, material.networks.get(label, []))
+        yield name, partial(network.diagram, label, material.networks[label])
     if material.study:
         yield from search_figures.of_study(material.study)
     if material.depth:
@@ -115,18 +112,13 @@ def _figures(material: Material) -> Iterator[Drawing]:
 def save(figure: Figure, path: Path) -> None:
     """Writes the PNG file, and the SVG file beside it."""
     for axes in figure.axes:
-        for artist in [*axes.collections, *axes.lines]:
-            artist.set_rasterized(_num_points(artist) > MOST_POINTS)
+        for line in axes.lines:
+            line.set_rasterized(len(np.asarray(line.get_xydata())) > MOST_POINTS)
+        for collection in axes.collections:
+            num_vertices = sum(len(np.asarray(path.vertices)) for path in collection.get_paths())
+            collection.set_rasterized(max(len(np.asarray(collection.get_offsets())), num_vertices) > MOST_POINTS)
     with files.atomic(path, "wb") as file:
         figure.savefig(file, format="png", pil_kwargs={"compress_level": 3})  # twice as fast as 6, a tenth larger
     with files.atomic(path.with_suffix(".svg"), "wb") as file:
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))  # so that the same figure is the same file
         figure.savefig(file, format="svg", metadata=nothing)
-
-
-def _num_points(artist: Artist) -> int:
-    if isinstance(artist, Line2D):
-        return len(np.asarray(artist.get_xydata()))
-    assert isinstance(artist, Collection)
-    num_vertices = sum(len(np.asarray(path.vertices)) for path in artist.get_paths())
-    return max(len(np.asarray(artist.get_offsets())), num_vertices)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 from typing import Any
@@ -16,29 +16,28 @@ import numpy as np
 import pandas as pd
 
 from cifarsweep.report.confusion import Confusion
-from cifarsweep.report.depth import families
 from cifarsweep.report.effects import ENOUGH, Effect, Effects, Interaction
-from cifarsweep.report.pictures import Pictures
 from cifarsweep.report.search_results import Study, as_text
 from cifarsweep.report.statistics import Comparison, compare
-from cifarsweep.report.style import count, in_order, span, thousands
-from cifarsweep.report.tables import Tables
+from cifarsweep.report.style import count, span, thousands
+from cifarsweep.report.tables import Tables, families, in_order
+from cifarsweep.results.mosaic import Mosaic
 from cifarsweep.results.records import Layer
 from cifarsweep.terminal.formatting import shortened
 
 NOT_ENOUGH = "not enough runs to say"
 NOT_ENOUGH_BEGINNING = "Not enough runs to say"
 OVERFITTING = 2.0
-"""Points that training accuracy, measured on augmented images before the epoch has ended, may be ahead without it."""
+"""Training accuracy is measured on augmented images before the epoch has ended, and may be so many points ahead."""
 ENDED = ("complete", "pruned", "failed")
 TRIALS_PER_KEY = 10
-"""Complete trials from which on an estimate of importance is taken for more than a hint; a rule of thumb."""
+"""An importance estimate counts only with at least this many complete trials for each key; a rule of thumb."""
 NUM_PAIRS_SHOWN = 6
-"""Pairs of classes of which a run keeps images."""
+"""A run keeps images of so many pairs of classes."""
 MOST_MEANS = 6
-"""Models up to which a sentence lists the mean of each."""
+"""A sentence lists the means of at most so many models."""
 ALL_PAIRS = 8
-"""Models up to which each is compared with each; of more, each with the best one only."""
+"""So many models are each compared with each; of more, each with the best one only."""
 
 
 # the best
@@ -49,36 +48,37 @@ class Best:
     """The best configuration of a data set."""
 
     data: str
-    configuration: Mapping[str, Any]
+    configuration: pd.Series[Any]
+    """Its row of the summary."""
     runs: pd.DataFrame
     """Its complete runs, the one with the best validation accuracy first."""
     is_optimistic: bool
     """Whether it was chosen by test accuracy, as there was no validation split to choose by."""
 
 
-def best(tables: Tables) -> list[Best]:
+def best_configurations(tables: Tables) -> list[Best]:
     """One a data set, the data set with the most complete runs first."""
     complete = tables.runs[tables.runs["status"] == "complete"]
-    found = []
+    bests = []
     for data in complete["data"].value_counts().index:
         rows = tables.summary[(tables.summary["data"] == data) & (tables.summary["n"] > 0)]
         rows = rows[rows["chosen"]] if rows["chosen"].any() else rows
         by_test = rows["val_accuracy_mean"].isna().all()
-        row = _highest(rows, "test_accuracy_mean" if by_test else "val_accuracy_mean")
+        row = rows.iloc[int(rows["test_accuracy_mean" if by_test else "val_accuracy_mean"].argmax())]
         its = complete[complete["config_id"] == row["config_id"]].sort_values(
             ["val_accuracy", "seed"], ascending=[False, True], kind="stable"
         )
-        found.append(Best(str(data), row, its, bool(by_test and len(rows) > 1)))
-    return found
+        bests.append(Best(str(data), row, its, bool(by_test and len(rows) > 1)))
+    return bests
 
 
-def best_sentence(found: Best) -> str:
-    row, n = found.configuration, int(found.configuration["n"])
+def best_sentence(best: Best) -> str:
+    row = best.configuration
     validation = accuracy(row, "val_accuracy")
-    parts = [f"{label(row)} on {name(found.data)}: {accuracy(row, 'test_accuracy')} test accuracy"]
+    parts = [f"{label(row)} on {name(best.data)}: {accuracy(row, 'test_accuracy')} test accuracy"]
     parts += [f"{validation} validation accuracy"] if validation else []
-    sentence = ", ".join(parts) + f", {count(n, 'seed')}."
-    if found.is_optimistic:
+    sentence = ", ".join(parts) + f", {count(int(row['n']), 'seed')}."
+    if best.is_optimistic:
         return (
             f"{sentence} There was no validation split, so it was chosen by the test set: its accuracy is optimistic."
         )
@@ -87,10 +87,10 @@ def best_sentence(found: Best) -> str:
     return f"{sentence} It was chosen by validation accuracy; the test images had no part in it."
 
 
-def whose(found: Best) -> str:
+def whose(best: Best) -> str:
     """The best run of a best configuration, as a caption names it."""
-    run = found.runs.iloc[0]
-    return f"{name(str(run['label']))}, seed {run['seed']}, {name(found.data)}"
+    run = best.runs.iloc[0]
+    return f"{name(str(run['label']))}, seed {run['seed']}, {name(best.data)}"
 
 
 # the answer
@@ -98,59 +98,56 @@ def whose(found: Best) -> str:
 
 def answers(tables: Tables) -> list[str]:
     """A sentence a data set: how accuracy grows with depth, and how sure that is."""
-    found = [_answer(tables, one) for one in best(tables)]
-    return found or [f"No run is complete, so there is no answer yet: {NOT_ENOUGH}."]
+    sentences = [_answer(tables, best.data) for best in best_configurations(tables)]
+    return sentences or [f"No run is complete, so there is no answer yet: {NOT_ENOUGH}."]
 
 
-def _answer(tables: Tables, best_one: Best) -> str:
-    chosen = _chosen(tables, best_one.data)
-    on = f"On {name(best_one.data)}"
-    if chosen.empty:
+def _answer(tables: Tables, data: str) -> str:
+    models, on = _models(tables, data), f"On {name(data)}"
+    if models.empty:
         return f"{on} no configuration can be chosen for a model, as there is no validation accuracy to choose by."
-    if len(chosen) == 1:
-        row = _row(chosen, 0)
-        reached = f"{label(row)} reaches {accuracy(row, 'test_accuracy')} test accuracy{_over(chosen)}"
-        return f"{on} {reached}; {_why_alone(tables, row)}."
-    found = comparisons(tables, best_one.data)
-    other = "another" if len(chosen) <= ALL_PAIRS else "the best"
-    tied = all(one.verdict == "tie" for one in found)
+    if len(models) == 1:
+        row = models.iloc[0]
+        complete = tables.summary[(tables.summary["data"] == data) & (tables.summary["n"] > 0)]
+        others = [model for model in in_order(complete) if model != row["label"]]
+        why_alone = "there is no other model to compare it with"
+        if others:
+            listed = name(others[0]) if len(others) == 1 else f"{len(others)} other models"
+            why_alone = f"of {listed} no configuration can be chosen, as there is no validation accuracy to choose by"
+        return f"{on} {label(row)} reaches {accuracy(row, 'test_accuracy')} test accuracy{_over(models)}; {why_alone}."
+    compared = comparisons(tables, data)
+    other = "another" if len(models) <= ALL_PAIRS else "the best"
+    tied = all(comparison.verdict == "tie" for comparison in compared)
     no_more = f"no model differs from {other} by more than chance: " if tied else ""
-    return f"{on} {no_more}{_growth(chosen)}{_over(chosen)}; {_certainty(found, chosen)}."
+    ranked = models.sort_values("test_accuracy_mean", ascending=False, kind="stable")["label"].tolist()
+    of_top = next((pair for pair in compared if {pair.first, pair.second} == set(ranked[:2])), None)
+    if of_top is None or of_top.verdict == "unknown":
+        certainty = f"whether {name(ranked[0])} differs from {name(ranked[1])} by more than chance: {NOT_ENOUGH}"
+    else:
+        corrected = f" corrected for {len(compared)} pairs" if len(compared) > 1 else ""
+        certainty = comparison_sentence(of_top, f"{corrected}, {count(of_top.n, 'shared seed')}")
+    return f"{on} {no_more}{_growth(models)}{_over(models)}; {certainty}."
 
 
-def _why_alone(tables: Tables, row: Mapping[str, Any]) -> str:
-    """Why this model has no other beside it."""
-    complete = tables.summary[(tables.summary["data"] == row["data"]) & (tables.summary["n"] > 0)]
-    others = [one for one in in_order(complete) if one != row["label"]]
-    if not others:
-        return "there is no other model to compare it with"
-    listed = name(others[0]) if len(others) == 1 else f"{len(others)} other models"
-    return f"of {listed} no configuration can be chosen, as there is no validation accuracy to choose by"
+def _models(tables: Tables, data: str) -> pd.DataFrame:
+    """The configurations that stand for the models of a data set, in order of depth."""
+    models = tables.summary[(tables.summary["data"] == data) & tables.summary["chosen"]]
+    return models.sort_values("label", key=lambda labels: labels.map(in_order(models).index), ignore_index=True)
 
 
-def _chosen(tables: Tables, data: str) -> pd.DataFrame:
-    chosen = tables.summary[(tables.summary["data"] == data) & tables.summary["chosen"]]
-    return chosen.sort_values("label", key=lambda labels: labels.map(in_order(chosen).index), ignore_index=True)
+def _highest(models: pd.DataFrame) -> pd.Series[Any]:
+    return models.iloc[int(models["test_accuracy_mean"].argmax())]
 
 
-def _highest(rows: pd.DataFrame, column: str) -> dict[str, Any]:
-    return _row(rows, int(np.nanargmax(rows[column].to_numpy(dtype=float))))
-
-
-def _row(rows: pd.DataFrame, at: int) -> dict[str, Any]:
-    return {str(key): value for key, value in rows.iloc[at].to_dict().items()}
-
-
-def _growth(chosen: pd.DataFrame) -> str:
+def _growth(models: pd.DataFrame) -> str:
     """How test accuracy goes with depth; without several depths which model has the highest."""
-    by_label = {row["label"]: row for row in (_row(chosen, at) for at in range(len(chosen)))}
-    family = max(families(chosen), key=len, default=[])
+    family = max(families(models), key=len, default=[])
     if len(family) < 2:
-        top = _highest(chosen, "test_accuracy_mean")
-        return f"{label(top)} has the highest test accuracy of {len(chosen)} models, {accuracy(top, 'test_accuracy')}"
-    means = [by_label[one]["test_accuracy_mean"] for one in family]
-    first, last = by_label[family[0]], by_label[family[-1]]
-    top = by_label[family[int(np.argmax(means))]]
+        top = _highest(models)
+        return f"{label(top)} has the highest test accuracy of {len(models)} models, {accuracy(top, 'test_accuracy')}"
+    by_depth = models.set_index("label", drop=False).loc[family]
+    means = by_depth["test_accuracy_mean"].tolist()
+    first, last, top = by_depth.iloc[0], by_depth.iloc[-1], _highest(by_depth)
     ends = " to ".join(f"{accuracy(row, 'test_accuracy')} with {label(row)}" for row in (first, last))
     rises = [after > before for before, after in pairwise(means)]
     if len(set(means)) == 1:
@@ -159,57 +156,60 @@ def _growth(chosen: pd.DataFrame) -> str:
         return f"test accuracy rises with depth, from {ends}"
     if not any(rises):
         return f"test accuracy falls with depth, from {ends}"
-    middle = f"; the highest is {accuracy(top, 'test_accuracy')} with {label(top)}" if top is not last else ""
+    is_last = top["label"] == last["label"]
+    middle = "" if is_last else f"; the highest is {accuracy(top, 'test_accuracy')} with {label(top)}"
     return f"test accuracy goes from {ends}, not rising at every step{middle}"
 
 
-def _over(chosen: pd.DataFrame) -> str:
-    seeds = span(chosen["n"], "seed")
-    if chosen["n"].max() > 1:
+def _over(models: pd.DataFrame) -> str:
+    seeds = span(models["n"], "seed")
+    if models["n"].max() > 1:
         return f" (mean and 95 % interval over {seeds})"
-    return f" ({seeds}{' each' if len(chosen) > 1 else ''})"
-
-
-def _certainty(found: list[Comparison], chosen: pd.DataFrame) -> str:
-    """Whether the best two means differ by more than chance."""
-    ranked = chosen.sort_values("test_accuracy_mean", ascending=False, kind="stable")["label"].tolist()
-    top = {ranked[0], ranked[1]}
-    of_top = next((one for one in found if {one.first, one.second} == top), None)
-    if of_top is None or of_top.verdict == "unknown":
-        return f"whether {name(ranked[0])} differs from {name(ranked[1])} by more than chance: {NOT_ENOUGH}"
-    return comparison_sentence(of_top, len(found)).removesuffix(".")
+    return f" ({seeds}{' each' if len(models) > 1 else ''})"
 
 
 def comparisons(tables: Tables, data: str) -> list[Comparison]:
     """The chosen configurations of a data set's models over shared seeds, the p-values corrected together."""
-    chosen = _chosen(tables, data)
-    complete = tables.runs[(tables.runs["status"] == "complete") & tables.runs["config_id"].isin(chosen["config_id"])]
-    labels = list(chosen["label"])
-    values = {
-        one: dict(zip(runs["seed"].astype(int), runs["test_accuracy"], strict=True))
-        for one, runs in complete[complete["seed"].notna()].groupby("label")
-    }
-    pairs = list(combinations(labels, 2))
-    if len(labels) > ALL_PAIRS:
-        top = _highest(chosen, "test_accuracy_mean")["label"]
+    models = _models(tables, data)
+    complete = tables.runs[(tables.runs["status"] == "complete") & tables.runs["config_id"].isin(models["config_id"])]
+    values: dict[str, dict[int, float]] = {model: {} for model in models["label"]}
+    for model, runs in complete[complete["seed"].notna()].groupby("label"):
+        values[str(model)] = dict(zip(runs["seed"].astype(int), runs["test_accuracy"], strict=True))
+    pairs = list(combinations(values, 2))
+    if len(values) > ALL_PAIRS:
+        top = _highest(models)["label"]
         pairs = [pair for pair in pairs if top in pair]
-    return compare({one: values.get(one, {}) for one in labels}, pairs)
+    return compare(values, pairs)
 
 
-def comparison_sentence(one: Comparison, num_pairs: int) -> str:
-    """layers4 is 0.8 points above layers3 (95 % interval 0.3 to 1.3, p = 0.004 corrected for 3 pairs, 5 seeds)."""
-    lower, higher, low, high = name(one.first), name(one.second), one.low, one.high
-    if one.verdict == "unknown":
-        return f"{higher} and {lower}: {NOT_ENOUGH} ({count(one.n, 'shared seed')})."
-    if one.difference < 0:
+def comparison_sentence(comparison: Comparison, evidence: str = "") -> str:
+    """layers4 is 0.8 points above layers3 (95 % interval 0.3 to 1.3, p = 0.004), with further `evidence` after p."""
+    lower, higher, low, high = name(comparison.first), name(comparison.second), comparison.low, comparison.high
+    if comparison.difference < 0:
         lower, higher, low, high = higher, lower, -high, -low
-    evidence = f"95 % interval {points(low)} to {points(high)}, {p_text(one.p_corrected)}"
-    evidence += f" corrected for {num_pairs} pairs" if num_pairs > 1 else ""
-    evidence += f", {count(one.n, 'shared seed')}"
-    difference = points(abs(one.difference))
-    if one.verdict == "tie":
-        return f"{higher} and {lower} tie: a difference of {difference} points may be chance ({evidence})."
-    return f"{higher} is {difference} points above {lower} ({evidence})."
+    evidence = f"95 % interval {points(low)} to {points(high)}, {p_text(comparison.p_corrected)}{evidence}"
+    difference = points(abs(comparison.difference))
+    if comparison.verdict == "tie":
+        return f"{higher} and {lower} tie: a difference of {difference} points may be chance ({evidence})"
+    return f"{higher} is {difference} points above {lower} ({evidence})"
+
+
+def comparison_cells(comparison: Comparison, unknown: str, tie: str) -> dict[str, str]:
+    """The row of a table; its verdict is `unknown` or `tie` where neither is better."""
+    first, second = name(comparison.first), name(comparison.second)
+    verdicts = {"unknown": unknown, "tie": tie, "higher": f"{second} is better", "lower": f"{first} is better"}
+    cells = {
+        "pair": f"{second} − {first}",
+        "n": str(comparison.n),
+        "difference": points(comparison.difference, signed=True) if comparison.n else "",
+        "verdict": verdicts[comparison.verdict],
+        **dict.fromkeys(("interval", "effect_size", "p", "p_corrected"), ""),
+    }
+    if not math.isnan(comparison.low):
+        cells["interval"] = f"{points(comparison.low)} to {points(comparison.high)}"
+        cells["effect_size"] = f"{comparison.effect_size:.2f}".replace("-", "−").replace("inf", "∞")
+        cells["p"], cells["p_corrected"] = p_text(comparison.p), p_text(comparison.p_corrected)
+    return cells
 
 
 # figures
@@ -217,15 +217,14 @@ def comparison_sentence(one: Comparison, num_pairs: int) -> str:
 
 def depth_sentence(tables: Tables) -> str:
     """The means in order of depth, and how many pairs of models differ."""
-    bests = best(tables)
+    bests = best_configurations(tables)
     if not bests:
         return f"{NOT_ENOUGH_BEGINNING}."
     data = bests[0].data
-    rows = [_row(chosen, at) for chosen in [_chosen(tables, data)] for at in range(len(chosen))]
     on = f" on {name(data)}" if len(bests) > 1 else ""
-    means = [f"{accuracy(row, 'test_accuracy')} {label(row)}" for row in rows]
+    means = [f"{accuracy(row, 'test_accuracy')} {label(row)}" for _, row in _models(tables, data).iterrows()]
     sentence = f"Test accuracy{on}: {', '.join(means)}. " if 0 < len(means) <= MOST_MEANS else ""
-    verdicts = Counter(one.verdict for one in comparisons(tables, data))
+    verdicts = Counter(comparison.verdict for comparison in comparisons(tables, data))
     differ = verdicts["higher"] + verdicts["lower"]
     if verdicts.total() == verdicts["unknown"]:
         return f"{sentence}{NOT_ENOUGH_BEGINNING} whether models differ by more than chance."
@@ -237,14 +236,16 @@ def depth_sentence(tables: Tables) -> str:
 
 def cost_sentence(tables: Tables, cost: str) -> str:
     """The most accurate model beside the cheapest one."""
-    found = best(tables)
-    chosen = _chosen(tables, found[0].data) if found else pd.DataFrame({cost: []})
-    chosen = chosen[chosen[cost].notna()]
-    if len(chosen) < 2:
-        return f"One model only: {NOT_ENOUGH} what more of it would bring." if len(chosen) else f"{NOT_ENOUGH}."
-    top = _highest(chosen, "test_accuracy_mean")
-    low = _row(chosen, int(np.argmin(chosen[cost].to_numpy(dtype=float))))
-    text = _parameters if cost == "params" else _seconds
+
+    def text(value: Any) -> str:
+        return f"{thousands(int(value))} parameters" if cost == "params" else f"{float(value):.3g} s of training"
+
+    bests = best_configurations(tables)
+    models = _models(tables, bests[0].data) if bests else pd.DataFrame({cost: []})
+    models = models[models[cost].notna()]
+    if len(models) < 2:
+        return f"One model only: {NOT_ENOUGH} what more of it would bring." if len(models) else f"{NOT_ENOUGH}."
+    top, low = _highest(models), models.iloc[int(models[cost].argmin())]
     if top["label"] == low["label"]:
         return f"{label(top)} has the highest mean accuracy and the least: {text(top[cost])}."
     less = top["test_accuracy_mean"] - low["test_accuracy_mean"]
@@ -254,28 +255,17 @@ def cost_sentence(tables: Tables, cost: str) -> str:
     )
 
 
-def _parameters(value: Any) -> str:
-    return f"{thousands(int(value))} parameters"
-
-
-def _seconds(value: Any) -> str:
-    return f"{float(value):.3g} s of training"
-
-
 def curve_sentence(tables: Tables, of_label: str | None = None) -> str:
     """Where training and validation ended, and whether the last epoch still brought something."""
-    found = best(tables)
-    chosen = tables.summary[tables.summary["chosen"]]
-    chosen = (
-        chosen[chosen["label"] == of_label]
-        if of_label is not None
-        else chosen[chosen["data"] == found[0].data]
-        if found
-        else chosen
-    )
-    if chosen.empty:
+    bests = best_configurations(tables)
+    models = tables.summary[tables.summary["chosen"]]
+    if of_label is not None:
+        models = models[models["label"] == of_label]
+    elif bests:
+        models = models[models["data"] == bests[0].data]
+    if models.empty:
         return f"No complete run of a chosen configuration: {NOT_ENOUGH}."
-    row = _highest(chosen, "test_accuracy_mean")
+    row = _highest(models)
     ids = tables.runs.loc[
         (tables.runs["config_id"] == row["config_id"]) & (tables.runs["status"] == "complete"), "run_id"
     ]
@@ -296,51 +286,51 @@ def curve_sentence(tables: Tables, of_label: str | None = None) -> str:
 
 
 def effect_sentence(effect: Effect, effects: Effects) -> str:
-    """The value with the best mean, beside what runs say that differ in nothing else: they may contradict it."""
-    best_level = name(effect.best)
-    beginning = f"{name(effect.key)}: {best_level} has the highest mean {effects.measure}"
-    tested = [one for one in effect.comparisons if one.n >= ENOUGH]
+    """The value with the best mean, then what runs that differ in nothing else say of it: they may contradict it."""
+    sentence = f"{name(effect.key)}: {name(effect.best)} has the highest mean {effects.measure}"
+    tested = [comparison for comparison in effect.comparisons if comparison.n >= ENOUGH]
     if not tested:
-        return f"{beginning}; whether that is more than chance: {NOT_ENOUGH} (too few differ in it alone)."
-    worst = min(tested, key=lambda one: one.difference)
-    parts = [beginning]
+        return f"{sentence}; whether that is more than chance: {NOT_ENOUGH} (too few differ in it alone)."
+    worst = min(tested, key=lambda comparison: comparison.difference)
     if worst.difference < 0:
-        lead = _lead(-worst.difference, -worst.high, -worst.low, worst)
-        parts[0] += f", {lead[0]} points above {name(worst.second)} {lead[1]}"
-    for one in tested:
-        if one.verdict == "higher":
-            lead = _lead(one.difference, one.low, one.high, one)
-            parts.append(f"but {name(one.second)} is {lead[0]} points above it {lead[1]}")
-    ties = [name(one.second) for one in tested if one.verdict == "tie"]
-    parts += [f"tied with it within chance: {', '.join(ties)}"] if ties else []
-    return f"{'; '.join(parts)}."
+        difference, evidence = _lead(worst, -1)
+        sentence += f", {difference} points above {name(worst.second)} {evidence}"
+    for comparison in tested:
+        if comparison.verdict == "higher":
+            difference, evidence = _lead(comparison, 1)
+            sentence += f"; but {name(comparison.second)} is {difference} points above it {evidence}"
+    ties = [name(comparison.second) for comparison in tested if comparison.verdict == "tie"]
+    return f"{sentence}{'; tied with it within chance: ' if ties else ''}{', '.join(ties)}."
 
 
-def _lead(difference: float, low: float, high: float, one: Comparison) -> tuple[str, str]:
-    """Percents as points, and what they rest on."""
-    shown, *ends = (points(value / 100) for value in (difference, low, high))
-    return shown, f"in {one.n} runs that differ in nothing else ({' to '.join(ends)}, {p_text(one.p_corrected)})"
+def _lead(comparison: Comparison, sign: int) -> tuple[str, str]:
+    """By how many points one is ahead, and what that rests on; `sign` is -1 for the first of the two."""
+    difference, *ends = (sign * value / 100 for value in (comparison.difference, comparison.low, comparison.high))
+    interval = " to ".join(points(end) for end in sorted(ends))
+    runs = f"in {comparison.n} runs that differ in nothing else"
+    return points(difference), f"{runs} ({interval}, {p_text(comparison.p_corrected)})"
 
 
-def interaction_sentence(found: Interaction) -> str:
+def interaction_sentence(interaction: Interaction) -> str:
     """Whether the best learning rate depends on the batch size."""
-    columns = [at for at in range(len(found.batch_sizes)) if np.isfinite(found.means[:, at]).sum() > 1]
+    means, sizes = interaction.means, interaction.batch_sizes
+    columns = [at for at in range(len(sizes)) if np.isfinite(means[:, at]).sum() > 1]
     if not columns:
         return f"Learning rate by batch size: {NOT_ENOUGH}."
-    rates = [found.rates[int(np.nanargmax(found.means[:, at]))] for at in columns]
+    rates = [interaction.rates[int(np.nanargmax(means[:, at]))] for at in columns]
     if len(columns) == 1:
-        size = found.batch_sizes[columns[0]]
+        size = sizes[columns[0]]
         return f"At batch size {size} the learning rate {rates[0]} has the highest mean; {NOT_ENOUGH} for others."
-    fewest = int(found.num_runs[found.num_runs > 0].min())
+    fewest = int(interaction.num_runs[interaction.num_runs > 0].min())
     caution = f" Cells of {count(fewest, 'run')} are in it: take it as a hint." if fewest < ENOUGH else ""
     if len(set(rates)) == 1:
         return f"The learning rate {rates[0]} has the highest mean at each batch size.{caution}"
-    listed = ", ".join(f"{rate} at {found.batch_sizes[at]}" for rate, at in zip(rates, columns, strict=True))
+    listed = ", ".join(f"{rate} at {sizes[at]}" for rate, at in zip(rates, columns, strict=True))
     return f"The learning rate with the highest mean differs by batch size: {listed}.{caution}"
 
 
-def confusion_sentence(found: Confusion) -> str:
-    pairs = found.pairs(1)
+def confusion_sentence(confusion: Confusion) -> str:
+    pairs = confusion.pairs(1)
     if not pairs:
         return "No test image was taken for another class."
     true, taken, number, share = pairs[0]
@@ -350,12 +340,12 @@ def confusion_sentence(found: Confusion) -> str:
     )
 
 
-def class_sentence(found: Confusion) -> str:
-    accuracies = found.accuracies
+def class_sentence(confusion: Confusion) -> str:
+    accuracies = confusion.accuracies
     if np.isnan(accuracies).all():
         return "There are no test images."
     low, high = int(np.nanargmin(accuracies)), int(np.nanargmax(accuracies))
-    easy, hard = name(found.names[high]), name(found.names[low])
+    easy, hard = name(confusion.names[high]), name(confusion.names[low])
     return f"Recognised best: {easy}, {100 * accuracies[high]:.1f} %; worst: {hard}, {100 * accuracies[low]:.1f} %."
 
 
@@ -368,13 +358,12 @@ def confused_sentence(confusion: Confusion) -> str:
 # images and networks
 
 
-def classes_sentence(pictures: Pictures) -> str:
-    num = len(pictures.classes.names) if pictures.classes else 0
-    return f"Training images of each of the {num} classes of {name(pictures.data)}, drawn at random."
+def classes_sentence(classes: Mosaic, data: str) -> str:
+    return f"Training images of each of the {len(classes.names)} classes of {name(data)}, drawn at random."
 
 
-def augmentation_sentence(pictures: Pictures) -> str:
-    num = pictures.augmentation.images.shape[1] - 1 if pictures.augmentation else 0
+def augmentation_sentence(augmentation: Mosaic) -> str:
+    num = augmentation.images.shape[1] - 1
     return (
         f"Training sees an image another way in each epoch: the original, and beside it {num} times what training has."
     )
@@ -408,8 +397,8 @@ def _place(layers: Sequence[Layer], at: int) -> str:
 
 
 def history_sentence(study: Study) -> str:
-    complete = count(_num_complete(study), "complete trial")
-    if not _num_complete(study) or not study.best:
+    complete = count(study.num_complete, "complete trial")
+    if not study.num_complete or not study.best:
         return f"No trial is complete: {NOT_ENOUGH}."
     if len(study.objectives) > 1:
         return f"{len(study.best)} of {complete} are beaten by no other in every objective."
@@ -426,27 +415,21 @@ def slices_sentence(study: Study) -> str:
     trials = [trial for trial in study.trials if trial.number in study.best]
     if len(trials) != 1:
         return "Where on each searched setting the good trials are."
-    values = ", ".join(f"{name(key)} {name(_value(value))}" for key, value in list(trials[0].params.items())[:8])
-    return f"The best trial has {values}."
-
-
-def _value(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else as_text(value)
-
-
-def _num_complete(study: Study) -> int:
-    return sum(trial.state == "complete" for trial in study.trials)
+    texts = {
+        key: f"{value:.3g}" if isinstance(value, float) else as_text(value)
+        for key, value in list(trials[0].params.items())[:8]
+    }
+    return f"The best trial has {', '.join(f'{name(key)} {name(text)}' for key, text in texts.items())}."
 
 
 def importance_sentence(study: Study) -> str:
     ranked = sorted(study.importances.items(), key=lambda item: -item[1])
     if not ranked:
         return f"{NOT_ENOUGH_BEGINNING}."
-    complete = _num_complete(study)
     sentence = f"{name(ranked[0][0])} mattered most ({ranked[0][1]:.2f} of 1)"
     sentence += f", then {name(ranked[1][0])} ({ranked[1][1]:.2f})" if len(ranked) > 1 else ""
-    sentence += f", by an estimate from {count(complete, 'complete trial')}"
-    return f"{sentence}{f': {NOT_ENOUGH} for sure' if complete < TRIALS_PER_KEY * len(ranked) else ''}."
+    sentence += f", by an estimate from {count(study.num_complete, 'complete trial')}"
+    return f"{sentence}{f': {NOT_ENOUGH} for sure' if study.num_complete < TRIALS_PER_KEY * len(ranked) else ''}."
 
 
 # texts
@@ -457,16 +440,19 @@ def name(text: str) -> str:
     return shortened(text, 40) or "(no name)"
 
 
-def label(row: Mapping[str, Any]) -> str:
+def label(row: pd.Series[Any]) -> str:
     return name(str(row["label"]))
 
 
-def accuracy(row: Mapping[str, Any], which: str) -> str:
+def accuracy(row: pd.Series[Any], which: str) -> str:
+    return percent(row[f"{which}_mean"], row[f"{which}_high"] - row[f"{which}_mean"])
+
+
+def percent(mean: Any, half: Any) -> str:
     """82.0 ± 0.4 %, without interval for one seed, nothing where it was not measured."""
-    mean, high = row[f"{which}_mean"], row[f"{which}_high"]
     if pd.isna(mean):
         return ""
-    return f"{100 * mean:.1f} %" if pd.isna(high) else f"{100 * mean:.1f} ± {100 * (high - mean):.1f} %"
+    return f"{100 * mean:.1f} %" if pd.isna(half) else f"{100 * mean:.1f} ± {100 * half:.1f} %"
 
 
 def points(part: float, signed: bool = False) -> str:

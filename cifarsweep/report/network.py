@@ -15,9 +15,9 @@ from cifarsweep.results.records import Layer
 from cifarsweep.terminal.formatting import shortened
 
 MOST_ROWS = 36
-"""Layers from which on those that change neither shape nor work are drawn in one row with the layer before."""
+"""Of more layers those that change neither shape nor work are drawn in one row with the layer before."""
 MOST_FOLDED = 80
-"""Rows of which on the ones in the middle are left out."""
+"""Of more rows those in the middle are left out."""
 # Pale enough for black text; which is which is said by the text.
 COLOURS = {"Conv": "#cfe3f2", "Pool": "#fbe6bf", "Norm": "#e9e9e9", "Linear": "#c9e8dd"}
 OTHER = "#f6f6f6"
@@ -46,16 +46,23 @@ def diagram(label: str, layers: Sequence[Layer]) -> Figure | None:
     axes = grid[0, 0]
     axes.set_axis_off()
     axes.set(xlim=(0, WIDTH), ylim=(len(shown) + 2.5, -0.5))
-    _draw_heading(axes)
+    for (left, width), text in ((SHAPE, "output"), (PARAMS, "parameters"), (WORK, "multiply-adds")):
+        axes.text(left + width, 0, text, ha="right", va="center", fontsize=10, color=GREY)
+    axes.text(LAYER[0] + 0.1, 0, "image", va="center", fontsize=11)
     ys = {0: 0.0, **{at + 1: y + 1.0 for y, at in enumerate(shown)}}
     _draw_rows(axes, [rows[at] for at in shown], [ys[at + 1] for at in shown])
     _draw_connections(axes, rows, ys)
-    _draw_total(axes, layers, len(shown) + 1.35)
+    y = len(shown) + 1.35
+    axes.plot([LAYER[0], sum(WORK)], [y - 0.5, y - 0.5], color="#999999", lw=0.8)
+    axes.text(LAYER[0] + 0.1, y, f"total of {count(len(layers), 'layer')}", va="center", fontsize=10)
+    for (left, width), key in ((PARAMS, "params"), (WORK, "multiply_adds")):
+        total = sum(getattr(layer, key) for layer in layers)
+        axes.text(left + width, y, _number(total), ha="right", va="center", fontsize=10, fontweight="bold")
     return figure
 
 
 def folded(layers: Sequence[Layer]) -> list[Layer]:
-    """A layer that keeps its only input's shape and multiplies nothing joins the one before, if only it takes that."""
+    """A layer joins the one before where it alone takes its output, keeps the shape and multiplies nothing."""
     takers: dict[int, set[int]] = {}
     for at, layer in enumerate(layers, 1):
         for source in layer.inputs:
@@ -77,12 +84,6 @@ def folded(layers: Sequence[Layer]) -> list[Layer]:
 
 def shape_text(shape: Sequence[int]) -> str:
     return " × ".join(map(str, shape)) or "1"
-
-
-def _draw_heading(axes: Axes) -> None:
-    for (left, width), text in ((SHAPE, "output"), (PARAMS, "parameters"), (WORK, "multiply-adds")):
-        axes.text(left + width, 0, text, ha="right", va="center", fontsize=10, color=GREY)
-    axes.text(LAYER[0] + 0.1, 0, "image", va="center", fontsize=11)
 
 
 def _draw_rows(axes: Axes, rows: Sequence[Layer], ys: Sequence[float]) -> None:
@@ -121,14 +122,6 @@ def _draw_connections(axes: Axes, rows: Sequence[Layer], ys: dict[int, float]) -
             x = max(0.1, 0.45 - 0.05 * (ys[at] - ys[source]))
             axes.plot([SIZE[0], x, x, SIZE[0]], [ys[source], ys[source], ys[at], ys[at]], color="#555555", lw=0.9)
             axes.plot(SIZE[0], ys[at], ">", color="#555555", ms=3.5)
-
-
-def _draw_total(axes: Axes, layers: Sequence[Layer], y: float) -> None:
-    axes.plot([LAYER[0], sum(WORK)], [y - 0.5, y - 0.5], color="#999999", lw=0.8)
-    axes.text(LAYER[0] + 0.1, y, f"total of {count(len(layers), 'layer')}", va="center", fontsize=10)
-    for (left, width), key in ((PARAMS, "params"), (WORK, "multiply_adds")):
-        total = sum(getattr(layer, key) for layer in layers)
-        axes.text(left + width, y, _number(total), ha="right", va="center", fontsize=10, fontweight="bold")
 
 
 def _number(value: int) -> str:

@@ -7,12 +7,13 @@ but its own.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import os
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from urllib.parse import quote
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from pandas.api.types import is_numeric_dtype
 
 from cifarsweep.report import depth_study, depth_study_findings, effects, findings
 from cifarsweep.report.depth_study import DepthStudy
@@ -34,6 +36,12 @@ from cifarsweep.terminal.formatting import shortened
 TEMPLATES = Path(__file__).parent / "templates"
 MOST_ROWS = 10_000
 """Runs in the page's table; runs.csv has all."""
+MEASURED = ["val_accuracy", "test_accuracy", "train_accuracy", "train_seconds"]
+TITLES = {
+    "label": "model", "val_accuracy": "val %", "test_accuracy": "test %", "train_accuracy": "train %",
+    "train_seconds": "seconds", "params": "parameters",
+}  # fmt: skip
+"""Of columns that have another title than their name."""
 MOST_SETTINGS = 6
 MOST_COMPARISONS = 45
 MOST_LOST = 50
@@ -41,7 +49,7 @@ MOST_LINKS = 5
 UNRESERVED = " !$'()*+,/:;=?@[]^_`{|}~"
 """Characters that a data: address in double quotes keeps as they are."""
 MOST_SVG = 300_000
-"""Bytes of an SVG file from which on its PNG file is shown, where that is smaller."""
+"""Bytes. Of a larger SVG file the PNG file is shown, where that is smaller."""
 NUM_PAIRS = 10
 STARTS = (["python", "-m", "cifarsweep"], ["cifarsweep"])
 """How a command line begins that trains a run."""
@@ -64,13 +72,15 @@ class Shown:
 class Column:
     title: str
     cells: list[str]
-    is_number: bool = False
+    is_number: bool
 
 
 def write(material: Material, figures: list[Path], sources: tuple[Path, ...], folder: Path) -> Path:
     """The page of a report in `folder` whose PNG files are `figures`, of the runs that `sources` stand for."""
     tables = material.tables
+    bests = findings.best_configurations(tables)
     confusion, whose = material.of_best or (None, "")
+    by_test = bool(bests) and pd.isna(bests[0].configuration["val_accuracy_mean"])
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -82,10 +92,14 @@ def write(material: Material, figures: list[Path], sources: tuple[Path, ...], fo
     environment.filters["unbroken"] = lambda text: text.replace(" %", "\N{NO-BREAK SPACE}%")
     script = (TEMPLATES / "page.js").read_text(encoding="utf-8").strip()
     content = environment.get_template("index.html").render(
-        **{**_answer(tables, sources), **_figures(material, figures), **_depth_study(material.depth, figures)},
+        **{**_answer(tables, bests, sources), **_figures(material, figures), **_depth_study(material.depth, figures)},
         effects=[findings.effect_sentence(effect, material.effects) for effect in material.effects.effects],
-        bests=[_best(one, tables, sources) for one in findings.best(tables)],
-        confusion={"pairs": confusion.pairs(NUM_PAIRS) if confusion else [], "of": whose, "by": _chosen_by(tables)},
+        bests=[_best(best, tables, sources) for best in bests],
+        confusion={
+            "pairs": confusion.pairs(NUM_PAIRS) if confusion else [],
+            "of": whose,
+            "by": "test" if by_test else "validation",
+        },
         table=_table(tables, folder),
         lost=_lost(tables, folder),
         measured=_measured(tables),
@@ -101,36 +115,30 @@ def write(material: Material, figures: list[Path], sources: tuple[Path, ...], fo
 # the answer
 
 
-def _chosen_by(tables: Tables) -> str:
-    """What the first best run was chosen by."""
-    found = findings.best(tables)
-    return "test" if found and pd.isna(found[0].configuration["val_accuracy_mean"]) else "validation"
-
-
-def _answer(tables: Tables, sources: tuple[Path, ...]) -> dict[str, Any]:
-    complete = int((tables.runs["status"] == "complete").sum())
-    unfinished = int((tables.runs["status"] == "unfinished").sum())
-    of_main = [one.data for one in findings.best(tables)][:1]
-    compared = [one for data in of_main for one in findings.comparisons(tables, data)]
+def _answer(tables: Tables, bests: list[Best], sources: tuple[Path, ...]) -> dict[str, Any]:
+    data = bests[0].data if bests else ""
+    compared = findings.comparisons(tables, data)
     return {
         "title": ", ".join(Path(os.path.abspath(source)).name for source in sources),
         "answers": findings.answers(tables),
-        "complete": complete,
+        "complete": int((tables.runs["status"] == "complete").sum()),
         "num_runs": len(tables.runs),
-        "unfinished": unfinished,
-        "comparisons": [_comparison(one, len(compared)) for one in compared[:MOST_COMPARISONS]],
+        "unfinished": int((tables.runs["status"] == "unfinished").sum()),
+        "comparisons": [
+            findings.comparison_cells(comparison, unknown=findings.NOT_ENOUGH, tie="tie")
+            for comparison in compared[:MOST_COMPARISONS]
+        ],
         "num_comparisons": len(compared),
-        "compared_on": of_main[0] if of_main and tables.runs["data"].nunique() > 1 else "",
+        "compared_on": data if tables.runs["data"].nunique() > 1 else "",
     }
 
 
 def _depth_study(depth: DepthStudy | None, figures: list[Path]) -> dict[str, Any]:
     """What a depth study has to say takes the place of the answer and of the models beside each other, as a model there
     is whichever of its widths was best. Searches that compare no depths have a section of their own, no more."""
-    if depth is None or not any(one.by_seed for one in depth.studies):
+    if depth is None or not any(study.by_seed for study in depth.studies):
         return {"depth_study": None}
-    shown = depth_study_findings.sentences(depth)
-    drawn = {path.stem: path for path in figures}
+    sentences = depth_study_findings.sentences(depth)
     instead = {
         "answers": depth_study_findings.answer(depth),
         "comparisons": [],
@@ -144,70 +152,54 @@ def _depth_study(depth: DepthStudy | None, figures: list[Path]) -> dict[str, Any
             "protocol": depth_study_findings.protocol(depth),
             "rows": depth_study_findings.rows(depth),
             "pairs": depth_study_findings.pair_rows(depth),
-            "figures": [
-                Shown(_data_address(drawn[stem]), sentence, stem, [f"{stem}.png", f"{stem}.svg"])
-                for stem, sentence in shown.items()
-                if stem in drawn
-            ],
+            "figures": _shown(figures, sentences, sentences),
             "files": depth_study.FILES,
             "unreadable": depth.unreadable,
         },
     }
 
 
-def _comparison(one: Any, num_pairs: int) -> dict[str, str]:
-    known = one.n >= 2
-    points = findings.points
-    return {
-        "pair": f"{findings.name(one.second)} − {findings.name(one.first)}",
-        "n": str(one.n),
-        "difference": points(one.difference, signed=True) if one.n else "",
-        "interval": f"{points(one.low)} to {points(one.high)}" if known else "none",
-        "effect_size": f"{one.effect_size:.2f}".replace("-", "−").replace("inf", "∞") if known else "",
-        "p": findings.p_text(one.p) if known else "",
-        "p_corrected": findings.p_text(one.p_corrected) if known else "",
-        "verdict": {
-            "unknown": "not enough runs to say",
-            "tie": "tie",
-            "higher": f"{findings.name(one.second)} is better",
-            "lower": f"{findings.name(one.first)} is better",
-        }[one.verdict],
-    }
-
-
-def _best(found: Best, tables: Tables, sources: tuple[Path, ...]) -> dict[str, Any]:
-    run = found.runs.iloc[0]
-    row = found.configuration
+def _best(best: Best, tables: Tables, sources: tuple[Path, ...]) -> dict[str, Any]:
+    run, row = best.runs.iloc[0], best.configuration
     settings = {
         "model": row["label"],
         "parameters": "" if pd.isna(row["params"]) else f"{int(row['params']):,}",
-        **{key.replace("_", " "): _text(row[key]) for key in SETTINGS},
-        **{key: _text(row[key]) for key in tables.settings},
+        **{_title(key): _text(row[key]) for key in [*SETTINGS, *tables.settings]},
     }
-    seeds = sorted(int(seed) for seed in found.runs["seed"].dropna())
+    seeds = sorted(int(seed) for seed in best.runs["seed"].dropna())
     run_dir = tables.directories[run["run_id"]]
+    try:
+        config = (run_dir / "config.yaml").read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        config = ""
     return {
-        "data": found.data,
-        "sentence": findings.best_sentence(found),
+        "data": best.data,
+        "sentence": findings.best_sentence(best),
         "settings": {key: value for key, value in settings.items() if value},
         "command": _command(run_dir, sources),
         "seed": _text(run["seed"]),
         "other_seeds": ", ".join(str(seed) for seed in seeds if seed != run["seed"]),
-        "config": _config(run_dir),
+        "config": config,
     }
 
 
 def _command(run_dir: Path, sources: tuple[Path, ...]) -> str | None:
     """What trains this run: the job of a sweep that has it, else the command that it was started with."""
     for sweep_dir in [*sources, *sorted((run_dir.parent.parent / "sweeps").glob("*"))]:
-        overrides = _overrides(sweep_dir, run_dir.name)
-        if overrides is not None:
-            return shlex.join(["python", "-m", "cifarsweep", *overrides])
+        try:
+            jobs = sweeps.SweepRecord.read(sweep_dir).jobs.values()
+        except (OSError, ValueError):
+            continue
+        job = next((job for job in jobs if job.run == run_dir.name), None)
+        if job and isinstance(job.overrides, list):
+            # without what makes it a part of its sweep
+            words = [str(word) for word in job.overrides if not str(word).startswith(("search=", "hydra", "name="))]
+            return shlex.join(["python", "-m", "cifarsweep", *words])
     try:
         result = RunResult.read(run_dir)
     except (OSError, ValueError):
         return None
-    words = result and result.command_line
+    words = result.command_line if result else []
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         return None
     started = next((start for start in STARTS if words[: len(start)] == start), None)
@@ -216,88 +208,64 @@ def _command(run_dir: Path, sources: tuple[Path, ...]) -> str | None:
     return shlex.join(words)
 
 
-def _overrides(sweep_dir: Path, run: str) -> list[str] | None:
-    """Of the job that this run answers; without what makes it a part of its sweep."""
-    try:
-        jobs = sweeps.SweepRecord.read(sweep_dir).jobs.values()
-    except (OSError, ValueError):
-        return None
-    job = next((job for job in jobs if job.run == run), None)
-    overrides = job.overrides if job else None
-    if not isinstance(overrides, list):
-        return None
-    return [str(word) for word in overrides if not str(word).startswith(("search=", "hydra", "name="))]
-
-
-def _config(run_dir: Path) -> str:
-    try:
-        return (run_dir / "config.yaml").read_text(encoding="utf-8")
-    except (OSError, ValueError):
-        return ""
-
-
 # figures
 
 
 def _figures(material: Material, figures: list[Path]) -> dict[str, list[Shown]]:
-    """The figures of each section, of those that were drawn."""
-    drawn = {path.stem: path for path in figures}
-    sentences = _sentences(material)
-    models, networks = (_stems(material.tables, what) for what in ("accuracy", "network"))
-
-    def shown(*stems: str) -> list[Shown]:
-        found = [(drawn[stem], sentences[stem]) for stem in stems if stem in drawn]
-        return [
-            Shown(_data_address(path), sentence, path.stem, [path.name, f"{path.stem}.svg"]) for path, sentence in found
-        ]
-
-    return {
-        "depth_figures": shown("depth_vs_accuracy", "parameters_vs_accuracy", "seconds_vs_accuracy"),
-        "curve_figures": shown("learning_curves"),
-        "model_figures": shown(*models),
-        "setting_figures": shown("settings", "lr_by_batch_size"),
-        "search_figures": shown("parameter_importance", "optimization_history", "pareto", "slices"),
-        "confusion_figures": shown("confusion", "class_accuracy"),
-        "confused_figures": shown("confused"),
-        "image_figures": shown("classes", "augmentation"),
-        "network_figures": shown(*networks),
-    }
-
-
-def _stems(tables: Tables, what: str) -> dict[str, str]:
-    """The labels of models by the stem of their figure."""
-    return {Path(name).stem: label for label, name in of_models(tables, what).items()}
-
-
-def _sentences(material: Material) -> dict[str, str]:
-    """What each figure shows, by its stem; of the settings the page has a list."""
+    """The figures of each section that were drawn, and what each shows. What settings did is a list of the page."""
     tables, study, pictures = material.tables, material.study, material.pictures
-    confusion = material.of_best[0] if material.of_best else None
     interaction = effects.interaction(material.effects)
-    models, networks = (_stems(tables, what).items() for what in ("accuracy", "network"))
-    return {
+    by_model = len(material.effects.labels) <= effects.MOST_COLOURS
+    models, networks = (
+        {Path(name).stem: label for label, name in of_models(tables, what).items()} for what in ("accuracy", "network")
+    )
+    sentences = {
         "depth_vs_accuracy": findings.depth_sentence(tables),
         "parameters_vs_accuracy": findings.cost_sentence(tables, "params"),
         "seconds_vs_accuracy": findings.cost_sentence(tables, "train_seconds_mean"),
         "learning_curves": findings.curve_sentence(tables),
-        **{stem: findings.curve_sentence(tables, label) for stem, label in models},
-        "settings": f"Each point is the mean over the runs with that value{_of_models(material.effects)}.",
-        "lr_by_batch_size": findings.interaction_sentence(interaction) if interaction else "",
-        "parameter_importance": findings.importance_sentence(study) if study else "",
-        "optimization_history": findings.history_sentence(study) if study else "",
-        "pareto": findings.pareto_sentence(study) if study else "",
-        "slices": findings.slices_sentence(study) if study else "",
-        "confusion": findings.confusion_sentence(confusion) if confusion else "",
-        "class_accuracy": findings.class_sentence(confusion) if confusion else "",
-        "confused": findings.confused_sentence(confusion) if confusion else "",
-        "classes": findings.classes_sentence(pictures) if pictures else "",
-        "augmentation": findings.augmentation_sentence(pictures) if pictures else "",
-        **{stem: findings.network_sentence(label, material.networks.get(label, [])) for stem, label in networks},
+        **{stem: findings.curve_sentence(tables, label) for stem, label in models.items()},
+        "settings": "Each point is the mean over the runs with that value"
+        + ("; a colour is a model." if by_model else ", whatever their model."),
+        **{stem: findings.network_sentence(label, material.networks[label]) for stem, label in networks.items()},
     }
+    if interaction:
+        sentences["lr_by_batch_size"] = findings.interaction_sentence(interaction)
+    if study:
+        sentences["parameter_importance"] = findings.importance_sentence(study)
+        sentences["optimization_history"] = findings.history_sentence(study)
+        sentences["pareto"] = findings.pareto_sentence(study)
+        sentences["slices"] = findings.slices_sentence(study)
+    if material.of_best:
+        confusion, _ = material.of_best
+        sentences["confusion"] = findings.confusion_sentence(confusion)
+        sentences["class_accuracy"] = findings.class_sentence(confusion)
+        sentences["confused"] = findings.confused_sentence(confusion)
+    if pictures and pictures.classes:
+        sentences["classes"] = findings.classes_sentence(pictures.classes, pictures.data)
+    if pictures and pictures.augmentation:
+        sentences["augmentation"] = findings.augmentation_sentence(pictures.augmentation)
+    sections: dict[str, Iterable[str]] = {
+        "depth_figures": ("depth_vs_accuracy", "parameters_vs_accuracy", "seconds_vs_accuracy"),
+        "curve_figures": ("learning_curves",),
+        "model_figures": models,
+        "setting_figures": ("settings", "lr_by_batch_size"),
+        "search_figures": ("parameter_importance", "optimization_history", "pareto", "slices"),
+        "confusion_figures": ("confusion", "class_accuracy"),
+        "confused_figures": ("confused",),
+        "image_figures": ("classes", "augmentation"),
+        "network_figures": networks,
+    }
+    return {section: _shown(figures, sentences, stems) for section, stems in sections.items()}
 
 
-def _of_models(found: effects.Effects) -> str:
-    return "; a colour is a model" if len(found.labels) <= effects.MOST_COLOURS else ", whatever their model"
+def _shown(figures: list[Path], sentences: Mapping[str, str], stems: Iterable[str]) -> list[Shown]:
+    drawn = {path.stem: path for path in figures}
+    return [
+        Shown(_data_address(drawn[stem]), sentences.get(stem, ""), stem, [f"{stem}.png", f"{stem}.svg"])
+        for stem in stems
+        if stem in drawn
+    ]
 
 
 def _data_address(path: Path) -> str:
@@ -322,7 +290,9 @@ def _table(tables: Tables, folder: Path) -> dict[str, Any]:
     )
     rows = order[:MOST_ROWS]
     settings = effects.independent(table, tables.settings)
-    columns = [_column(rows, *column) for column in _columns(settings)]
+    # What was measured comes before the settings, which may be many.
+    keys = ["data", "label", "status", *MEASURED, *SETTINGS, *settings[:MOST_SETTINGS], "seed", "params"]
+    columns = [_column(rows[key]) for key in keys]
     varying = [column for column in columns if len(set(column.cells)) > 1 or column.title in ("model", "status")]
     links = [_link(tables.directories[id], folder) for id in rows["run_id"]]
     return {
@@ -343,34 +313,21 @@ def _table(tables: Tables, folder: Path) -> dict[str, Any]:
     }
 
 
-def _columns(settings: list[str]) -> Iterator[tuple[str, str, str]]:
-    """Title, column of the runs and kind of each column; what was measured stands first, as settings may be many."""
-    yield from (("data", "data", "text"), ("model", "label", "text"), ("status", "status", "text"))
-    yield from (("val %", "val_accuracy", "percent"), ("test %", "test_accuracy", "percent"))
-    yield from (("train %", "train_accuracy", "percent"), ("seconds", "train_seconds", "seconds"))
-    yield from (("optimizer", "optimizer", "text"), ("lr", "lr", "number"), ("batch size", "batch_size", "number"))
-    yield from (("schedule", "schedule", "text"), ("loss", "loss", "text"), ("epochs", "epochs", "number"))
-    yield from ((key, key, "text") for key in settings[:MOST_SETTINGS])
-    yield from (("seed", "seed", "number"), ("parameters", "params", "number"))
+def _title(key: str) -> str:
+    return TITLES.get(key, key if "." in key else key.replace("_", " "))
 
 
-def _column(rows: pd.DataFrame, title: str, key: str, kind: str) -> Column:
-    show: Callable[[Any], str] = {
-        "text": lambda value: shortened(_text(value), 40),
-        "number": _text,
-        "percent": lambda value: "" if pd.isna(value) else f"{100 * value:.2f}",
-        "seconds": lambda value: "" if pd.isna(value) else f"{value:.1f}",
-    }[kind]
-    cells = [show(value) for value in rows[key]]
-    return Column(title, cells, kind != "text" or all(_is_number(cell) for cell in cells if cell))
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+def _column(values: pd.Series[Any]) -> Column:
+    key, is_number = str(values.name), is_numeric_dtype(values)
+    if key in MEASURED:
+        factor, digits = (1, 1) if key == "train_seconds" else (100, 2)
+        cells = ["" if pd.isna(value) else f"{factor * value:.{digits}f}" for value in values]
+    else:
+        cells = [_text(value) if is_number else shortened(_text(value), 40) for value in values]
+    with contextlib.suppress(ValueError):
+        list(map(float, filter(None, cells)))
+        is_number = True
+    return Column(_title(key), cells, is_number)
 
 
 def _text(value: Any) -> str:
@@ -391,13 +348,17 @@ def _link(run_dir: Path, folder: Path) -> str | None:
 def _lost(tables: Tables, folder: Path) -> dict[str, Any]:
     """Runs that are not complete, by reason; and what could not be read or never became a run."""
     lost = tables.runs[tables.runs["status"] != "complete"]
-    reasons = [_reason(*cause) for cause in zip(lost["status"], lost["diverged_epoch"], lost["error"], strict=True)]
-    ids = defaultdict(list)
-    for cause, id in zip(zip(lost["status"], reasons, strict=True), lost["run_id"], strict=True):
-        ids[cause].append(id)
+    run_dirs = defaultdict(list)
+    for id, status, *cause in lost[["run_id", "status", "diverged_epoch", "error"]].itertuples(index=False):
+        run_dirs[status, _reason(status, *cause)].append(tables.directories[id])
     groups = [
-        {"status": status, "reason": reason, "number": len(of_cause), "links": _links(of_cause, tables, folder)}
-        for (status, reason), of_cause in sorted(ids.items(), key=lambda item: -len(item[1]))
+        {
+            "status": status,
+            "reason": reason,
+            "number": len(of_cause),
+            "links": [(run_dir.name, _link(run_dir, folder)) for run_dir in of_cause[:MOST_LINKS]],
+        }
+        for (status, reason), of_cause in sorted(run_dirs.items(), key=lambda item: -len(item[1]))
     ]
     jobs = Counter(shortened(reason, 300) for reason in tables.jobs_without_run)
     return {
@@ -407,12 +368,6 @@ def _lost(tables: Tables, folder: Path) -> dict[str, Any]:
         "unreadable": [shortened(line, 300) for line in tables.unreadable[:MOST_LOST]],
         "unreadable_left_out": max(0, len(tables.unreadable) - MOST_LOST),
     }
-
-
-def _links(ids: list[str], tables: Tables, folder: Path) -> list[tuple[str, str | None]]:
-    """Name and log of the first of these runs."""
-    found = [tables.directories[id] for id in ids[:MOST_LINKS]]
-    return [(run_dir.name, _link(run_dir, folder)) for run_dir in found]
 
 
 def _reason(status: str, diverged_epoch: Any, error: Any) -> str:
@@ -455,13 +410,13 @@ def _measured(tables: Tables) -> dict[str, Any]:
 
 def _machine(provenance: str) -> str:
     """Processor, versions and commit of a `provenance`, whatever it holds."""
-    found = json.loads(provenance)
-    if not isinstance(found, Mapping):
+    values = json.loads(provenance)
+    if not isinstance(values, Mapping):
         return ""
-    versions = found.get("versions")
+    versions = values.get("versions")
     listed = [f"{key} {value}" for key, value in versions.items() if value] if isinstance(versions, Mapping) else []
-    cores = f"{found['cores']} cores" if found.get("cores") else ""
-    commit = f"commit {str(found['git_commit'])[:12]}" if found.get("git_commit") else ""
-    changed = "with uncommitted changes" if found.get("git_dirty") else ""
-    parts = [found.get("cpu"), cores, found.get("platform"), *listed, f"{commit} {changed}".strip()]
+    cores = f"{values['cores']} cores" if values.get("cores") else ""
+    commit = f"commit {str(values['git_commit'])[:12]}" if values.get("git_commit") else ""
+    changed = "with uncommitted changes" if values.get("git_dirty") else ""
+    parts = [values.get("cpu"), cores, values.get("platform"), *listed, f"{commit} {changed}".strip()]
     return shortened(", ".join(str(part) for part in parts if part), 400)

@@ -18,10 +18,16 @@ TEXTS = ("data", "model", "optimizer")
 
 
 def show(tables: Tables, notes: list[str]) -> None:
-    """Prints configurations, best first, then what became of the runs; unreadable runs go to stderr."""
+    """Prints configurations, best first, then what became of the runs; unreadable runs go to stderr.
+
+    Best is by mean validation accuracy, or by test accuracy where there is none.
+    """
     for line in tables.unreadable:
         print(f"left out, cannot be read: {shortened(line, 300)}", file=sys.stderr)
-    rows = ranked(tables.summary)
+    rows = tables.summary[tables.summary["n"] > 0]
+    by_validation = rows["val_accuracy_mean"].notna().any()
+    keys = ["data", "val_accuracy_mean"] if by_validation else ["data", "test_accuracy_mean"]
+    rows = rows.sort_values(keys, ascending=[True, False], kind="stable", na_position="last")
     if rows.empty:
         print("No run is complete.")
     else:
@@ -29,17 +35,12 @@ def show(tables: Tables, notes: list[str]) -> None:
         formatting.show(header, cells, TEXTS)
     if len(rows) > MOST_ROWS:
         print(f"and {len(rows) - MOST_ROWS} more in summary.csv")
-    for line in [*_order(rows), *outcomes(tables), *notes]:
+    if by_validation:
+        print("In order of validation accuracy." + (" ±: 95 % interval over seeds." if (rows["n"] > 1).any() else ""))
+    elif len(rows):
+        print("In order of test accuracy, as there was no validation split: the first row's is optimistic.")
+    for line in [*outcomes(tables), *notes]:
         print(line)
-
-
-def ranked(summary: pd.DataFrame) -> pd.DataFrame:
-    """Configurations with a complete run, by mean validation accuracy; by test accuracy where there is none."""
-    rows = summary[summary["n"] > 0]
-    keys = ["data", "val_accuracy_mean", "test_accuracy_mean"]
-    if rows["val_accuracy_mean"].notna().any():
-        keys.remove("test_accuracy_mean")
-    return rows.sort_values(keys, ascending=[True] + [False] * (len(keys) - 1), kind="stable", na_position="last")
 
 
 def outcomes(tables: Tables) -> list[str]:
@@ -65,14 +66,6 @@ def _reason(status: str, diverged_epoch: int | None, error: str | None) -> str:
     if isinstance(error, str) and error.strip():
         return f"{status}: {shortened(error.strip().splitlines()[0], 200)}"
     return status
-
-
-def _order(rows: pd.DataFrame) -> list[str]:
-    if rows.empty:
-        return []
-    if rows["val_accuracy_mean"].isna().all():
-        return ["In order of test accuracy, as there was no validation split: the first row's is optimistic."]
-    return ["In order of validation accuracy." + (" ±: 95 % interval over seeds." if (rows["n"] > 1).any() else "")]
 
 
 def _cells(rows: pd.DataFrame) -> list[list[str]]:

@@ -21,7 +21,13 @@ def write(*paths: Path, parquet: bool = False) -> Report:
     A run whose files cannot be read is left out and named in the tables' `unreadable`. ValueError where a path
     holds no runs or none can be read, OSError where the folder cannot be written.
     """
-    run_dirs = [run_dir for path in paths for run_dir in _runs_of(path)]
+    run_dirs = []
+    for path in paths:
+        of_path = folders.find(path)
+        # A sweep may have no run: it has just begun, or none of its jobs has.
+        if not of_path and not (path / "sweep.json").exists() and not (path / "study.json").exists():
+            raise ValueError(f"{path}: no runs here: expected a run, a sweep or an outputs folder")
+        run_dirs += of_path
     from cifarsweep.report import writing
 
     return writing.write(paths, run_dirs, parquet)
@@ -47,7 +53,10 @@ def main(arguments: list[str] | None = None) -> int:
     )
     args = parser.parse_args(arguments)
     try:
-        _check_format(args.format)
+        if args.format not in ("csv", "parquet"):
+            raise ValueError(f"--format {args.format}: expected csv or parquet")
+        if args.format == "parquet" and find_spec("pyarrow") is None:
+            raise ValueError("--format parquet: needs pyarrow: pip install pyarrow")
         report = write(*args.path, parquet=args.format == "parquet")
     except ValueError as error:
         print(error, file=sys.stderr)
@@ -58,18 +67,3 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     show(report)
     return 0
-
-
-def _check_format(format: str) -> None:
-    if format not in ("csv", "parquet"):
-        raise ValueError(f"--format {format}: expected csv or parquet")
-    if format == "parquet" and find_spec("pyarrow") is None:
-        raise ValueError("--format parquet: needs pyarrow: pip install pyarrow")
-
-
-def _runs_of(path: Path) -> list[Path]:
-    """A sweep may have none: it has just begun, or none of its jobs has."""
-    run_dirs = folders.find(path)
-    if not run_dirs and not (path / "sweep.json").exists() and not (path / "study.json").exists():
-        raise ValueError(f"{path}: no runs here: expected a run, a sweep or an outputs folder")
-    return run_dirs

@@ -17,11 +17,11 @@ from matplotlib.colors import ListedColormap, Normalize, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.textpath import TextPath
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from cifarsweep.report.search_results import Study, Trial, as_text, finite
-from cifarsweep.report.style import GREY, LEFT, OKABE_ITO, OUTLINE, count, page, thousands
+from cifarsweep.report.search_results import Study, Trial, as_text, known
+from cifarsweep.report.style import GREY, LEFT, OKABE_ITO, OUTLINE, count, in_rows, page, set_log_ticks, thousands
 from cifarsweep.results.study_records import STATES
 from cifarsweep.terminal.formatting import shortened
 
@@ -57,8 +57,8 @@ class _Objective:
         self.maximised = study.directions[index] == "maximize"
         self.is_accuracy = self.name.endswith("accuracy")
         factor = 100 if self.is_accuracy else 1
-        found = {trial.number: trial.values[index] for trial in study.trials if trial.state in ("complete", "pruned")}
-        self.value_of = {number: factor * value for number, value in found.items() if value is not None}
+        values = {trial.number: trial.values[index] for trial in study.trials if trial.state in ("complete", "pruned")}
+        self.value_of = {number: factor * value for number, value in values.items() if value is not None}
         self.complete = [t for t in study.trials if t.state == "complete" and t.number in self.value_of]
         self.pruned = [t for t in study.trials if t.state == "pruned" and t.number in self.value_of]
         self.log = self.name in COSTS and _spans_factors(self.value_of.values())
@@ -75,10 +75,6 @@ class _Objective:
     def values(self, trials: Iterable[Trial]) -> NDArray[Any]:
         return np.array([self.value_of[trial.number] for trial in trials])
 
-    def best(self) -> Trial | None:
-        choose = max if self.maximised else min
-        return choose(self.complete, key=lambda trial: self.value_of[trial.number], default=None)
-
     def text(self, value: float) -> str:
         if self.name in COSTS:
             return thousands(round(value)) if value >= 1000 else f"{value:.3g}"
@@ -86,9 +82,6 @@ class _Objective:
 
     def is_beyond(self, values: NDArray[Any]) -> NDArray[Any]:
         return values < self.low if self.maximised else values > self.high
-
-    def num_beyond(self) -> int:
-        return int(self.is_beyond(np.array(list(self.value_of.values()))).sum())
 
     def set_axis(self, axes: Axes, which: str, headroom: float = MARGIN) -> None:
         """Scale, limits, ticks and label; `headroom`, a part of the axis, is free beyond the best."""
@@ -101,13 +94,8 @@ class _Objective:
         if self.name in COSTS:
             axis.set_major_formatter(FuncFormatter(lambda value, _: self.text(value)))
 
-    def show_all_of(self, trials: list[Trial]) -> None:
-        values = self.values(trials)
-        self.low, self.high = float(values.min()), float(values.max())
-        self.log = self.name in COSTS and _spans_factors(values)
-
     def _limits(self) -> tuple[float, float]:
-        """The better values whole, the worse as far as they stay: one bad trial would flatten all the rest.
+        """Shows the better values whole, the worse without outliers: one bad trial would flatten all the rest.
 
         Beyond one and a half times the distance of the quartiles is an outlier by Tukey's rule.
         """
@@ -141,11 +129,8 @@ def _set_ticks(axes: Axes, which: str, log: bool, low: float, high: float) -> No
         axis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
         return
     (axes.set_xscale if which == "x" else axes.set_yscale)("log")
-    ratio = high / low
-    steps = (1, 2, 3, 5, 7) if ratio < 8 else (1, 2, 5) if ratio < 30 else (1, 3) if ratio < 300 else (1,)
     width = axes.get_position().width * axes.figure.get_figwidth()  # type: ignore[union-attr]
-    axis.set_major_locator(LogLocator(subs=steps, numticks=4 if which == "x" and width < 4 else 6))
-    axis.set_minor_locator(NullLocator())
+    set_log_ticks(axis, high / low, 4 if which == "x" and width < 4 else 6)
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("e-0", "e-")))  # no formulas
 
 
@@ -171,7 +156,7 @@ def _draw_trials(
 
 def _beyond(objectives: Iterable[_Objective]) -> list[str]:
     """What a caption says of trials that are drawn as triangles."""
-    number = sum(objective.num_beyond() for objective in objectives)
+    number = sum(int(each.is_beyond(np.array(list(each.value_of.values()))).sum()) for each in objectives)
     if not number:
         return []
     return [f"Triangles: {count(number, 'value')} beyond the axis, so that the others can be told apart."]
@@ -186,17 +171,28 @@ def optimization_history(study: Study) -> Figure | None:
     failed = [trial.number for trial in study.trials if trial.state == "failed"]
     if not failed and not any(objective.value_of for objective in objectives):
         return None
-    last = study.last
-    caption = " ".join([_outcomes(study), *_beyond(objectives)])
+    counts = Counter(trial.state for trial in study.trials)
+    parts = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
+    pruned = " A pruned trial is at the last value that it reported." if counts["pruned"] else ""
+    caption = " ".join([f"{count(len(study.trials), 'trial')}: {parts}.{pruned}", *_beyond(objectives)])
     figure, grid = page("Optimization history", caption, (6.4, 3.0), (len(objectives), 1), 0.3, 0.55)
     for objective, axes in zip(objectives, grid[:, 0], strict=True):
         objective.set_axis(axes, "y", headroom=0.2 if objective.maximised else 0.3)  # crosses are at the bottom
-        _draw_history(axes, objective, last)
+        _draw_history(axes, objective, study.last)
         axes.plot(failed, [0.03] * len(failed), "x", color=GREY, ms=6, transform=axes.get_xaxis_transform())
-        axes.set_xlim(-max(0.6, 0.02 * last), last + max(0.6, 0.02 * last))
+        axes.set_xlim(-max(0.6, 0.02 * study.last), study.last + max(0.6, 0.02 * study.last))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, nbins=9, steps=[1, 2, 5, 10]))
-    grid[-1, 0].set_xlabel("trial")
-    grid[-1, 0].legend(handles=_history_key(objectives, bool(failed)), **_under(grid[-1, 0], ncols=4))
+    entries: list[tuple[bool, dict[str, Any]]] = [
+        (any(o.complete for o in objectives), {"color": BLUE, "marker": "o", "ls": "", "label": "complete"}),
+        (any(o.complete for o in objectives), {"color": "black", "lw": 1.5, "label": "best so far"}),
+        (any(o.pruned for o in objectives), {"mec": ORANGE, "marker": "o", "ls": "", "mfc": "none", "label": "pruned"}),
+        (bool(failed), {"color": GREY, "marker": "x", "ls": "", "label": "failed"}),
+    ]
+    handles = [Line2D([], [], **look) for is_there, look in entries if is_there]
+    axes = grid[-1, 0]
+    axes.set_xlabel("trial")
+    anchor = (-0.03, -0.5 / (axes.get_position().height * figure.get_figheight()))
+    axes.legend(handles=handles, loc="upper left", bbox_to_anchor=anchor, ncols=4, fontsize=11, columnspacing=1.5)
     return figure
 
 
@@ -206,48 +202,19 @@ def _draw_history(axes: Axes, objective: _Objective, last: int) -> None:
     for trials, colour, hollow in ((objective.complete, BLUE, False), (objective.pruned, ORANGE, True)):
         x = np.array([trial.number for trial in trials])
         _draw_trials(axes, x, trials, objective, to_rgba(colour), hollow)
-    best = objective.best()
-    if best is None:
+    if not objective.complete:
         return
-    reached = (np.maximum if objective.maximised else np.minimum).accumulate(objective.values(objective.complete))
+    is_up = objective.maximised
+    best = (max if is_up else min)(objective.complete, key=lambda trial: objective.value_of[trial.number])
+    reached = (np.maximum if is_up else np.minimum).accumulate(objective.values(objective.complete))
     numbers = [trial.number for trial in objective.complete]
     axes.step([*numbers, last], [*reached, reached[-1]], where="post", color="black", lw=1.5, zorder=2)
-    _annotate_best(axes, best, objective, last)
-
-
-def _annotate_best(axes: Axes, best: Trial, objective: _Objective, last: int) -> None:
     value = objective.value_of[best.number]
-    side = "left" if best.number < last / 2 else "right"
-    above = objective.maximised
-    text = f"trial {best.number}: {objective.text(value)}"
     axes.plot(best.number, value, "o", ms=10, mfc="none", mec="black", mew=1.3, zorder=4)
-    place: Any = {"xytext": (0, 9 if above else -9), "va": "bottom" if above else "top", "ha": side}
-    axes.annotate(text, (best.number, value), textcoords="offset points", path_effects=OUTLINE, zorder=5, **place)
-
-
-def _history_key(objectives: list[_Objective], failed: bool) -> list[Line2D]:
-    """The legend's entries, of what there is."""
-    entries: list[tuple[bool, dict[str, Any]]] = [
-        (any(o.complete for o in objectives), {"color": BLUE, "marker": "o", "ls": "", "label": "complete"}),
-        (any(o.complete for o in objectives), {"color": "black", "lw": 1.5, "label": "best so far"}),
-        (any(o.pruned for o in objectives), {"mec": ORANGE, "marker": "o", "ls": "", "mfc": "none", "label": "pruned"}),
-        (failed, {"color": GREY, "marker": "x", "ls": "", "label": "failed"}),
-    ]
-    return [Line2D([], [], **look) for there, look in entries if there]
-
-
-def _under(axes: Axes, ncols: int) -> dict[str, Any]:
-    """A legend's place under the label of the x axis."""
-    height = axes.get_position().height * axes.figure.get_figheight()  # type: ignore[union-attr]
-    anchor = (-0.03, -0.5 / height)
-    return {"loc": "upper left", "bbox_to_anchor": anchor, "ncols": ncols, "fontsize": 11, "columnspacing": 1.5}
-
-
-def _outcomes(study: Study) -> str:
-    counts = Counter(trial.state for trial in study.trials)
-    parts = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
-    pruned = " A pruned trial is at the last value that it reported." if counts["pruned"] else ""
-    return f"{count(len(study.trials), 'trial')}: {parts}.{pruned}"
+    place: Any = {"xytext": (0, 9 if is_up else -9), "va": "bottom" if is_up else "top", "textcoords": "offset points"}
+    place["ha"] = "left" if best.number < last / 2 else "right"
+    text = f"trial {best.number}: {objective.text(value)}"
+    axes.annotate(text, (best.number, value), path_effects=OUTLINE, zorder=5, **place)
 
 
 # importance
@@ -259,8 +226,8 @@ def parameter_importance(study: Study) -> Figure | None:
     if not ranked:
         return None
     shown = ranked[:MOST_BARS][::-1]
-    num = sum(trial.state == "complete" for trial in study.trials)
-    caption = f"Estimated from {count(num, 'complete trial')}" + ("; so few may mislead." if num < 30 else ".")
+    caption = f"Estimated from {count(study.num_complete, 'complete trial')}"
+    caption += "; so few may mislead." if study.num_complete < 30 else "."
     if len(ranked) > MOST_BARS:
         caption += f" Not shown: {count(len(ranked) - MOST_BARS, 'less important key')}."
     figure, grid = page("Parameter importance", caption, (6.4, 0.35 + 0.33 * len(shown)), (1, 1), 0.5)
@@ -283,17 +250,23 @@ def parameter_importance(study: Study) -> Figure | None:
 def slices(study: Study) -> Figure | None:
     """The first objective against each searched key; None where no trial has a value."""
     objective = _Objective(study, 0)
-    panels = [_Slice(study, key, objective) for key in study.params]
-    panels = [panel for panel in panels if panel.trials]
+    panels = [panel for panel in (_Slice(study, key, objective) for key in study.params) if panel.trials]
     if not panels:
         return None
-    columns = 2 if len(panels) in (2, 4) else min(3, len(panels))
-    rows = [panels[at : at + columns] for at in range(0, len(panels), columns)]
-    width = (6.4, 8.0, 9.6)[columns - 1]
+    rows, width = in_rows(panels)
     caption = " ".join([*_slices_caption(objective, panels), *_beyond([objective])])
     title = f"{objective.noun[:1].upper()}{objective.noun[1:]} by parameter"
-    figure, grid = _page_of_rows(title, caption, width, rows)
-    for row, row_axes in zip(rows, grid, strict=True):
+    # Each row has what the names under it take.
+    panel_height, below = 2.3, [max(panel.inches_below for panel in row) for row in rows]
+    shape = (len(rows), len(rows[0]))
+    figure, grid = page(title, caption, (width, panel_height), shape, sum(below) / len(rows), share_x=False)
+    figure.subplots_adjust(right=1 - 1.0 / width, wspace=0.12)  # on the right is the colour bar
+    bottom = float(grid[0, 0].get_position().y0)
+    for row, row_axes, under in zip(rows, grid, below, strict=True):
+        for axes in row_axes:
+            box = axes.get_position()
+            axes.set_position((box.x0, bottom, box.width, box.height))
+        bottom -= (under + 0.35 + panel_height) / figure.get_figheight()
         for panel, axes in zip(row, row_axes, strict=False):
             objective.set_axis(axes, "y")
             panel.draw(axes, study.last)
@@ -301,24 +274,13 @@ def slices(study: Study) -> Figure | None:
             axes.yaxis.set_tick_params(labelleft=panel is row[0], length=3.5 if panel is row[0] else 0)
         for axes in row_axes[len(row) :]:
             axes.remove()
-    _colour_bar(figure, grid, width, study.last)
+    box = grid[0, -1].get_position()
+    bar = figure.add_axes((1 - 0.8 / width, box.y0, 0.13 / width, box.height))
+    figure.colorbar(ScalarMappable(Normalize(0, max(study.last, 1)), TRIAL_COLOURS), bar)
+    bar.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, steps=[1, 2, 5, 10]))
+    bar.tick_params(labelsize=10)
+    bar.set_ylabel("trial", fontsize=11)
     return figure
-
-
-def _page_of_rows(title: str, caption: str, width: float, rows: list[list[_Slice]]) -> tuple[Figure, NDArray[Any]]:
-    """A page whose rows have what the names under them take, and a margin on the right for the colour bar."""
-    panel_height, below = 2.3, [max(panel.inches_below() for panel in row) for row in rows]
-    shape = (len(rows), len(rows[0]))
-    figure, grid = page(title, caption, (width, panel_height), shape, sum(below) / len(rows), share_x=False)
-    figure.subplots_adjust(right=1 - 1.0 / width, wspace=0.12)
-    height = figure.get_figheight()
-    bottom = float(grid[0, 0].get_position().y0)
-    for row_axes, under in zip(grid, below, strict=True):
-        for axes in row_axes:
-            box = axes.get_position()
-            axes.set_position((box.x0, bottom, box.width, box.height))
-        bottom -= (under + 0.35 + panel_height) / height
-    return figure, grid
 
 
 class _Slice:
@@ -327,64 +289,42 @@ class _Slice:
     def __init__(self, study: Study, key: str, objective: _Objective) -> None:
         self.key, self.objective = key, objective
         self.trials = [trial for trial in [*objective.pruned, *objective.complete] if key in trial.params]
-        found = [trial.params[key] for trial in self.trials]
-        numbers = [finite(value) for value in found]
-        self.numbers = [value for value in numbers if value is not None]
-        only_numbers = len(self.numbers) == len(found)
-        self.is_choice = not only_numbers or _are_few(self.numbers, key in study.log)
+        values = [trial.params[key] for trial in self.trials]
+        self.numbers = known(values)
+        only_numbers = len(self.numbers) == len(values)
+        num_different = len(set(self.numbers))  # few are drawn as choices: 64, 128, 256 at equal distance
+        are_few = key not in study.log and num_different <= min(MOST_CATEGORIES, len(values) / 2)
+        self.is_choice = not only_numbers or num_different == 1 or are_few
         self.log = key in study.log and _spans_factors(self.numbers)
-        texts = [f"{value:.4g}" if isinstance(value, float) else as_text(value) for value in found]
+        texts = [f"{value:.4g}" if isinstance(value, float) else as_text(value) for value in values]
         self.names = _names(texts, self.numbers if only_numbers else None) if self.is_choice else []
         self.choices = [text if text in self.names else self.names[-1] for text in texts] if self.is_choice else []
+        self.short_names = [shortened(name, 16) for name in self.names]
+        widths = [_inches(name, 9.5) for name in self.short_names]
+        distance = 2.4 / (len(widths) + 0.2)  # 2.4 inches: the narrowest panel
+        self.is_crowded = any((width + after) / 2 + 0.07 > distance for width, after in pairwise(widths))
+        self.inches_below = 0.55 + (max(widths) - 0.1 if self.is_crowded else 0.0)
 
     def draw(self, axes: Axes, last: int) -> None:
         axes.set_xlabel(shortened(self.key, 26), fontsize=11)
-        x = self._draw_choices(axes) if self.is_choice else self._draw_scale(axes)
+        x = np.array(self.numbers)
+        if self.is_choice:
+            rotation = 90 if self.is_crowded else 0
+            axes.set_xticks(range(len(self.names)), self.short_names, rotation=rotation, fontsize=9.5)
+            axes.set_xlim(-0.6, len(self.names) - 0.4)
+            seen: Counter[str] = Counter()
+            x = np.zeros(len(self.choices))
+            for at, choice in enumerate(self.choices):  # spread sideways by the golden ratio: even, the same each time
+                x[at] = self.names.index(choice) + 0.45 * ((seen[choice] * 0.618034 + 0.5) % 1 - 0.5)
+                seen[choice] += 1
+        else:
+            axes.set_xlim(*_with_margins(x.min(), x.max(), self.log))
+            _set_ticks(axes, "x", self.log, x.min(), x.max())
+            axes.tick_params(axis="x", labelsize=10)
         colours = TRIAL_COLOURS([trial.number / max(last, 1) for trial in self.trials])
         num_pruned = sum(trial.state == "pruned" for trial in self.trials)
         for part, hollow in ((slice(num_pruned), True), (slice(num_pruned, None), False)):
             _draw_trials(axes, x[part], self.trials[part], self.objective, colours[part], hollow)
-
-    def inches_below(self) -> float:
-        """What the names of choices and the label of the axis take."""
-        return 0.55 + (max(self._widths()) - 0.1 if self._is_crowded() else 0.0)
-
-    def _draw_scale(self, axes: Axes) -> NDArray[Any]:
-        low, high = min(self.numbers), max(self.numbers)
-        axes.set_xlim(*_with_margins(low, high, self.log))
-        _set_ticks(axes, "x", self.log, low, high)
-        axes.tick_params(axis="x", labelsize=10)
-        return np.array(self.numbers)
-
-    def _draw_choices(self, axes: Axes) -> NDArray[Any]:
-        """The positions, spread sideways by the golden ratio: even, and the same each time."""
-        rotation = 90 if self._is_crowded() else 0
-        axes.set_xticks(range(len(self.names)), self._short_names(), rotation=rotation, fontsize=9.5)
-        axes.set_xlim(-0.6, len(self.names) - 0.4)
-        seen: Counter[str] = Counter()
-        x = []
-        for choice in self.choices:
-            x.append(self.names.index(choice) + 0.45 * ((seen[choice] * 0.618034 + 0.5) % 1 - 0.5))
-            seen[choice] += 1
-        return np.array(x)
-
-    def _short_names(self) -> list[str]:
-        return [shortened(name, 16) for name in self.names]
-
-    def _widths(self) -> list[float]:
-        """In inches; none where the axis is a scale."""
-        return [_inches(name, 9.5) for name in self._short_names()]
-
-    def _is_crowded(self) -> bool:
-        """Whether names would touch side by side, in the 2.4 inches of the narrowest panel."""
-        distance = 2.4 / (len(self.names) + 0.2)
-        return any((one + other) / 2 + 0.07 > distance for one, other in pairwise(self._widths()))
-
-
-def _are_few(numbers: list[float], log: bool) -> bool:
-    """Whether numbers are drawn as choices: 64, 128, 256 at equal distance."""
-    num_different = len(set(numbers))
-    return num_different == 1 or (not log and num_different <= min(MOST_CATEGORIES, len(numbers) / 2))
 
 
 def _names(texts: list[str], numbers: list[float] | None) -> list[str]:
@@ -407,16 +347,6 @@ def _slices_caption(objective: _Objective, panels: list[_Slice]) -> list[str]:
     return sentences
 
 
-def _colour_bar(figure: Figure, grid: NDArray[Any], width: float, last: int) -> None:
-    """Right of the first row, as high as it."""
-    box = grid[0, -1].get_position()
-    axes = figure.add_axes((1 - 0.8 / width, box.y0, 0.13 / width, box.height))
-    figure.colorbar(ScalarMappable(Normalize(0, max(last, 1)), TRIAL_COLOURS), axes)
-    axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, steps=[1, 2, 5, 10]))
-    axes.tick_params(labelsize=10)
-    axes.set_ylabel("trial", fontsize=11)
-
-
 # Pareto set
 
 
@@ -427,36 +357,43 @@ def pareto(study: Study) -> Figure | None:
     trials = [trial for trial in y.complete if trial in x.complete]
     if not trials:
         return None
-    of = len(study.objectives)
-    title = "Pareto set" + (f" in the first two of {of} objectives" if of > 2 else "")
     best = [trial for trial in trials if trial.number in study.best]
-    caption = " ".join([*_pareto_caption(len(trials), len(best), of), *_beyond([y])])
+    others = [trial for trial in trials if trial not in best]
+    has_more = len(study.objectives) > 2
+    title = "Pareto set" + (f" in the first two of {len(study.objectives)} objectives" if has_more else "")
+    numbered = "those that are best in these two numbered" if has_more else "numbered"
+    which = f"Blue: the {len(best)} of the Pareto set, {numbered} where there is room."
+    caption = " ".join([f"{count(len(trials), 'complete trial')}. {which}", *_beyond([y])])
     figure, grid = page(title, caption, (6.4, 3.8), (1, 1), 0.5)
     axes = grid[0, 0]
     axes.grid(axis="x")
-    x.show_all_of(trials)
+    x.low, x.high = float(x.values(trials).min()), float(x.values(trials).max())  # nothing is beyond this axis
+    x.log = x.name in COSTS and _spans_factors((x.low, x.high))
     x.set_axis(axes, "x")
     y.set_axis(axes, "y", headroom=0.12)
-    others = [trial for trial in trials if trial not in best]
     _draw_trials(axes, x.values(others), others, y, to_rgba("#999999"))
     _draw_front(axes, best, x, y)
     return figure
 
 
 def _draw_front(axes: Axes, best: list[Trial], x: _Objective, y: _Objective) -> None:
-    """The Pareto set with the border of what was reached, numbered where there is room."""
+    """The Pareto set with the border of what was reached, numbered where a number touches none before it."""
     border = _undominated(best, x, y)
     axes.step(x.values(border), y.values(border), where="pre" if x.maximised else "post", color=BLUE, lw=1.3, zorder=2)
     _draw_trials(axes, x.values(best), best, y, to_rgba(BLUE))
-    place: Any = {"xytext": (3 if x.maximised else -3, 5 if y.maximised else -5)}
+    place: Any = {"xytext": (3 if x.maximised else -3, 5 if y.maximised else -5), "textcoords": "offset points"}
     place |= {"ha": "left" if x.maximised else "right", "va": "bottom" if y.maximised else "top"}
-    for trial, point in _apart(axes, border, np.stack([x.values(border), y.values(border)], axis=1)):
-        text = str(trial.number)
-        axes.annotate(text, point, textcoords="offset points", fontsize=10, path_effects=OUTLINE, zorder=5, **place)
+    taken: list[NDArray[Any]] = []
+    for trial in border:
+        point = (x.value_of[trial.number], y.value_of[trial.number])
+        at = axes.transData.transform(point) / (axes.figure.dpi / 72)  # in points
+        if all(abs(at[0] - other[0]) > 20 or abs(at[1] - other[1]) > 12 for other in taken):
+            taken.append(at)
+            axes.annotate(str(trial.number), point, fontsize=10, path_effects=OUTLINE, zorder=5, **place)
 
 
 def _undominated(trials: list[Trial], x: _Objective, y: _Objective) -> list[Trial]:
-    """In order of x those that no other beats in these two: all, where there are no further objectives."""
+    """Those that no other beats in these two, in order of x: all, where there are no further objectives."""
     better_y = -1 if y.maximised else 1
     better_x = -1 if x.maximised else 1
     kept: list[Trial] = []
@@ -464,19 +401,3 @@ def _undominated(trials: list[Trial], x: _Objective, y: _Objective) -> list[Tria
         if not kept or better_y * y.value_of[trial.number] < better_y * y.value_of[kept[-1].number]:
             kept.append(trial)
     return kept[::better_x]
-
-
-def _apart(axes: Axes, trials: list[Trial], points: NDArray[Any]) -> Iterator[tuple[Trial, Any]]:
-    """Those whose number touches none before it."""
-    taken: list[NDArray[Any]] = []
-    for trial, point in zip(trials, points, strict=True):
-        at = axes.transData.transform(point) / (axes.figure.dpi / 72)  # in points
-        if all(abs(at[0] - other[0]) > 20 or abs(at[1] - other[1]) > 12 for other in taken):
-            taken.append(at)
-            yield trial, point
-
-
-def _pareto_caption(num_trials: int, num_best: int, num_objectives: int) -> list[str]:
-    numbered = "those that are best in these two numbered" if num_objectives > 2 else "numbered"
-    which = f"the {num_best} of the Pareto set, {numbered} where there is room"
-    return [f"{count(num_trials, 'complete trial')}. Blue: {which}."]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,10 @@ class Study:
     def last(self) -> int:
         """The number of the last trial that has begun."""
         return max((trial.number for trial in self.trials if trial.state != "waiting"), default=0)
+
+    @property
+    def num_complete(self) -> int:
+        return sum(trial.state == "complete" for trial in self.trials)
 
 
 # reading
@@ -89,6 +94,11 @@ def finite(value: Any) -> float | None:
     return float(value)
 
 
+def known(values: Iterable[Any]) -> list[float]:
+    """Those of the values that are finite numbers."""
+    return [number for number in map(finite, values) if number is not None]
+
+
 # writing
 
 
@@ -96,14 +106,12 @@ def write(study: Study, folder: Path) -> None:
     """trials.csv: a row a trial, a column an objective and a searched key; empty cells where there is no value."""
     columns = ["number", "state", *study.objectives, *study.params]
     columns += ["epochs", "run", "reason", "started", "finished"]
-    rows = ([_csv_text(cell) for cell in _row(trial, study.params)] for trial in study.trials)
+    rows = []
+    for trial in study.trials:
+        params = [as_text(trial.params[key]) if key in trial.params else None for key in study.params]
+        ends = [trial.num_epochs, trial.run, trial.reason, trial.started, trial.finished]
+        rows.append(map(_csv_text, [trial.number, trial.state, *trial.values, *params, *ends]))
     files.write_csv(folder / "trials.csv", map(_csv_text, columns), rows)
-
-
-def _row(trial: Trial, params: list[str]) -> list[Any]:
-    values = [as_text(trial.params[key]) if key in trial.params else None for key in params]
-    ends = [trial.num_epochs, trial.run, trial.reason, trial.started, trial.finished]
-    return [trial.number, trial.state, *trial.values, *values, *ends]
 
 
 def as_text(value: Any) -> str:

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+from statistics import fmean, stdev
 
 import numpy as np
+from numpy.typing import NDArray
 
 ALPHA = 0.05
 """Level of significance; 1 - ALPHA is the confidence of every interval."""
 SEARCH_DEGREES = 4
-"""Degrees of freedom, at most, where the error of a search counts: the bootstrap of a maximum is a little too small,
+"""At most so many degrees of freedom where the error of a search counts: the bootstrap of a maximum is a little small,
 which Student's t with more degrees would not make up for (tests/test_depth_science.py)."""
 ROUNDING = 1e-12
 """Accuracies are quotients of whole numbers: differences that are equal are so up to the last bits of a double."""
@@ -60,36 +62,32 @@ def compare(
     `errors` are standard errors of a name's values that no seed shows, as they are common to all of them: they widen
     the intervals; NaN where nobody knows them.
     """
-    common = {name: (errors or {}).get(name, 0.0) for name in values}
-    tested = [
-        (pair, _paired(values[pair[0]], values[pair[1]], math.hypot(common[pair[0]], common[pair[1]])))
-        for pair in pairs
-    ]
-    corrected = holm([figures["p"] for _, figures in tested])
-    return [
-        Comparison(first, second, len(values[first].keys() & values[second].keys()), **figures, p_corrected=of_all)
-        for ((first, second), figures), of_all in zip(tested, corrected, strict=True)
-    ]
+    comparisons = []
+    for first, second in pairs:
+        seeds = sorted(values[first].keys() & values[second].keys())
+        differences = np.array([values[second][seed] - values[first][seed] for seed in seeds])
+        error = math.hypot(*((errors or {}).get(name, 0.0) for name in (first, second)))
+        figures = _paired(differences, error)
+        comparisons.append(Comparison(first, second, len(seeds), *figures, p_corrected=math.nan))
+    corrected = holm([comparison.p for comparison in comparisons])
+    return [replace(comparison, p_corrected=p) for comparison, p in zip(comparisons, corrected, strict=True)]
 
 
-def _paired(first: Mapping[int, float], second: Mapping[int, float], error: float) -> dict[str, float]:
-    """The figures of a comparison that do not depend on others; `error` is one that is common to all differences."""
-    differences = np.array([second[key] - first[key] for key in sorted(first.keys() & second.keys())])
-    n, names = len(differences), ("difference", "low", "high", "effect_size", "p")
+def _paired(differences: NDArray[np.float64], error: float) -> tuple[float, float, float, float, float]:
+    """Difference, low, high, effect size and p of a comparison; `error` is common to all differences."""
+    n, unknown = len(differences), (math.nan, math.nan, math.nan, math.nan)
     if n < 2:
-        return {**dict.fromkeys(names, math.nan), "difference": float(differences[0]) if n else math.nan}
+        return float(differences[0]) if n else math.nan, *unknown
     mean, std = float(differences.mean()), float(differences.std(ddof=1))
     if math.isnan(error):
-        return {**dict.fromkeys(names, math.nan), "difference": mean}
+        return mean, *unknown
     if math.hypot(std, error) < ROUNDING:
         mean = 0.0 if abs(mean) < ROUNDING else mean
-        figures = (mean, mean, mean, math.copysign(math.inf, mean) if mean else 0.0, 0.0 if mean else 1.0)
-    else:
-        of_mean = math.hypot(std / math.sqrt(n), error)
-        half = t_quantile(degrees(n, error)) * of_mean
-        effect_size = mean / std if std >= ROUNDING else math.copysign(math.inf, mean)
-        figures = (mean, mean - half, mean + half, effect_size, p_value(mean / of_mean, degrees(n, error)))
-    return dict(zip(names, figures, strict=True))
+        return mean, mean, mean, math.copysign(math.inf, mean) if mean else 0.0, 0.0 if mean else 1.0
+    of_mean = math.hypot(std / math.sqrt(n), error)
+    half = t_quantile(degrees(n, error)) * of_mean
+    effect_size = mean / std if std >= ROUNDING else math.copysign(math.inf, mean)
+    return mean, mean - half, mean + half, effect_size, p_value(mean / of_mean, degrees(n, error))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -107,8 +105,17 @@ def half_interval(std: float, n: float) -> float:
     return t_quantile(int(n) - 1) * std / math.sqrt(n) if n >= 2 else math.nan
 
 
+def mean_interval(values: Sequence[float]) -> tuple[float, float, float, float]:
+    """Mean, standard deviation (n - 1) and the ends of the 95 % interval; NaN where there are too few values."""
+    if len(values) < 2:
+        return (values[0] if values else math.nan), math.nan, math.nan, math.nan
+    mean, deviation = fmean(values), stdev(values)
+    half = half_interval(deviation, len(values))
+    return mean, deviation, mean - half, mean + half
+
+
 def degrees(n: int, error: float = 0.0) -> int:
-    """Of freedom, of a mean of `n` values to which the `error` of a search is common."""
+    """Degrees of freedom of a mean of `n` values, which may have the `error` of a search in common."""
     return min(n - 1, SEARCH_DEGREES) if error else n - 1
 
 

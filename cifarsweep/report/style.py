@@ -10,16 +10,22 @@ import textwrap
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
+from matplotlib.ticker import LogLocator, NullLocator
 from numpy.typing import NDArray
+
+Panel = TypeVar("Panel")
 
 RC_PARAMS: Any = {
     "text.parse_math": False,
@@ -91,9 +97,22 @@ def page(
     return figure, grid
 
 
-def in_order(table: pd.DataFrame) -> list[str]:
-    """Labels of models by depth; then those without a depth, by size."""
-    return list(dict.fromkeys(table.sort_values(["depth", "params", "label"], na_position="last")["label"]))
+def legend_below(axes: Axes, handles: Sequence[Line2D], below: float, ncols: int = 1) -> None:
+    """Under the panel; `below` is a part of its height."""
+    axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(-0.02, -below), ncols=ncols, fontsize=11)
+
+
+def set_log_ticks(axis: Axis, ratio: float, most: int) -> None:
+    """At round numbers, denser where the `ratio` of the ends is small."""
+    steps = (1, 2, 3, 5, 7) if ratio < 8 else (1, 2, 5) if ratio < 30 else (1, 3) if ratio < 300 else (1,)
+    axis.set_major_locator(LogLocator(subs=steps, numticks=most))
+    axis.set_minor_locator(NullLocator())
+
+
+def in_rows(panels: list[Panel]) -> tuple[list[list[Panel]], float]:
+    """The panels in rows of at most three, and how many inches wide the figure is."""
+    columns = 2 if len(panels) in (2, 4) else min(3, len(panels))
+    return [panels[at : at + columns] for at in range(0, len(panels), columns)], (6.4, 8.0, 9.6)[columns - 1]
 
 
 def palette(labels: Sequence[str]) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -25,8 +26,9 @@ DECIDING = ["optimizer", "schedule", "loss", "label"]
 CONFIGURATION = ["data", "model", "depth", "params", *SETTINGS]
 MEASURED = ("test_accuracy", "val_accuracy")
 
-_FURTHER = ["config_id", "epochs_trained", "diverged_epoch", "error", "num_train", "num_val", "num_test"]
-_FURTHER += ["device", "threads", "started", "finished", "directory", "data_fingerprint"]
+_COLUMNS = [*records.COLUMNS, "config_id", "epochs_trained", "diverged_epoch", "error"]
+_COLUMNS += ["num_train", "num_val", "num_test", "device", "threads", "started", "finished"]
+_COLUMNS += ["directory", "data_fingerprint"]
 _ORDER = ["data", "depth", *CONFIGURATION, "config_id", "seed", "run_id"]
 
 _TEXT = {"run_id", "status", "data", "model", "optimizer", "schedule", "loss", "config_id"}
@@ -107,10 +109,10 @@ def _read_run(run_dir: Path) -> tuple[dict[str, Any], list[dict[str, Any]], str]
     result = records.RunResult.read_or_unfinished(run_dir)
     if result.format not in (None, identity.FORMAT):
         raise ValueError(f"format={result.format!r}: expected {identity.FORMAT}")
-    found = {**vars(result), "directory": run_dir.name}
-    if found["epochs_trained"] is None:  # unfinished
-        found["epochs_trained"] = len(curve)
-    row = {key: _checked(key, found.get(key)) for key in dict.fromkeys([*records.COLUMNS, *_FURTHER])}
+    values = {**vars(result), "directory": run_dir.name}
+    if values["epochs_trained"] is None:  # unfinished
+        values["epochs_trained"] = len(curve)
+    row = {key: _checked(key, values.get(key)) for key in _COLUMNS}
     if row["status"] not in STATUSES:
         raise ValueError(f"status={row['status']}: expected one of {', '.join(STATUSES)}")
     accuracy = row["test_accuracy"]
@@ -150,32 +152,23 @@ def _one_line(error: object) -> str:
 
 
 def _runs_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    columns = list(dict.fromkeys([*records.COLUMNS, *_FURTHER]))
-    settings = sorted({key for row in rows for key in row} - set(columns))
+    settings = sorted({key for row in rows for key in row} - set(_COLUMNS))
     varying = [key for key in settings if len({repr(row.get(key)) for row in rows}) > 1]
     kinds: dict[str, Any] = {key: "Int64" if key in _INTEGERS else float for key in [*_INTEGERS, *_NUMBERS]}
-    table = pd.DataFrame(rows, columns=[*columns, *varying]).astype(kinds | dict.fromkeys(varying, object))
-    table["data"] = _data_sets(table)
-    table = table.sort_values(list(dict.fromkeys(_ORDER)), na_position="last", ignore_index=True)
-    return table.assign(label=_labels(table))
-
-
-def _data_sets(table: pd.DataFrame) -> pd.Series[str]:
-    """Their names; with the fingerprint's beginning where different images go by one name: they never mix."""
+    table = pd.DataFrame(rows, columns=[*_COLUMNS, *varying]).astype(kinds | dict.fromkeys(varying, object))
+    # Different images may go by one name. With the beginning of their fingerprint in it they never mix.
     fingerprints = table["data_fingerprint"].astype(object)
-    num_different = fingerprints.groupby(table["data"]).transform("nunique")
+    are_several = fingerprints.groupby(table["data"]).transform("nunique") > 1
     names = [
-        f"{name} {fingerprint[:6]}" if many and isinstance(fingerprint, str) else name
-        for name, fingerprint, many in zip(table["data"], fingerprints, num_different > 1, strict=True)
+        f"{name} {fingerprint[:6]}" if several and isinstance(fingerprint, str) else name
+        for name, fingerprint, several in zip(table["data"], fingerprints, are_several, strict=True)
     ]
-    return pd.Series(names, table.index, dtype=table["data"].dtype)
-
-
-def _labels(table: pd.DataFrame) -> pd.Series[str]:
-    """The model's name; with its depth where `model.depth` was swept under one name."""
-    depths = table.groupby("model")["depth"].transform(lambda depth: depth.nunique(dropna=False))
+    table["data"] = pd.Series(names, table.index, dtype=table["data"].dtype)
+    table = table.sort_values(list(dict.fromkeys(_ORDER)), na_position="last", ignore_index=True)
+    # A model is called with its depth where `model.depth` was swept under one name.
+    num_depths = table.groupby("model")["depth"].transform(lambda depth: depth.nunique(dropna=False))
     with_depth = table["model"] + ", depth " + table["depth"].astype(str)
-    return table["model"].where(depths == 1, with_depth)
+    return table.assign(label=table["model"].where(num_depths == 1, with_depth))
 
 
 # statistics
@@ -208,46 +201,55 @@ def _chosen(summary: pd.DataFrame) -> pd.Series[bool]:
     configurations once, and the luckiest of them would outdo the few that were repeated to find out. Without
     validation accuracy none is chosen, as the test set must not choose.
     """
-    chosen = pd.Series(False, index=summary.index)
+    is_chosen = pd.Series(False, index=summary.index)
     for _, group in summary[summary["n"] > 0].groupby(["data", "label"]):
         known = group[group["val_accuracy_mean"].notna()]
         validation = known.loc[known["n"] >= known["n"].max() / 2, "val_accuracy_mean"]
         if len(group) == 1:
-            chosen[group.index[0]] = True
+            is_chosen[group.index[0]] = True
         elif len(validation):
-            chosen[validation.idxmax()] = True
-    return chosen
+            is_chosen[validation.idxmax()] = True
+    return is_chosen
+
+
+# models
+
+
+def in_order(table: pd.DataFrame) -> list[str]:
+    """Labels of models by depth; then those without a depth, by size."""
+    return list(dict.fromkeys(table.sort_values(["depth", "params", "label"], na_position="last")["label"]))
+
+
+def families(table: pd.DataFrame) -> list[list[str]]:
+    """Labels of models that differ in depth only, shallow first: one stem, then digits, with a depth."""
+    labels: dict[str, list[str]] = {}
+    with_depth = table[table["depth"].notna()]
+    model_of = dict(zip(with_depth["label"], with_depth["model"], strict=True))
+    for label in in_order(with_depth):
+        stem = re.fullmatch(r"(.*?)\d+", model_of[label], re.DOTALL)
+        if stem:
+            labels.setdefault(stem[1], []).append(label)
+    return list(labels.values())
 
 
 # writing
 
 
-def write(tables: Tables, folder: Path, formats: Iterable[str] = ("csv",)) -> None:
+def write(tables: Tables, folder: Path, parquet: bool = False) -> None:
     """runs, summary and epochs, in their order of rows; as CSV with floats at full precision and empty cells where
-    there is no value, as Parquet with a column's own type."""
+    there is no value, as Parquet, where that is asked for, with a column's own type."""
+    place = {id: place for place, id in enumerate(tables.runs["run_id"])}
+    order = tables.curves["run_id"].map(place).argsort(kind="stable")
     named = {
         "runs": tables.runs.drop(columns="label"),
         "summary": tables.summary.drop(columns="label"),
-        "epochs": _in_order_of_runs(tables),
+        "epochs": tables.curves.assign(epoch=tables.curves["epoch"].astype("Int64")).iloc[order],
     }
     for name, table in named.items():
-        for format in formats:
-            (_write_csv if format == "csv" else _write_parquet)(table, folder / f"{name}.{format}")
-
-
-def _in_order_of_runs(tables: Tables) -> pd.DataFrame:
-    place = {id: place for place, id in enumerate(tables.runs["run_id"])}
-    order = tables.curves["run_id"].map(place)
-    return tables.curves.assign(epoch=tables.curves["epoch"].astype("Int64")).iloc[order.argsort(kind="stable")]
-
-
-def _write_csv(table: pd.DataFrame, path: Path) -> None:
-    with files.atomic(path) as file:
-        table.to_csv(file, index=False, lineterminator="\n")
-
-
-def _write_parquet(table: pd.DataFrame, path: Path) -> None:
-    texts = [column for column in table if table[column].map(type).nunique() > 1 and table[column].dtype == object]
-    settings = table[texts].map(lambda value: None if value is None or value != value else str(value))
-    with files.atomic(path, "wb") as file:
-        table.assign(**settings).to_parquet(file, engine="pyarrow", index=False)
+        with files.atomic(folder / f"{name}.csv") as file:
+            table.to_csv(file, index=False, lineterminator="\n")
+        if parquet:
+            mixed = [key for key in table if table[key].map(type).nunique() > 1 and table[key].dtype == object]
+            texts = table[mixed].map(lambda value: None if value is None or value != value else str(value))
+            with files.atomic(folder / f"{name}.parquet", "wb") as file:
+                table.assign(**texts).to_parquet(file, engine="pyarrow", index=False)

@@ -21,7 +21,7 @@ def in_two_processes(work: Callable[[Sequence[Item]], list[Answer]], items: Sequ
     All is done here where a fork is not safe or does not pay: beside other threads, whose locks a fork would inherit,
     outside Linux, on one core. So is a half whose process failed or was killed; what `work` raises comes from here.
     """
-    if not _forks():
+    if sys.platform != "linux" or threading.active_count() > 1 or len(os.sched_getaffinity(0)) == 1:
         return work(items)
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
@@ -39,10 +39,6 @@ def in_two_processes(work: Callable[[Sequence[Item]], list[Answer]], items: Sequ
         other.kill()
         other.join()
         receiver.close()
-
-
-def _forks() -> bool:
-    return sys.platform == "linux" and threading.active_count() == 1 and len(os.sched_getaffinity(0)) > 1
 
 
 def _answer(sender: Connection, work: Callable[[Sequence[Item]], list[Answer]], items: Sequence[Item]) -> None:

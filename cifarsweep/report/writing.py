@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from cifarsweep.report import (
     confusion,
@@ -18,23 +19,22 @@ from cifarsweep.report import (
     search_results,
     tables,
 )
-from cifarsweep.report.confusion import Confusion
 from cifarsweep.report.depth_study import DepthStudy
-from cifarsweep.report.findings import Best
+from cifarsweep.report.figures import Material
 from cifarsweep.report.pictures import Pictures
 from cifarsweep.report.search_results import Study
 from cifarsweep.report.tables import Tables
-from cifarsweep.results import records
-from cifarsweep.results.records import Layer
+from cifarsweep.results import mosaic, records
 
-# fmt: off
+Found = TypeVar("Found")
+
 FIGURES = (
     "depth_vs_accuracy", "parameters_vs_accuracy", "seconds_vs_accuracy", "learning_curves", "accuracy_*", "settings",
     "lr_by_batch_size", "confusion", "class_accuracy", "confused", "classes", "augmentation", "network_*",
     "optimization_history", "parameter_importance", "slices", "pareto", "depth_study", "depth_study_*",
-)
-# fmt: on
+)  # fmt: skip
 """Stems of all figures that a report may hold and another report of the same folder may not."""
+SUFFIXES = (".png", ".svg")
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,10 @@ class Report:
 
 def write(paths: tuple[Path, ...], run_dirs: Sequence[Path], parquet: bool) -> Report:
     """The report of these runs, which are those of `paths`, in the first path's report folder."""
-    study, study_notes = _study_of(paths)
-    depth, depth_notes = _depth_study_of(paths)
+    notes: list[str] = []
+    study = _read(notes, search_results.read, paths[0]) if len(paths) == 1 else None
+    depth = _read(notes, depth_study.read, paths[0]) if len(paths) == 1 else None
+    notes += depth_study_findings.answer(depth) if depth else []
     read = tables.read(run_dirs, [error for path in paths for error in tables.jobs_without_run(path)])
     if read.runs.empty and read.unreadable:
         raise ValueError(
@@ -57,93 +59,48 @@ def write(paths: tuple[Path, ...], run_dirs: Sequence[Path], parquet: bool) -> R
         )
     folder = paths[0] / "report"
     folder.mkdir(exist_ok=True)
-    tables.write(read, folder, ["csv", "parquet"] if parquet else ["csv"])
+    tables.write(read, folder, parquet)
     if study:
         search_results.write(study, folder)
     if depth:
         depth_study.write(depth, folder)
-    bests = findings.best(read)
-    confusion, confusion_notes = _confusion_of(bests, read)
-    pictures, picture_notes = _pictures_of(bests, read)
-    networks, network_notes = _networks_of(read, list(figures.of_models(read)))
-    material = figures.Material(read, study, effects.Effects(read), confusion, pictures, networks, depth)
-    drawn, notes = figures.write(material, folder)
+    material = _gather(read, study, depth, notes)
+    drawn, missing = figures.write(material, folder)
     page.write(material, drawn, paths, folder)
-    _remove_earlier(
-        folder, [path.with_suffix(suffix) for path in drawn for suffix in (".png", ".svg")], study, depth, parquet
-    )
-    left_out = [*study_notes, *depth_notes, *confusion_notes, *picture_notes, *network_notes]
-    return Report(folder, read, drawn, [*left_out, *notes])
-
-
-def _study_of(paths: tuple[Path, ...]) -> tuple[Study | None, list[str]]:
-    """The search that made the one sweep that is reported on, or a note why it is left out."""
-    if len(paths) > 1:
-        return None, []
-    try:
-        return search_results.read(paths[0]), []
-    except (OSError, ValueError) as error:
-        return None, [_left_out(error)]
-
-
-def _depth_study_of(paths: tuple[Path, ...]) -> tuple[DepthStudy | None, list[str]]:
-    """The several searches that made the one sweep that is reported on, and a note of what is left out."""
-    if len(paths) > 1:
-        return None, []
-    try:
-        study = depth_study.read(paths[0])
-    except (OSError, ValueError) as error:
-        return None, [_left_out(error)]
-    return study, depth_study_findings.answer(study) if study else []
-
-
-def _confusion_of(bests: list[Best], read: Tables) -> tuple[tuple[Confusion, str] | None, list[str]]:
-    """The confusion matrix of the best run and which run that is, or a note why it is left out."""
-    if not bests:
-        return None, []
-    try:
-        matrix = confusion.read(read.directories[bests[0].runs["run_id"].iloc[0]])
-    except (OSError, ValueError) as error:
-        return None, [_left_out(error)]
-    return (matrix, findings.whose(bests[0])) if matrix else None, []
-
-
-def _pictures_of(bests: list[Best], read: Tables) -> tuple[Pictures | None, list[str]]:
-    """Of the best run, or of any where none is complete."""
-    if read.runs.empty:
-        return None, []
-    run = bests[0].runs.iloc[0] if bests else read.runs.iloc[0]
-    return pictures.read(run, read.directories[run["run_id"]])
-
-
-def _networks_of(read: Tables, labels: list[str]) -> tuple[dict[str, list[Layer]], list[str]]:
-    """The layers of each of these models, from its first run; a note for each file that is damaged."""
-    layers, notes = {}, []
-    first = read.runs.drop_duplicates("label").set_index("label")["run_id"]
-    for label in labels:
-        try:
-            layers[label] = records.read_layers(read.directories[first[label]])
-        except (OSError, ValueError) as error:
-            notes.append(_left_out(error))
-    return layers, notes
-
-
-def _left_out(error: Exception) -> str:
-    return f"Left out, cannot be read: {' '.join(str(error).split())}"
-
-
-def _remove_earlier(
-    folder: Path, written: list[Path], study: Study | None, depth: DepthStudy | None, parquet: bool
-) -> None:
-    """An older figure or table beside newer ones would show what they no longer say."""
-    earlier = {path for stem in FIGURES for suffix in (".png", ".svg") for path in folder.glob(stem + suffix)}
-    for path in earlier - set(written):
+    # An older figure or table beside newer ones would show what they no longer say.
+    patterns = [stem + suffix for stem in FIGURES for suffix in SUFFIXES]
+    patterns += [] if parquet else ["*.parquet"]
+    patterns += [] if study else ["trials.csv"]
+    patterns += [] if depth else ["depth_study*.csv"]
+    earlier = {path for pattern in patterns for path in folder.glob(pattern)}
+    for path in earlier - {path.with_suffix(suffix) for path in drawn for suffix in SUFFIXES}:
         path.unlink()
-    if not parquet:
-        for path in folder.glob("*.parquet"):
-            path.unlink()
-    if not study:
-        (folder / "trials.csv").unlink(missing_ok=True)
-    if not depth:
-        for path in folder.glob("depth_study*.csv"):
-            path.unlink()
+    return Report(folder, read, drawn, [*notes, *missing])
+
+
+def _gather(read: Tables, study: Study | None, depth: DepthStudy | None, notes: list[str]) -> Material:
+    """Everything to show; adds a note for each file that is damaged."""
+    bests = findings.best_configurations(read)
+    matrix = shown = None
+    if bests:
+        matrix = _read(notes, confusion.read, read.directories[bests[0].runs["run_id"].iloc[0]])
+    if not read.runs.empty:
+        run = bests[0].runs.iloc[0] if bests else read.runs.iloc[0]
+        places = pictures.places(read.directories[run["run_id"]], run["data_fingerprint"])
+        shown = Pictures(run["data"], *(_read(notes, mosaic.read, path) if path else None for path in places))
+    first = read.runs.drop_duplicates("label").set_index("label")["run_id"]
+    networks = {
+        label: _read(notes, records.read_layers, read.directories[first[label]]) or []
+        for label in figures.of_models(read)
+    }
+    of_best = (matrix, findings.whose(bests[0])) if matrix else None
+    return Material(read, study, effects.Effects(read), of_best, shown, networks, depth)
+
+
+def _read(notes: list[str], read: Callable[[Path], Found], path: Path) -> Found | None:
+    """What `read` makes of the path; None and a note where a file cannot be read."""
+    try:
+        return read(path)
+    except (OSError, ValueError) as error:
+        notes.append(f"Left out, cannot be read: {' '.join(str(error).split())}")
+        return None

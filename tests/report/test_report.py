@@ -362,7 +362,7 @@ def test_settings_that_vary_have_a_column(tmp_path: Path) -> None:
 def test_depths_swept_under_one_name_are_told_apart(tmp_path: Path) -> None:
     for number in (2, 3):
         fake_run(tmp_path, "layers3", depth=number)
-    assert style.in_order(read(tmp_path).summary) == ["layers3, depth 2", "layers3, depth 3"]
+    assert tables.in_order(read(tmp_path).summary) == ["layers3, depth 2", "layers3, depth 3"]
 
 
 def test_a_run_found_twice_counts_once(tmp_path: Path) -> None:
@@ -396,7 +396,7 @@ def test_the_figures_are_those_of_the_contract(five_seeds: Report) -> None:
 
 def draw_depths(found: tables.Tables) -> Figure:
     with rc_context(style.RC_PARAMS):
-        figure = depth.depth_vs_accuracy(found, style.palette(style.in_order(found.summary)))
+        figure = depth.depth_vs_accuracy(found, style.palette(tables.in_order(found.summary)))
         assert figure is not None
         figure.canvas.draw()
         return figure
@@ -463,7 +463,7 @@ def test_models_of_one_stem_with_a_depth_are_joined(
 ) -> None:
     for model, number in models.items():
         fake_run(tmp_path, model, depth=number)
-    assert depth.families(read(tmp_path).summary) == families
+    assert tables.families(read(tmp_path).summary) == families
 
 
 def test_only_diverged_runs_give_tables_and_no_depth_graph(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,14 +5,10 @@ Tables and search_results know no figures, statistics and style know no other mo
 
 from __future__ import annotations
 
-import ast
-from pathlib import Path
+from test_arrows import assert_modules_know_only
 
-import cifarsweep.report
-
-FOLDER = Path(cifarsweep.report.__file__).parent
 KNOWS = {
-    "confusion": "statistics style",
+    "confusion": "",
     "cost": "curves style tables",
     "curves": "style tables",
     "depth": "style tables",
@@ -22,10 +18,10 @@ KNOWS = {
     "effects": "statistics style tables",
     "figures": "confusion cost curves depth depth_study depth_study_figures effects "
     "network pictures search_figures search_results style tables two_processes",
-    "findings": "confusion depth effects pictures search_results statistics style tables",
+    "findings": "confusion effects search_results statistics style tables",
     "network": "style",
     "page": "depth_study depth_study_findings effects figures findings style tables",
-    "pictures": "style",
+    "pictures": "confusion statistics style",
     "printed": "style tables",
     "report_command": "printed writing",
     "search_figures": "search_results style",
@@ -40,13 +36,4 @@ KNOWS = {
 
 
 def test_a_module_imports_only_its_own_layer_and_those_below() -> None:
-    modules = {path.stem: path for path in FOLDER.glob("[!_]*.py")}
-    assert modules.keys() == KNOWS.keys()
-    for name, path in modules.items():
-        imported: set[str] = set()
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.module == "cifarsweep.report":
-                imported |= {alias.name for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("cifarsweep.report."):
-                imported.add(str(node.module).split(".")[2])
-        assert imported <= set(KNOWS[name].split()), name
+    assert_modules_know_only("report", KNOWS)

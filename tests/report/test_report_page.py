@@ -130,8 +130,8 @@ def test_an_accuracy_that_does_not_always_rise_is_not_said_to(tmp_path: Path) ->
 def test_a_comparison_names_the_better_one_first_whatever_the_order() -> None:
     values = {"a": {0: 0.9, 1: 0.91, 2: 0.9}, "b": {0: 0.8, 1: 0.8, 2: 0.81}}
     for pair in (("a", "b"), ("b", "a")):
-        (found,) = compare(values, [pair])
-        sentence = findings.comparison_sentence(found, 1)
+        (comparison,) = compare(values, [pair])
+        sentence = findings.comparison_sentence(comparison)
         assert sentence.startswith("a is 10.0 points above b (95 % interval 7.5 to 12.5")
 
 

@@ -563,7 +563,7 @@ def test_of_many_models_the_ten_best_by_validation_keep_a_colour(tmp_path: Path)
     for number in range(15):
         fake_run(tmp_path, f"m{number}", val_accuracy=0.5 + 0.01 * number, test_accuracy=0.9 - 0.01 * number)
     found = tables.read(sorted((tmp_path / "runs").iterdir()), [])
-    figure = drawn(lambda _: curves.learning_curves(found, style.palette(style.in_order(found.summary))), None)
+    figure = drawn(lambda _: curves.learning_curves(found, style.palette(tables.in_order(found.summary))), None)
     legend = [text.get_text() for axes in figure.axes if axes.get_legend() for text in axes.get_legend().get_texts()]
     assert sorted(legend) == sorted(f"m{number}" for number in range(5, 15))
     assert "Coloured: the 10 of 15 models with the best validation accuracy; grey: the others." in caption(figure)

@@ -5,12 +5,8 @@ Search is at the top; grid and local know neither studies nor Optuna's storages.
 
 from __future__ import annotations
 
-import ast
-from pathlib import Path
+from test_arrows import assert_modules_know_only
 
-import cifarsweep.sweeper
-
-FOLDER = Path(cifarsweep.sweeper.__file__).parent
 KNOWS = {
     "application": "settings space",
     "estimate": "application jobs studies",
@@ -36,13 +32,4 @@ KNOWS = {
 
 
 def test_a_module_imports_only_its_own_layer_and_those_below() -> None:
-    modules = {path.stem: path for path in FOLDER.glob("[!_]*.py")}
-    assert modules.keys() == KNOWS.keys()
-    for name, path in modules.items():
-        imported: set[str] = set()
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.module == "cifarsweep.sweeper":
-                imported |= {alias.name for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("cifarsweep.sweeper."):
-                imported.add(str(node.module).split(".")[2])
-        assert imported <= set(KNOWS[name].split()), name
+    assert_modules_know_only("sweeper", KNOWS)
