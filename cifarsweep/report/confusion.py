@@ -1,7 +1,5 @@
 """The confusion matrix of one run: which classes were taken for which. Knows the run's confusion.csv, no figures."""
 
-from __future__ import annotations
-
 import csv
 from dataclasses import dataclass
 from pathlib import Path

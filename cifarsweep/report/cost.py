@@ -1,7 +1,5 @@
 """Test accuracy against what it costs: parameters and training time. Knows the tables only."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Loss and accuracy against the epoch. Knows the tables only."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from typing import Any

@@ -6,8 +6,6 @@ and 5 seeds, the seeds alone found one in a quarter to two thirds of them (tests
 depth counts the search's own error, too: how far the best of its trials would move if as many were drawn again.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace

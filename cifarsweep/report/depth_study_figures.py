@@ -1,7 +1,5 @@
 """The figures of a depth study: accuracy, gap, flatness, chosen settings, cost. Knows the study only."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What a depth study found, in sentences that claim no more than its intervals allow. Knows the study only."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Sequence

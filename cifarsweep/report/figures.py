@@ -1,7 +1,5 @@
 """Writes the figures of a report as PNG and SVG files. Knows which figures there are, not how each is drawn."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The diagram of a network: a row a layer. Knows the record of a run's layers only."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -3,8 +3,6 @@
 Knows the files that runs leave, no data set.
 """
 
-from __future__ import annotations
-
 import contextlib
 import math
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The end of a sweep as text: a table on a terminal, aligned lines in a pipe. Knows the tables only."""
 
-from __future__ import annotations
-
 import sys
 from collections import Counter
 

@@ -1,7 +1,5 @@
 """How a search went: its history, what mattered, where the good values are, the Pareto set. Knows the study only."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator

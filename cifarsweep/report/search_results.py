@@ -1,7 +1,5 @@
 """The study.json of a search to values and trials.csv. Knows nothing of Optuna, figures or terminals."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass

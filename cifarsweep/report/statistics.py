@@ -3,8 +3,6 @@
 Student's distribution is computed here, as SciPy would add 100 MB to an install for one function of it.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

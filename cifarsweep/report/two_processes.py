@@ -1,7 +1,5 @@
 """Work on a list by two processes, one half each. Knows nothing of what the work is."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal

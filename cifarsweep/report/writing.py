@@ -1,7 +1,5 @@
 """Runs to the files of a report: gathers what there is to show and writes it. Knows nothing of the command line."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
