@@ -149,9 +149,10 @@ def _searched(
     early = accuracy + random.normal(0, 3 * SEED_NOISE, num_trials)
     pruned = np.argsort(early)[: num_trials - kept]
     values[pruned] -= random.uniform(0.05, 0.25, len(pruned))
+    states = ["pruned" if number in pruned else "complete" for number in range(num_trials)]
     trials = [
-        Trial(number, "pruned" if number in pruned else "complete", [value], {}, 8, None, None, None, None)
-        for number, value in enumerate(values.tolist())
+        Trial.of({"number": number, "state": state, "values": [value], "params": {}, "epochs": {}})
+        for number, (state, value) in enumerate(zip(states, values.tolist(), strict=True))
     ]
     best = int(np.argmax(values))
     test = accuracy[best] + random.normal(0, SEED_NOISE, num_seeds)

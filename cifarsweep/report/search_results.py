@@ -10,31 +10,19 @@ from cifarsweep.results import files
 from cifarsweep.results.study_records import StudyRecord, TrialRecord
 
 
-@dataclass(frozen=True)
-class Trial:
-    number: int
-    state: str
+@dataclass(frozen=True, kw_only=True)
+class Trial(TrialRecord):
     values: list[float | None]
-    """One an objective; of a pruned trial the last that it reported; None where there is nothing finite."""
-    params: dict[str, Any]
-    """Those that this trial had: a search space may depend on its choices."""
-    num_epochs: int
-    run: str | None
-    reason: str | None
-    started: str | None
-    finished: str | None
+    """One for each objective; of a pruned trial the last that it reported; None where there is nothing finite."""
+
+    @property
+    def num_epochs(self) -> int:
+        return len(self.epochs)
 
 
-@dataclass(frozen=True)
-class Study:
-    objectives: list[str]
-    directions: list[str]
-    params: list[str]
-    log: list[str]
-    importances: dict[str, float]
-    best: list[int]
-    """Numbers of the best trial, or of the Pareto set where there are several objectives."""
-    trials: list[Trial]
+@dataclass(frozen=True, kw_only=True)
+class Study(StudyRecord):
+    trials: list[Trial]  # type: ignore[assignment]
     """In order of their numbers."""
 
     @property
@@ -55,16 +43,9 @@ def read(sweep_dir: Path) -> Study | None:
     record = StudyRecord.read(sweep_dir)
     if record is None:
         return None
-    importances = {key: finite(value) for key, value in record.importances.items()}
-    return Study(
-        objectives=record.objectives,
-        directions=record.directions,
-        params=record.params,
-        log=record.log,
-        importances={key: value for key, value in importances.items() if value is not None},
-        best=record.best,
-        trials=sorted((trial_of(trial, len(record.objectives)) for trial in record.trials), key=lambda t: t.number),
-    )
+    importances = {key: value for key, value in record.importances.items() if finite(value) is not None}
+    trials = sorted((trial_of(trial, len(record.objectives)) for trial in record.trials), key=lambda t: t.number)
+    return Study(**vars(record) | {"importances": importances, "trials": trials})
 
 
 def trial_of(record: TrialRecord, num_objectives: int) -> Trial:
@@ -72,17 +53,8 @@ def trial_of(record: TrialRecord, num_objectives: int) -> Trial:
     values, epochs = record.values or [], record.epochs
     if record.state == "pruned" and not values and epochs:
         values = [epochs[max(epochs, key=int)]]
-    return Trial(
-        number=record.number,
-        state=record.state,
-        values=[finite(value) for value in [*values, *[None] * num_objectives][:num_objectives]],
-        params=record.params,
-        num_epochs=len(epochs),
-        run=record.run,
-        reason=record.reason,
-        started=record.started,
-        finished=record.finished,
-    )
+    padded = [*values, *[None] * num_objectives][:num_objectives]
+    return Trial(**vars(record) | {"values": [finite(value) for value in padded]})
 
 
 def finite(value: Any) -> float | None:
