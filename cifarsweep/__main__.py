@@ -4,10 +4,12 @@ import importlib.util
 import sys
 from pathlib import Path
 
+from cifarsweep.terminal import streams
 from cifarsweep.training import groups
 
 
 def main() -> None:
+    streams.prepare(work_goes_on=True)
     if "--help" in sys.argv[1:] or "-h" in sys.argv[1:]:
         groups.show_help(sys.argv[1:])
         return

@@ -29,7 +29,7 @@ from omegaconf import DictConfig
 
 from cifarsweep.sweeper import jobs, pickling
 from cifarsweep.sweeper.application import Application
-from cifarsweep.terminal import errors, progress
+from cifarsweep.terminal import errors, progress, streams
 
 MAX_STARTS = 2
 """A job whose process dies is started once more. A second death is the job's own fault, unless it said `began`."""
@@ -197,9 +197,11 @@ class Pool:
             ready = wait([worker.connection for worker in self._workers])
             for worker in [worker for worker in self._workers if worker.connection in ready]:
                 try:
-                    self._listen(worker, results)
+                    event = worker.connection.recv()
                 except (EOFError, OSError):  # the process has ended, and its end of the connection with it
                     self._replace(worker, waiting, results)
+                else:
+                    self._hear(worker, event, results)
         return [results[job.number] for job in jobs]
 
     def _show(self, jobs: Sequence[Job], results: Mapping[int, JobReturn]) -> None:
@@ -222,9 +224,9 @@ class Pool:
         theirs.close()  # so that the worker's death ends the connection
         return WorkerProcess(number, slot, process, ours)
 
-    def _listen(self, worker: WorkerProcess, results: dict[int, JobReturn]) -> None:
+    def _hear(self, worker: WorkerProcess, event: progress.Event, results: dict[int, JobReturn]) -> None:
         """Shows what a worker says, and keeps the result of its job once that has come: the worker is free then."""
-        (kind, value), job = worker.connection.recv(), worker.job
+        (kind, value), job = event, worker.job
         if kind == "began" and job:
             job.starts = 1
         if kind == "advance" and job:
@@ -287,6 +289,7 @@ def _oom_kills() -> int | None:
 
 def _work(connection: Connection, slot: Slot, details: bool, shared: bytes) -> None:
     """Takes jobs from the connection until the parent ends this process, or itself. `details`: tells each epoch."""
+    streams.prepare(work_goes_on=True)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal group; the parent decides
     threading.Thread(target=_die_with_parent, daemon=True).start()
     # Before PyTorch is imported: the cores, the number of threads and the GPU that it will find.

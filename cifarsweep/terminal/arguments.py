@@ -1,13 +1,12 @@
 """Command lines that answer a mistake in one line, with exit code 1. Knows no command."""
 
 import argparse
-import os
 import sys
 from collections.abc import Callable
 from functools import wraps
 from typing import NoReturn, ParamSpec
 
-from cifarsweep.terminal import formatting
+from cifarsweep.terminal import formatting, streams
 
 Arguments = ParamSpec("Arguments")
 
@@ -40,13 +39,19 @@ def one_line_errors(main: Callable[Arguments, int]) -> Callable[Arguments, int]:
 
 
 def exit_code(main: Callable[[], int]) -> int:
-    """The exit code of a command, which shows no traceback where Ctrl-C or the reader of a pipe ends it."""
+    """The exit code of a command. It shows no traceback where Ctrl-C, a closed pipe or a full disk ends it."""
+    streams.prepare()
     try:
         code = main()
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # as `| head` leaves it; Python would complain again at its end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        streams.discard(sys.stdout)  # Python would complain of it again at its end
+        if isinstance(error, BrokenPipeError):  # as `| head` leaves it
+            return 0
+        streams.write_line(formatting.one_line(error), sys.stderr)
+        return 1

@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cifarsweep.terminal.formatting import duration, shortened
+from cifarsweep.terminal.streams import write_line
 
 Event = tuple[str, Any]
 Source = int | str
@@ -102,12 +103,12 @@ class Display:
 
     def line(self, text: str, error: bool = False) -> None:
         """A line that stays. Errors go to stderr, past the live lines where both are a terminal."""
-        if error and not (self._live and sys.stderr.isatty()):
-            print(text, file=sys.stderr, flush=True)
+        if error and not (self._live and sys.stderr and sys.stderr.isatty()):
+            write_line(text, sys.stderr)
         elif self._live:
             self._live.console.print(text)
         else:
-            print(text, flush=True)
+            write_line(text, sys.stdout)
 
     def whole(self, now: Whole) -> None:
         """The last of the live lines, until `close`."""
