@@ -155,6 +155,7 @@ def test_the_basic_launcher_and_a_relative_outputs_folder_work(cifarsweep: Comma
     assert done.stdout.count("after 2 epochs") == 2
 
 
+@pytest.mark.slow
 def test_a_failed_job_is_shown_and_the_others_go_on(cifarsweep: Command, small: list[str], tmp_path: Path) -> None:
     done = cifarsweep("-m", *small, "batch_size=50,501", "name=half")
     assert done.returncode == 1

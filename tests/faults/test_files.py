@@ -207,6 +207,7 @@ def is_small(entry: Path) -> bool:
     return entry.is_dir() and 600 * 32 * 32 * 3 < (entry / "train_images.npy").stat().st_size < 601 * 32 * 32 * 3
 
 
+@pytest.mark.slow
 def test_the_report_lists_what_it_cannot_read(cifarsweep: Command, small: list[str], tmp_path: Path) -> None:
     words = ["hydra/launcher=basic", "trainer.epochs=1", "seed=0,1,2", "name=some"]
     assert cifarsweep("-m", *small, *words).returncode == 0
@@ -291,6 +292,7 @@ def test_what_a_killed_process_left_in_a_runs_folder_is_removed(
     assert not list(run.glob(".*.part"))
 
 
+@pytest.mark.slow
 def test_a_full_disk_of_a_sweep_costs_nothing_that_is_done(
     cifarsweep: Command, small: list[str], small_disk: Callable[[str], Path]
 ) -> None:

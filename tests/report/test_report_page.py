@@ -430,6 +430,7 @@ def test_names_of_a_strangers_data_set_lead_to_no_other_folder(tmp_path: Path) -
 # figures
 
 
+@pytest.mark.slow
 def test_of_many_models_the_best_have_a_figure_of_their_own_and_a_note_counts_the_others(tmp_path: Path) -> None:
     for number in range(15):
         fake_run(tmp_path, f"m{number}", val_accuracy=0.5 + 0.01 * number)

@@ -176,6 +176,7 @@ def test_a_search_without_study_per_has_final_runs_too(tmp_path: Path) -> None:
     assert (tmp_path / "outputs" / "sweeps" / "toy" / "study.json").exists()
 
 
+@pytest.mark.slow
 def test_final_runs_that_failed_are_tried_again(tmp_path: Path) -> None:
     words = [*PER_MODEL, "hydra.sweeper.n_trials=3", "hydra/sweeper/pruner=none"]
     assert run_toy(tmp_path, *words).returncode == 0

@@ -547,6 +547,7 @@ def test_a_search_trains_nothing_that_was_trained_before(cifarsweep: Command, sm
     ]
 
 
+@pytest.mark.slow
 def test_a_pruned_run_is_trained_to_the_end_when_it_is_asked_for_alone(
     cifarsweep: Command, small: list[str], tmp_path: Path
 ) -> None:
