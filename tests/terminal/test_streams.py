@@ -24,7 +24,9 @@ OUTPUTS = {
     "read by nobody": "| true",
     "one line read": "| head -1",
 }
-EVERY_OUTPUT = [pytest.param(end, id=what, marks=[needs_a_full_disk] * ("full" in what)) for what, end in OUTPUTS.items()]
+EVERY_OUTPUT = [
+    pytest.param(end, id=what, marks=[needs_a_full_disk] if "full" in what else []) for what, end in OUTPUTS.items()
+]
 
 
 def shell(command: Sequence[str], end: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[bytes]:
