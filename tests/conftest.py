@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +19,12 @@ Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 TIMEOUT_SECONDS = 240
 """For what takes up to 20 s on an idle machine."""
+
+
+def pytest_configure() -> None:
+    """A shell starts what is in the background with SIGINT ignored, which all processes of the tests would inherit."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def run_python(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
