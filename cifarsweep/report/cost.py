@@ -49,7 +49,7 @@ def _draw(axes: Axes, group: pd.DataFrame, cost: str, colours: dict[str, str]) -
             axes.plot([x, x], ends, "_-", color=colours[row["label"]], lw=2, ms=9, mew=2, zorder=3)
         axes.plot(x, mean, "o", color=colours[row["label"]], ms=8, mec="white", mew=0.8, zorder=4)
     low, high = float(group[cost].min()), float(group[cost].max())
-    margin = MARGIN if low < high else 1.0
+    margin = MARGIN if low < high else 1.0  # a single value has a tenth of it on either side
     set_scale(axes, "x", low, high, spans_factors((low, high)), (margin, margin), most_powers=7)
     text = (lambda value, _: thousands(round(value))) if cost == "params" else (lambda value, _: f"{value:g}")
     axes.xaxis.set_major_formatter(FuncFormatter(text))

@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from cifarsweep.report.statistics import Comparison, compare, half_interval
+from cifarsweep.report.statistics import Comparison, compare
 from cifarsweep.report.style import GREY, OKABE_ITO, count, in_rows, legend_below, page
-from cifarsweep.report.tables import DECIDING, SETTINGS, Tables, in_order
+from cifarsweep.report.tables import DECIDING, SETTINGS, Tables, in_order, intervals
 from cifarsweep.terminal.formatting import shortened
 
 MOST_LEVELS = 8
@@ -150,11 +150,9 @@ def settings(effects: Effects, colours: dict[str, str]) -> Figure | None:
 
 
 def _cells(panel: Effect, label: str | None) -> pd.DataFrame:
-    """Mean, half interval and number of runs at each level, of a model or of all."""
+    """Mean and interval of the runs at each level, of a model or of all."""
     runs = panel.runs if label is None else panel.runs[panel.runs["label"] == label]
-    cells = runs.groupby("level")["adjusted" if label is None else "accuracy"].agg(["mean", "std", "count"])
-    cells["half"] = [half_interval(*pair) for pair in zip(cells["std"], cells["count"], strict=True)]
-    return cells
+    return intervals(runs.groupby("level")["adjusted" if label is None else "accuracy"])
 
 
 def _limits(panels: list[Effect], by_model: bool) -> tuple[float, float]:
@@ -163,8 +161,8 @@ def _limits(panels: list[Effect], by_model: bool) -> tuple[float, float]:
     cells = pd.concat([_cells(panel, label) for panel in panels for label in of_models])
     low, high = float(cells["mean"].min()), float(cells["mean"].max())
     reach = max(0.5 * (high - low), 0.5)
-    bottom = max(low - reach, float((cells["mean"] - cells["half"].fillna(0)).min()))
-    top = min(high + reach, float((cells["mean"] + cells["half"].fillna(0)).max()))
+    bottom = max(low - reach, float(np.nanmin(cells[["mean", "low"]])))
+    top = min(high + reach, float(np.nanmax(cells[["mean", "high"]])))
     margin = max(0.06 * (top - bottom), 0.25)
     return bottom - margin, top + margin
 
@@ -176,9 +174,8 @@ def _draw_panel(axes: Axes, panel: Effect, colours: dict[str, str] | None, label
         x = cells.index.to_numpy(dtype=float) + 0.5 * ((at + 0.5) / len(of_models) - 0.5)
         colour = colours[label] if colours and label is not None else GREY
         axes.plot(x, cells["mean"], color=colour, lw=1.2, alpha=0.6 if panel.is_ordered else 0, zorder=2)
-        known = cells["half"].notna().to_numpy()
-        low, high = cells["mean"] - cells["half"], cells["mean"] + cells["half"]
-        axes.vlines(x[known], low[known], high[known], color=colour, lw=1.8, zorder=3)
+        known = cells["low"].notna().to_numpy()
+        axes.vlines(x[known], cells["low"][known], cells["high"][known], color=colour, lw=1.8, zorder=3)
         axes.plot(x, cells["mean"], "o", color=colour, ms=5.5, mec="white", mew=0.6, zorder=4)
     axes.set_xticks(range(len(panel.levels)), [shortened(name, 20) for name in panel.levels], fontsize=9.5)
     axes.set_xlim(-0.6, len(panel.levels) - 0.4)

@@ -66,7 +66,7 @@ SECTIONS = {
     "image_figures": ["classes", "augmentation"],
     "network_figures": ["network_*"],
 }
-"""The stems of the figures that each section may have, as patterns, in their order."""
+"""Patterns of the stems of the figures that each section may have, in their order: all that a report may hold."""
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
 
 

@@ -128,8 +128,8 @@ def set_scale(
         axis.set_minor_locator(NullLocator())
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("e-0", "e-")))  # no formulas
     else:
-        span = high - low or max(0.1 * abs(high), 1e-6)
-        axes.set(**{f"{which}lim": (low - below * span, high + above * span)})
+        length = high - low or max(0.1 * abs(high), 1e-6)
+        axes.set(**{f"{which}lim": (low - below * length, high + above * length)})
         axis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
     return axis
 
