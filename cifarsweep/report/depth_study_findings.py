@@ -92,8 +92,7 @@ def sentences(study: DepthStudy) -> dict[str, str]:
     if gaps:
         gap = (
             f"The search promised {points(abs(fmean(gaps)))} points {'more' if fmean(gaps) >= 0 else 'less'} than the "
-            f"test gave, on average "
-            f"({points(min(gaps), signed=True)} to {points(max(gaps), signed=True)})."
+            f"test gave, on average ({points(min(gaps), signed=True)} to {points(max(gaps), signed=True)})."
         )
     flat = f"No search has {NUM_BEST} complete trials: {NOT_ENOUGH}."
     ranges = [(each.best[0] - each.best[-1], each) for each in study.studies if len(each.best) == NUM_BEST]

@@ -100,11 +100,9 @@ def write(material: Material, drawings: Sequence[Drawing], sources: tuple[Path, 
         **(_answer(tables, bests, sources) | sections | _depth_study(material.depth)),
         effects=[findings.effect_sentence(effect, material.effects) for effect in material.effects.effects],
         bests=[_best(best, tables, sources) for best in bests],
-        confusion={
-            "pairs": confusion.pairs(NUM_PAIRS) if confusion else [],
-            "of": findings.whose(bests[0]) if bests else "",
-            "by": "test" if by_test else "validation",
-        },
+        confused_pairs=confusion.pairs(NUM_PAIRS) if confusion else [],
+        best_run=findings.whose(bests[0]) if bests else "",
+        best_by="test" if by_test else "validation",
         table=_table(tables, folder),
         lost=_lost(tables, folder),
         measured=_measured(tables),
@@ -141,12 +139,7 @@ def _depth_study(depth: DepthStudy | None) -> dict[str, Any]:
     is whichever of its widths was best. Searches that compare no depths have a section of their own, no more."""
     if depth is None or not any(study.by_seed for study in depth.studies):
         return {"depth_study": None}
-    instead = {
-        "answers": depth_study_findings.answer(depth),
-        "comparisons": [],
-        "num_comparisons": 0,
-        "depth_figures": [],
-    }
+    instead = {"answers": depth_study_findings.answer(depth), "depth_figures": []}
     return {
         **(instead if depth.compares_depths else {}),
         "depth_study": {
