@@ -56,14 +56,12 @@ def depth_vs_accuracy(tables: Tables, colours: dict[str, str]) -> Figure | None:
 class _Panel:
     """One data set's models side by side; accuracies in percent."""
 
-    def __init__(
-        self, summary: pd.DataFrame, complete_runs: pd.DataFrame, colours: dict[str, str], ticks: _Ticks
-    ) -> None:
+    def __init__(self, summary: pd.DataFrame, complete: pd.DataFrame, colours: dict[str, str], ticks: _Ticks) -> None:
         percent = summary.filter(regex="^test_accuracy_(mean|low|high)$") * 100
         self.summary = summary.assign(**percent)
         self.chosen = self.summary[self.summary["chosen"]].set_index("label")
-        self.complete_runs = complete_runs
-        self.chosen_runs = self.complete_runs[self._are_of(self.chosen)]
+        self.complete_runs = complete
+        self.chosen_runs = complete[self._are_of(self.chosen)]
         self.means = {str(label): float(mean) for label, mean in self.chosen["test_accuracy_mean"].items()}
         self.colours, self.ticks = colours, ticks
         self.labels = in_order(summary)
