@@ -71,15 +71,14 @@ def _draw(session: Session, folder: Path) -> None:
     from cifarsweep.report import figures, network, pictures, style
 
     dataset = session.dataset
-    augmented = samples.augmented(dataset) if dataset.augmentation != Augmentation() else None
-    shown = pictures.Pictures(dataset.name, samples.of_classes(dataset), augmented, confused=None)
     folder.mkdir(parents=True, exist_ok=True)
     with style.drawing():
         drawn = {
             "network.png": network.diagram(session.description.model, session.layers),
-            "classes.png": pictures.classes(shown),
-            "augmentation.png": pictures.augmentation(shown),
+            "classes.png": pictures.classes(samples.of_classes(dataset), dataset.name),
         }
+        if dataset.augmentation != Augmentation():
+            drawn["augmentation.png"] = pictures.augmentation(samples.augmented(dataset))
         for name, figure in drawn.items():
             if figure:
                 figures.save(figure, folder / name)

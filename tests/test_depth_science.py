@@ -129,7 +129,11 @@ def _simulated(
             _searched(random, depth, curvature, effect, num_trials, num_seeds, kept or num_trials)
             for depth in range(1, NUM_DEPTHS + 1)
         ]
-        yield DepthStudy(f"{num_trials} trials", 8, [], "train", [], studies, [])
+        yield DepthStudy(
+            format=1, name="d", study_per=["model"], objectives=["val_accuracy"], directions=["maximize"],
+            budget=f"{num_trials} trials", max_epochs=8, finalists=1, repeats=num_seeds, seeds=[], final_on="train",
+            studies=studies, unreadable=[],
+        )  # fmt: skip
 
 
 def _searched(
@@ -156,5 +160,11 @@ def _searched(
     ]
     best = int(np.argmax(values))
     test = accuracy[best] + random.normal(0, SEED_NOISE, num_seeds)
-    runs = [FinalRun(best, seed, "complete", None, {"test_accuracy": float(test[seed])}) for seed in range(num_seeds)]
-    return Searched("equal width", {"model": f"layers{depth}"}, trials, True, [best], runs, {"depth": depth})
+    runs = [
+        FinalRun(finalist=best, seed=seed, state="complete", run=None, reason=None, result={"test_accuracy": accuracy})
+        for seed, accuracy in enumerate(test.tolist())
+    ]
+    return Searched(
+        comparison="equal width", values={"model": f"layers{depth}"}, params=[], is_over=True, epochs=0,
+        trials=trials, finalists=[best], final_runs=runs, about={"depth": depth},
+    )  # fmt: skip

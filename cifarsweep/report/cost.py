@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from cifarsweep.report.curves import PALE, best_models, best_of
-from cifarsweep.report.style import count, legend_below, page, set_log_ticks, thousands
+from cifarsweep.report.style import MARGIN, count, legend_below, page, set_scale, spans_factors, thousands
 from cifarsweep.report.tables import Tables, in_order
 from cifarsweep.terminal.formatting import shortened
 
@@ -49,15 +49,8 @@ def _draw(axes: Axes, group: pd.DataFrame, cost: str, colours: dict[str, str]) -
             axes.plot([x, x], ends, "_-", color=colours[row["label"]], lw=2, ms=9, mew=2, zorder=3)
         axes.plot(x, mean, "o", color=colours[row["label"]], ms=8, mec="white", mew=0.8, zorder=4)
     low, high = float(group[cost].min()), float(group[cost].max())
-    if low > 0 and high / low >= 3:
-        ratio = high / low
-        axes.set_xscale("log")
-        axes.set_xlim(low / ratio**0.08, high * ratio**0.08)
-        set_log_ticks(axes.xaxis, ratio, 7)
-    else:
-        margin = 0.08 * (high - low) or max(0.1 * high, 1e-6)
-        axes.set_xlim(low - margin, high + margin)
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
+    margin = MARGIN if low < high else 1.0  # a single value has a tenth of it on either side
+    set_scale(axes, "x", low, high, spans_factors((low, high)), (margin, margin), most_powers=7)
     text = (lambda value, _: thousands(round(value))) if cost == "params" else (lambda value, _: f"{value:g}")
     axes.xaxis.set_major_formatter(FuncFormatter(text))
     accuracies = group[["test_accuracy_mean", "test_accuracy_low", "test_accuracy_high"]].to_numpy(dtype=float)
@@ -72,8 +65,8 @@ def _caption(tables: Tables, models: pd.DataFrame, cost: str) -> list[str]:
     if (models["n"] > 1).any():
         sentences.append("Points: means over seeds; bars: 95 % intervals of the accuracy (Student's t).")
     if cost == "train_seconds_mean":
-        runs = tables.runs[tables.runs["config_id"].isin(models["config_id"])]
-        devices = runs.loc[runs["status"] == "complete", ["device", "threads"]].drop_duplicates().dropna()
+        are_of = tables.complete["config_id"].isin(models["config_id"])
+        devices = tables.complete.loc[are_of, ["device", "threads"]].drop_duplicates().dropna()
         on = [f"{shortened(str(device), 30)}, {count(threads, 'thread')}" for device, threads in devices.to_numpy()]
         sentences.append(f"Wall clock of the training, on {' and '.join(on[:3])}." if on else "Wall clock.")
     return sentences

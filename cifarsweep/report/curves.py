@@ -39,7 +39,7 @@ def learning_curves(tables: Tables, colours: dict[str, str]) -> Figure | None:
         colours, labels = dict.fromkeys(labels, PALE) | palette(best), best
     legend_columns = 5 if max(map(len, labels)) <= 12 else 2
     footer = 0.65 + 0.25 * math.ceil(len(labels) / legend_columns)
-    figure, grid = page("Learning curves", caption, (8.8, 2.4), (len(rows), 2), 0.05, footer)
+    figure, grid = page("Learning curves", caption, (8.8, 2.4), (len(rows), 2), 0.05, footer, share_x=True)
     for (data, source), row in zip(rows, grid, strict=True):
         row[0].set_title(shortened(data) if source == "train" else "")
         for axes, quantity in zip(row, ("loss", "accuracy"), strict=True):

@@ -43,7 +43,7 @@ def depth_vs_accuracy(tables: Tables, colours: dict[str, str]) -> Figure | None:
     groups = [group for _, group in summary.groupby("data")]
     most = max(group["label"].nunique() for group in groups)
     ticks = _FEW if most <= 5 else _SEVERAL if most <= 12 else _MANY
-    panels = [_Panel(group, tables.runs, colours, ticks) for group in groups]
+    panels = [_Panel(group, tables.complete, colours, ticks) for group in groups]
     width = max(6.4, 1.1 + most * ticks.inches)
     below = max(panel.inches_below() for panel in panels)
     caption = " ".join(_caption(tables, panels))
@@ -56,12 +56,12 @@ def depth_vs_accuracy(tables: Tables, colours: dict[str, str]) -> Figure | None:
 class _Panel:
     """One data set's models side by side; accuracies in percent."""
 
-    def __init__(self, summary: pd.DataFrame, run_table: pd.DataFrame, colours: dict[str, str], ticks: _Ticks) -> None:
+    def __init__(self, summary: pd.DataFrame, complete: pd.DataFrame, colours: dict[str, str], ticks: _Ticks) -> None:
         percent = summary.filter(regex="^test_accuracy_(mean|low|high)$") * 100
         self.summary = summary.assign(**percent)
         self.chosen = self.summary[self.summary["chosen"]].set_index("label")
-        self.complete_runs = run_table[run_table["status"] == "complete"]
-        self.chosen_runs = self.complete_runs[self._are_of(self.chosen)]
+        self.complete_runs = complete
+        self.chosen_runs = complete[self._are_of(self.chosen)]
         self.means = {str(label): float(mean) for label, mean in self.chosen["test_accuracy_mean"].items()}
         self.colours, self.ticks = colours, ticks
         self.labels = in_order(summary)

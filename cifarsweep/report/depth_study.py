@@ -8,16 +8,16 @@ depth counts the search's own error, too: how far the best of its trials would m
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from cifarsweep.report.search_results import Trial, as_text, finite, known, trial_of
-from cifarsweep.report.statistics import Comparison, compare, error_of_highest, mean_interval
+from cifarsweep.report.statistics import Comparison, compare, degrees, error_of_highest, mean_interval, t_quantile
 from cifarsweep.results import files, records
-from cifarsweep.results.study_records import StudiesRecord, StudyWithFinalRuns
+from cifarsweep.results.study_records import FinalRunRecord, StudiesRecord, StudyWithFinalRuns
 
 NUM_BEST = 5
 LEAST_TRIALS = 4
@@ -27,12 +27,8 @@ WHATS = {"params": "parameters", "multiply_adds": "multiply-adds"}
 FILES = ("depth_study.csv", "depth_study_runs.csv", "depth_study_pairs.csv", "depth_study_trials.csv")
 
 
-@dataclass(frozen=True)
-class FinalRun:
-    finalist: int
-    seed: int
-    state: str
-    run: str | None
+@dataclass(frozen=True, kw_only=True)
+class FinalRun(FinalRunRecord):
     result: Mapping[str, Any]
     """result.json; empty where it could not be read."""
 
@@ -41,19 +37,16 @@ class FinalRun:
         return finite(self.result.get("test_accuracy")) if self.state == "complete" else None
 
 
-@dataclass(frozen=True)
-class Searched:
+@dataclass(frozen=True, kw_only=True)
+class Searched(StudyWithFinalRuns):
     """One study: a search, and the final runs of its best configurations."""
 
     comparison: str
     """What is equal in the studies that it is compared with."""
-    values: dict[str, Any]
-    trials: list[Trial]
-    is_over: bool
-    finalists: list[int]
-    final_runs: list[FinalRun]
-    about: Mapping[str, Any] = field(default_factory=dict)
-    """Model, depth, width, params and flops, from any of its results."""
+    trials: list[Trial]  # type: ignore[assignment]
+    final_runs: list[FinalRun]  # type: ignore[assignment]
+    about: Mapping[str, Any]
+    """Any of its results, for model, depth, width, params and flops; empty where it has none."""
 
     @property
     def label(self) -> str:
@@ -78,6 +71,23 @@ class Searched:
     @property
     def by_seed(self) -> dict[int, float]:
         return {run.seed: run.test_accuracy for run in self.runs if run.test_accuracy is not None}
+
+    @property
+    def interval(self) -> tuple[float, float, float, float]:
+        """Mean test accuracy, standard deviation and the ends of the 95 % interval over the seeds."""
+        return mean_interval(list(self.by_seed.values()))
+
+    @property
+    def half_with_search(self) -> float:
+        """Half the 95 % interval of the mean with the search's own error; NaN where either error is unknown."""
+        n, (_, deviation, *_) = len(self.by_seed), self.interval
+        error = math.hypot(deviation / math.sqrt(n) if n else math.nan, self.search_error)
+        return error if math.isnan(error) else t_quantile(degrees(n, self.search_error)) * error
+
+    def mean_of(self, key: str) -> float | None:
+        """The mean of a figure over its `runs`."""
+        values = known(run.result.get(key) for run in self.runs)
+        return fmean(values) if values else None
 
     @property
     def chosen(self) -> Trial | None:
@@ -116,16 +126,16 @@ class Searched:
         return [] if promised is None else [promised - accuracy for accuracy in self.by_seed.values()]
 
 
-@dataclass(frozen=True)
-class DepthStudy:
-    budget: str
+@dataclass(frozen=True, kw_only=True)
+class DepthStudy(StudiesRecord):
     max_epochs: int
-    seeds: list[int]
-    final_on: str
-    settings: list[str]
-    """Keys that each study searched."""
-    studies: list[Searched]
+    studies: list[Searched]  # type: ignore[assignment]
     unreadable: list[str]
+
+    @property
+    def settings(self) -> list[str]:
+        """The keys that any study searched."""
+        return list(dict.fromkeys(key for study in self.studies for key in study.params))
 
     @property
     def compares_depths(self) -> bool:
@@ -187,33 +197,21 @@ def read(sweep_dir: Path) -> DepthStudy | None:
             continue
         if result is not None:
             results[name] = result.as_dict()
-    return DepthStudy(
-        budget=record.budget,
-        max_epochs=record.max_epochs,
-        seeds=record.seeds,
-        final_on=record.final_on,
-        settings=list(dict.fromkeys(key for study in record.studies for key in study.params)),
-        studies=[_searched(study, results, len(record.objectives)) for study in record.studies],
-        unreadable=unreadable,
-    )
+    studies = [_searched(study, results, len(record.objectives)) for study in record.studies]
+    return DepthStudy(**vars(record) | {"studies": studies}, unreadable=unreadable)
 
 
 def _searched(record: StudyWithFinalRuns, results: Mapping[str, Mapping[str, Any]], num_objectives: int) -> Searched:
     final_runs = []
     for run in record.final_runs:
         name = None if run.run is None else Path(run.run).name
-        final_runs.append(FinalRun(run.finalist, run.seed, run.state, name, results.get(name or "", {})))
-    study = Searched(
-        comparison=_comparison(record.values),
-        values=record.values,
-        trials=[trial_of(trial, num_objectives) for trial in record.trials],
-        is_over=bool(record.is_over),
-        finalists=record.finalists,
-        final_runs=final_runs,
-    )
+        final_runs.append(FinalRun(**vars(run) | {"run": name}, result=results.get(name or "", {})))
+    trials = [trial_of(trial, num_objectives) for trial in record.trials]
+    own = vars(record) | {"trials": trials, "final_runs": final_runs}
+    study = Searched(**own, comparison=_comparison(record.values), about={})
     of_finalist = [*(run.run or "" for run in study.runs), Path((study.chosen and study.chosen.run) or "").name]
     about = next((results[name] for name in (*of_finalist, *_run_names(record)) if name in results), {})
-    return replace(study, about={key: about.get(key) for key in ("data", "model", "depth", "width", "params", "flops")})
+    return replace(study, about=about)
 
 
 def _run_names(record: StudyWithFinalRuns) -> list[str]:
@@ -282,13 +280,10 @@ def _named(searched: Searched) -> dict[str, Any]:
 
 
 def _row(study: DepthStudy, searched: Searched) -> dict[str, Any]:
-    mean, deviation, low, high = mean_interval(list(searched.by_seed.values()))
+    mean, deviation, low, high = searched.interval
     gap, _, gap_low, gap_high = mean_interval(searched.gaps())
     states = [trial.state for trial in searched.trials]
     best, params = searched.best, searched.chosen.params if searched.chosen else {}
-    validation, seconds = (
-        known(run.result.get(key) for run in searched.runs) for key in ("val_accuracy", "train_seconds")
-    )
     return {
         **_named(searched),
         "n": len(searched.by_seed),
@@ -296,7 +291,7 @@ def _row(study: DepthStudy, searched: Searched) -> dict[str, Any]:
         "test_accuracy_std": deviation,
         "test_accuracy_low": low,
         "test_accuracy_high": high,
-        "val_accuracy_mean": fmean(validation) if validation else None,
+        "val_accuracy_mean": searched.mean_of("val_accuracy"),
         "search_val_accuracy": searched.promised,
         "gap_mean": gap,
         "gap_low": gap_low,
@@ -307,7 +302,7 @@ def _row(study: DepthStudy, searched: Searched) -> dict[str, Any]:
         "trials": sum(state in ("complete", "pruned", "failed") for state in states),
         "complete_trials": states.count("complete"),
         "trial_epochs": sum(trial.num_epochs for trial in searched.trials),
-        "train_seconds_mean": fmean(seconds) if seconds else None,
+        "train_seconds_mean": searched.mean_of("train_seconds"),
         "final_on": study.final_on,
         "trial": searched.finalist,
         **{key: _text(params.get(key)) for key in study.settings},
@@ -315,13 +310,11 @@ def _row(study: DepthStudy, searched: Searched) -> dict[str, Any]:
 
 
 def _pair_row(pair: Pair) -> dict[str, Any]:
-    configurations, depths = vars(pair.configurations), vars(pair.depths)
-    figures = ("n", "difference", "low", "high", "effect_size", "p", "p_corrected")
     return {
         "comparison": pair.comparison,
-        **{key: configurations[key] for key in ("first", "second", *figures)},
+        **vars(pair.configurations),
         "verdict_of_configurations": pair.configurations.verdict,
-        **{f"depth_{key}": depths[key] for key in ("low", "high", "p", "p_corrected")},
+        **{f"depth_{key}": getattr(pair.depths, key) for key in ("low", "high", "p", "p_corrected")},
         "verdict_of_depths": pair.depths.verdict,
     }
 

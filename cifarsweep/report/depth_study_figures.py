@@ -1,9 +1,8 @@
 """The figures of a depth study: accuracy, gap, flatness, chosen settings, cost. Knows the study only."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from itertools import cycle
 from typing import Any
 
@@ -16,11 +15,10 @@ from numpy.typing import NDArray
 
 from cifarsweep.report.depth_study import NUM_BEST, DepthStudy, Searched
 from cifarsweep.report.search_results import finite, known
-from cifarsweep.report.statistics import degrees, mean_interval, t_quantile
-from cifarsweep.report.style import GREY, OKABE_ITO, OUTLINE, legend_below, page, span_of, thousands
+from cifarsweep.report.statistics import mean_interval
+from cifarsweep.report.style import GREY, OKABE_ITO, OUTLINE, legend_below, page, span, thousands
 from cifarsweep.terminal.formatting import shortened
 
-STEM = "depth_study"
 OFFSET = 0.13
 """Between neighbouring comparisons at one depth, so that their intervals do not cover each other."""
 MARKERS = "osD^vP"
@@ -33,14 +31,6 @@ COSTS = {
 }
 
 
-def of_study(study: DepthStudy) -> Iterator[tuple[str, Callable[[], Figure | None]]]:
-    yield f"{STEM}.png", partial(accuracy, study)
-    yield f"{STEM}_gap.png", partial(gap, study)
-    yield f"{STEM}_flatness.png", partial(flatness, study)
-    yield f"{STEM}_settings.png", partial(settings, study)
-    yield f"{STEM}_cost.png", partial(cost, study)
-
-
 @dataclass(frozen=True)
 class _Group:
     """The studies of a comparison that are drawn, and how: the same colour and marker in each figure."""
@@ -48,31 +38,24 @@ class _Group:
     name: str
     colour: str
     marker: str
+    studies: list[Searched]
     offset: float
     """To the right of the depth."""
-    studies: list[Searched]
 
 
 def _groups(study: DepthStudy, is_drawn: Callable[[Searched], object]) -> list[_Group]:
     """The comparisons that have studies to draw at a known depth."""
-    looks = dict(zip(study.comparisons, zip(cycle(OKABE_ITO), cycle(MARKERS), strict=False), strict=False))
-    drawn = {
-        name: [searched for searched in group if is_drawn(searched) and searched.about.get("depth") is not None]
-        for name, group in study.comparisons.items()
-    }
-    drawn = {name: studies for name, studies in drawn.items() if studies}
-    return [
-        _Group(name, *looks[name], OFFSET * (at - (len(drawn) - 1) / 2), studies)
-        for at, (name, studies) in enumerate(drawn.items())
+    looks = zip(study.comparisons.items(), cycle(OKABE_ITO), cycle(MARKERS), strict=False)
+    drawn = [
+        (name, colour, marker, studies)
+        for (name, group), colour, marker in looks
+        if (studies := [each for each in group if is_drawn(each) and each.about.get("depth") is not None])
     ]
+    return [_Group(*look, OFFSET * (at - (len(drawn) - 1) / 2)) for at, look in enumerate(drawn)]
 
 
 def _depth(searched: Searched) -> int:
     return int(searched.about["depth"])
-
-
-def _mean(searched: Searched) -> float:
-    return 100 * float(np.mean(list(searched.by_seed.values())))
 
 
 def accuracy(study: DepthStudy) -> Figure | None:
@@ -80,7 +63,7 @@ def accuracy(study: DepthStudy) -> Figure | None:
     groups = _groups(study, lambda searched: searched.by_seed)
     if not groups:
         return None
-    num_runs = span_of([len(searched.by_seed) for group in groups for searched in group.studies], "seed")
+    num_runs = span([len(searched.by_seed) for group in groups for searched in group.studies], "seed")
     caption = (
         f"Means of {num_runs}; thick bars: 95 % intervals over the seeds of the chosen configuration (Student's t); "
         "thin bars: with the search's own error. Small points: single runs. Each depth was searched with "
@@ -89,10 +72,10 @@ def accuracy(study: DepthStudy) -> Figure | None:
     figure, axes = _figure("Test accuracy against depth", caption, groups)
     for group in groups:
         places = [_depth(searched) + group.offset for searched in group.studies]
-        means = [_mean(searched) for searched in group.studies]
+        means = [100 * searched.interval[0] for searched in group.studies]
         axes.plot(places, means, color=group.colour, lw=1.2, alpha=0.6, zorder=2)
         for x, searched, mean in zip(places, group.studies, means, strict=True):
-            _bars(axes, x, searched, mean, group.colour)
+            _bars(axes, x, searched, group.colour)
             axes.plot(x, mean, group.marker, color=group.colour, ms=7, mec="white", mew=0.8, zorder=5)
     axes.set_ylabel("test accuracy (%)")
     low, high = axes.get_ylim()
@@ -100,16 +83,15 @@ def accuracy(study: DepthStudy) -> Figure | None:
     return figure
 
 
-def _bars(axes: Axes, x: float, searched: Searched, mean: float, colour: str) -> None:
+def _bars(axes: Axes, x: float, searched: Searched, colour: str) -> None:
     values = 100 * np.array(list(searched.by_seed.values()))
     if len(values) < 2:
         return
     axes.scatter(np.full(len(values), x + 0.05), values, s=9, color=colour, alpha=0.6, lw=0, zorder=3)
-    error = float(values.std(ddof=1)) / math.sqrt(len(values))
-    half = t_quantile(degrees(len(values))) * error
-    axes.plot([x, x], [mean - half, mean + half], color=colour, lw=3.5, alpha=0.8, zorder=4)
-    if not math.isnan(searched.search_error):
-        half = t_quantile(degrees(len(values), searched.search_error)) * math.hypot(error, 100 * searched.search_error)
+    mean, _, low, high = (100 * value for value in searched.interval)
+    axes.plot([x, x], [low, high], color=colour, lw=3.5, alpha=0.8, zorder=4)
+    half = 100 * searched.half_with_search
+    if not math.isnan(half):
         axes.plot([x, x], [mean - half, mean + half], "_-", color=colour, lw=0.9, ms=6, zorder=3)
 
 
@@ -221,13 +203,11 @@ def cost(study: DepthStudy) -> Figure | None:
     for (key, label), axes in zip(COSTS.items(), grid[:, 0], strict=True):
         numbers: list[tuple[float, float, str, str]] = []
         for group in groups:
-            costs = [(_cost(searched, key), searched) for searched in group.studies]
-            points = [(x, _mean(searched), searched) for x, searched in costs if x is not None]
-            axes.plot(
-                [x for x, *_ in points], [mean for _, mean, _ in points], color=group.colour, lw=1, alpha=0.35, zorder=1
-            )
-            for x, mean, searched in points:
-                _, _, low, high = mean_interval([100 * value for value in searched.by_seed.values()])
+            points = [(x, searched) for searched in group.studies if (x := _cost(searched, key)) is not None]
+            means = [100 * searched.interval[0] for _, searched in points]
+            axes.plot([x for x, _ in points], means, color=group.colour, lw=1, alpha=0.35, zorder=1)
+            for x, searched in points:
+                mean, _, low, high = (100 * value for value in searched.interval)
                 if not math.isnan(low):
                     axes.plot([x, x], [low, high], color=group.colour, lw=1.5, zorder=2)
                 axes.plot(x, mean, group.marker, color=group.colour, ms=6, mec="white", mew=0.6, zorder=3)
@@ -272,10 +252,18 @@ def _spread(heights: NDArray[Any], least: float) -> NDArray[Any]:
 
 def _cost(searched: Searched, key: str) -> float | None:
     if key == "train_seconds":
-        seconds = known(run.result.get(key) for run in searched.runs)
-        return float(np.mean(seconds)) if seconds else None
+        return searched.mean_of(key)
     value = finite(searched.about.get(key))
     return value if value is None or key == "params" else value / 2
+
+
+FIGURES = {
+    "depth_study": accuracy,
+    "depth_study_gap": gap,
+    "depth_study_flatness": flatness,
+    "depth_study_settings": settings,
+    "depth_study_cost": cost,
+}
 
 
 # what they have in common

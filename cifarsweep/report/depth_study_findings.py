@@ -8,8 +8,7 @@ from typing import Any
 
 from cifarsweep.report.depth_study import NUM_BEST, DepthStudy, Pair, Searched, pairs
 from cifarsweep.report.findings import NOT_ENOUGH, comparison_cells, comparison_sentence, name, percent, points
-from cifarsweep.report.statistics import degrees, mean_interval, t_quantile
-from cifarsweep.report.style import count, span_of
+from cifarsweep.report.style import count, span
 
 ON = {"train": "the training images", "train_val": "the training and the validation images"}
 
@@ -67,13 +66,13 @@ def _capital(text: str) -> str:
 def protocol(study: DepthStudy) -> str:
     trials = [sum(t.state in ("complete", "pruned", "failed") for t in searched.trials) for searched in study.studies]
     epochs = [sum(t.num_epochs for t in searched.trials) for searched in study.studies]
-    over = sum(searched.is_over for searched in study.studies)
-    unfinished = "" if over == len(study.studies) else f" {len(study.studies) - over} searches are not over yet."
+    going = sum(not searched.is_over for searched in study.studies)
+    unfinished = f" {going} searches are not over yet." if going else ""
     searches = "1 search" if len(study.studies) == 1 else f"{len(study.studies)} searches"
     seeds = f"{count(len(study.seeds), 'seed')} that no trial had ({', '.join(map(str, study.seeds))})"
     return (
         f"{searches} of {study.budget} each, of at most {count(study.max_epochs, 'epoch')} a trial, made "
-        f"{span_of(trials, 'trial')} of {span_of(epochs, 'epoch')} in all; they saw validation accuracy only. The best "
+        f"{span(trials, 'trial')} of {span(epochs, 'epoch')} in all; they saw validation accuracy only. The best "
         f"configuration of each was then trained on {ON.get(study.final_on, name(study.final_on))} with {seeds}; the "
         f"test images were seen once, at the end of each of these runs, and no choice was made by them.{unfinished}"
     )
@@ -93,8 +92,7 @@ def sentences(study: DepthStudy) -> dict[str, str]:
     if gaps:
         gap = (
             f"The search promised {points(abs(fmean(gaps)))} points {'more' if fmean(gaps) >= 0 else 'less'} than the "
-            f"test gave, on average "
-            f"({points(min(gaps), signed=True)} to {points(max(gaps), signed=True)})."
+            f"test gave, on average ({points(min(gaps), signed=True)} to {points(max(gaps), signed=True)})."
         )
     flat = f"No search has {NUM_BEST} complete trials: {NOT_ENOUGH}."
     ranges = [(each.best[0] - each.best[-1], each) for each in study.studies if len(each.best) == NUM_BEST]
@@ -127,19 +125,16 @@ def rows(study: DepthStudy) -> list[dict[str, str]]:
 def _row(study: DepthStudy, searched: Searched) -> dict[str, str]:
     flops, params = searched.about.get("flops"), searched.about.get("params")
     settings = searched.chosen.params if searched.chosen else {}
-    n = len(searched.by_seed)
-    _, deviation, *_ = mean_interval(list(searched.by_seed.values()))
-    error = math.hypot(deviation / math.sqrt(n) if n else math.nan, searched.search_error)
-    with_search = "" if math.isnan(error) else f"± {100 * t_quantile(degrees(n, searched.search_error)) * error:.1f}"
+    half = searched.half_with_search
     return {
         "comparison": searched.comparison,
         "model": name(searched.label),
         "width": str(searched.about.get("width") or ""),
         "parameters": "" if params is None else f"{params:,}",
         "multiply-adds": "" if flops is None else f"{flops // 2:,}",
-        "seeds": str(n),
+        "seeds": str(len(searched.by_seed)),
         "test %": mean_text(searched).removesuffix(" %"),
-        "± with search": with_search,
+        "± with search": "" if math.isnan(half) else f"± {100 * half:.1f}",
         "gap": points(fmean(searched.gaps()), signed=True) if searched.gaps() else "",
         "chosen": ", ".join(
             f"{key.removeprefix('optimizer.')} {_short(settings[key])}" for key in study.settings if key in settings
@@ -164,5 +159,5 @@ def pair_rows(study: DepthStudy) -> list[dict[str, str]]:
 
 def mean_text(searched: Searched) -> str:
     """82.0 ± 0.4 %: the interval is that of the seeds."""
-    mean, _, low, high = mean_interval(list(searched.by_seed.values()))
+    mean, _, low, high = searched.interval
     return percent(mean, (high - low) / 2)

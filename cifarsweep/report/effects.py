@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from cifarsweep.report.statistics import Comparison, compare, half_interval
+from cifarsweep.report.statistics import Comparison, compare
 from cifarsweep.report.style import GREY, OKABE_ITO, count, in_rows, legend_below, page
-from cifarsweep.report.tables import DECIDING, SETTINGS, Tables, in_order
+from cifarsweep.report.tables import DECIDING, SETTINGS, Tables, in_order, intervals
 from cifarsweep.terminal.formatting import shortened
 
 MOST_LEVELS = 8
@@ -25,7 +25,6 @@ MOST_LEVELS = 8
 RUNS_PER_GROUP = 6
 """A group has at least so many runs, unless that would leave one group only."""
 MOST_PANELS = 9
-MOST_COLOURS = len(OKABE_ITO)
 ENOUGH = 3
 """A difference counts only over at least so many runs that differ in one setting alone."""
 
@@ -49,7 +48,7 @@ class Effects:
     """The settings that vary among the complete runs of the data set that has the most of them."""
 
     def __init__(self, tables: Tables) -> None:
-        complete = tables.runs[tables.runs["status"] == "complete"]
+        complete = tables.complete
         has_validation = complete["val_accuracy"].notna().any()
         self.measure = "validation accuracy" if has_validation else "test accuracy"
         column = "val_accuracy" if has_validation else "test_accuracy"
@@ -62,6 +61,7 @@ class Effects:
         adjusted = accuracy - accuracy.groupby(runs["label"]).transform("mean") + accuracy.mean()
         self.runs = runs.assign(accuracy=accuracy, adjusted=adjusted)
         self.labels = in_order(self.runs)
+        self.by_model = len(self.labels) <= len(OKABE_ITO)  # else there are not enough colours
         varying = independent(self.runs, [*SETTINGS, *tables.settings])
         self.effects = [self._effect(key, varying) for key in varying[:MOST_PANELS]]
         self.left_out = varying[MOST_PANELS:]
@@ -122,21 +122,20 @@ def settings(effects: Effects, colours: dict[str, str]) -> Figure | None:
     if not panels:
         return None
     rows, width = in_rows(panels)
-    by_model = len(effects.labels) <= MOST_COLOURS
-    labels = effects.labels if by_model else []
+    labels = effects.labels if effects.by_model else []
     letters = [max(len(shortened(level, 20)) for level in panel.levels) for panel in panels]
     fitting = {1: 60, 2: 36, 3: 30}[len(rows[0])]  # letters that a panel has room for side by side
     crowded = [panel.key for panel, most in zip(panels, letters, strict=True) if most * len(panel.levels) > fitting]
     below = 0.42 + max(0.075 * most * (panel.key in crowded) for panel, most in zip(panels, letters, strict=True))
     title = f"{effects.measure[:1].upper()}{effects.measure[1:]} by setting"
-    caption = " ".join(_caption(effects, by_model))
+    caption = " ".join(_caption(effects))
     footer = 0.35 * bool(labels) + 0.22 * (len(labels) > 4)
-    figure, grid = page(title, caption, (width, 2.4), (len(rows), len(rows[0])), below, footer, share_x=False)
+    figure, grid = page(title, caption, (width, 2.4), (len(rows), len(rows[0])), below, footer)
     figure.subplots_adjust(wspace=0.12)
-    limits = _limits(panels, by_model)
+    limits = _limits(panels, effects.by_model)
     for row, row_axes in zip(rows, grid, strict=True):
         for panel, axes in zip(row, row_axes, strict=False):
-            _draw_panel(axes, panel, colours if by_model else None, effects.labels)
+            _draw_panel(axes, panel, colours if effects.by_model else None, effects.labels)
             axes.tick_params(axis="x", rotation=90 if panel.key in crowded else 0)
             axes.set_ylim(*limits)
             axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
@@ -151,11 +150,9 @@ def settings(effects: Effects, colours: dict[str, str]) -> Figure | None:
 
 
 def _cells(panel: Effect, label: str | None) -> pd.DataFrame:
-    """Mean, half interval and number of runs at each level, of a model or of all."""
+    """Mean and interval of the runs at each level, of a model or of all."""
     runs = panel.runs if label is None else panel.runs[panel.runs["label"] == label]
-    cells = runs.groupby("level")["adjusted" if label is None else "accuracy"].agg(["mean", "std", "count"])
-    cells["half"] = [half_interval(*pair) for pair in zip(cells["std"], cells["count"], strict=True)]
-    return cells
+    return intervals(runs.groupby("level")["adjusted" if label is None else "accuracy"])
 
 
 def _limits(panels: list[Effect], by_model: bool) -> tuple[float, float]:
@@ -164,8 +161,8 @@ def _limits(panels: list[Effect], by_model: bool) -> tuple[float, float]:
     cells = pd.concat([_cells(panel, label) for panel in panels for label in of_models])
     low, high = float(cells["mean"].min()), float(cells["mean"].max())
     reach = max(0.5 * (high - low), 0.5)
-    bottom = max(low - reach, float((cells["mean"] - cells["half"].fillna(0)).min()))
-    top = min(high + reach, float((cells["mean"] + cells["half"].fillna(0)).max()))
+    bottom = max(low - reach, float(np.nanmin(cells[["mean", "low"]])))
+    top = min(high + reach, float(np.nanmax(cells[["mean", "high"]])))
     margin = max(0.06 * (top - bottom), 0.25)
     return bottom - margin, top + margin
 
@@ -177,20 +174,19 @@ def _draw_panel(axes: Axes, panel: Effect, colours: dict[str, str] | None, label
         x = cells.index.to_numpy(dtype=float) + 0.5 * ((at + 0.5) / len(of_models) - 0.5)
         colour = colours[label] if colours and label is not None else GREY
         axes.plot(x, cells["mean"], color=colour, lw=1.2, alpha=0.6 if panel.is_ordered else 0, zorder=2)
-        known = cells["half"].notna().to_numpy()
-        low, high = cells["mean"] - cells["half"], cells["mean"] + cells["half"]
-        axes.vlines(x[known], low[known], high[known], color=colour, lw=1.8, zorder=3)
+        known = cells["low"].notna().to_numpy()
+        axes.vlines(x[known], cells["low"][known], cells["high"][known], color=colour, lw=1.8, zorder=3)
         axes.plot(x, cells["mean"], "o", color=colour, ms=5.5, mec="white", mew=0.6, zorder=4)
     axes.set_xticks(range(len(panel.levels)), [shortened(name, 20) for name in panel.levels], fontsize=9.5)
     axes.set_xlim(-0.6, len(panel.levels) - 0.4)
     axes.set_title(shortened(panel.key, 30))
 
 
-def _caption(effects: Effects, by_model: bool) -> list[str]:
+def _caption(effects: Effects) -> list[str]:
     of_data = f" of {shortened(effects.data)}" if effects.num_data_sets > 1 else ""
     sentences = [f"Means over the {count(len(effects.runs), 'complete run')}{of_data} with this value"]
     sentences[0] += ", whatever their other settings; bars: 95 % intervals, none for one run."
-    if not by_model:
+    if not effects.by_model:
         sentences.append(f"Differences between the {len(effects.labels)} models are taken out.")
     if effects.left_out:
         sentences.append(f"Not shown: {count(len(effects.left_out), 'more setting')} that vary.")
@@ -223,11 +219,8 @@ def interaction(effects: Effects) -> Interaction | None:
     return Interaction(rate.levels, size.levels, means, num_runs)
 
 
-def rate_by_batch_size(effects: Effects) -> Figure | None:
+def rate_by_batch_size(effects: Effects, cells: Interaction) -> Figure:
     """A heat map with the accuracy and the number of runs in each cell."""
-    cells = interaction(effects)
-    if cells is None:
-        return None
     height = max(2.2, 0.5 * len(cells.rates))
     caption = f"Mean {effects.measure} (%) and number of complete runs, whatever their other settings."
     caption += " Differences between models are taken out." if len(effects.labels) > 1 else ""

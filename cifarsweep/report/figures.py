@@ -5,23 +5,26 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from cifarsweep.report import depth_study_figures, effects, network, pictures, search_figures
+from cifarsweep.report import depth_study_figures, depth_study_findings, effects, findings, pictures, search_figures
 from cifarsweep.report.confusion import Confusion
 from cifarsweep.report.cost import accuracy_against
 from cifarsweep.report.curves import MOST_MODELS, accuracy_by_epoch, best_models, learning_curves
 from cifarsweep.report.depth import depth_vs_accuracy
 from cifarsweep.report.depth_study import DepthStudy
 from cifarsweep.report.effects import Effects
-from cifarsweep.report.pictures import Pictures
+from cifarsweep.report.findings import Best
+from cifarsweep.report.network import diagram
 from cifarsweep.report.search_results import Study
 from cifarsweep.report.style import drawing, file_names, palette
 from cifarsweep.report.tables import Tables, in_order
 from cifarsweep.report.two_processes import in_two_processes
 from cifarsweep.results import files
+from cifarsweep.results.mosaic import Mosaic
 from cifarsweep.results.records import Layer
 
 MOST_POINTS = 2000
@@ -30,8 +33,17 @@ OPTIONAL = re.compile("parameters_vs_|seconds_vs_|settings|lr_by_|confused|class
 """Nobody needs to be told that a sweep has no data for these figures."""
 
 
-Drawing = tuple[str, Callable[[], Figure | None]]
-"""The name of a PNG file, and what draws it; None where too few runs are complete."""
+class Drawing(NamedTuple):
+    name: str
+    """Of the PNG file."""
+    draw: Callable[[], Figure | None]
+    """None where too few runs are complete."""
+    sentence: str
+    """What the figure says."""
+
+    @property
+    def stem(self) -> str:
+        return Path(self.name).stem
 
 
 @dataclass(frozen=True)
@@ -40,22 +52,27 @@ class Material:
 
     tables: Tables
     study: Study | None
+    depth: DepthStudy | None
     effects: Effects
-    of_best: tuple[Confusion, str] | None
-    """The confusion matrix of the best run, and which run that is."""
-    pictures: Pictures | None
+    bests: list[Best]
+    confusion: Confusion | None
+    """Of the best run of `bests`."""
+    data: str
+    """The data set that the images are of."""
+    classes: Mosaic | None
+    augmentation: Mosaic | None
+    confused: Mosaic | None
     networks: dict[str, list[Layer]]
     """The layers of each model that has a figure of its own, by its label."""
-    depth: DepthStudy | None
 
 
-def write(material: Material, folder: Path) -> tuple[list[Path], list[str]]:
-    """The PNG files that were written, an SVG beside each, and a sentence for each figure that is missing."""
+def write(material: Material, folder: Path) -> tuple[list[Drawing], list[str]]:
+    """The figures that were written as PNG and SVG files, and a sentence for each that is missing."""
     tables = material.tables
     figures = list(_figures(material))
     drawn = set(in_two_processes(partial(_draw, folder), figures))
-    written = [folder / name for name, _ in figures if name in drawn]
-    missing = [name for name, _ in figures if name not in drawn and not OPTIONAL.match(name)]
+    written = [figure for figure in figures if figure.name in drawn]
+    missing = [name for name, *_ in figures if name not in drawn and not OPTIONAL.match(name)]
     notes = [f"No {name}: too few complete runs for it." for name in missing]
     num_models, num_drawn = len(in_order(tables.summary)), len(of_models(tables))
     if num_drawn < num_models:
@@ -73,7 +90,7 @@ def _draw(folder: Path, figures: Sequence[Drawing]) -> list[str]:
     """Writes the figures that have enough data, and returns their names."""
     written = []
     with drawing():
-        for name, draw in figures:
+        for name, draw, _ in figures:
             figure = draw()
             if figure:
                 save(figure, folder / name)
@@ -82,29 +99,56 @@ def _draw(folder: Path, figures: Sequence[Drawing]) -> list[str]:
 
 
 def _figures(material: Material) -> Iterator[Drawing]:
-    tables = material.tables
+    tables, of_settings, confusion = material.tables, material.effects, material.confusion
+    draw: Callable[[], Figure | None]
     colours = palette(in_order(tables.summary))
-    yield "depth_vs_accuracy.png", partial(depth_vs_accuracy, tables, colours)
-    yield "parameters_vs_accuracy.png", partial(accuracy_against, "params", tables, colours)
-    yield "seconds_vs_accuracy.png", partial(accuracy_against, "train_seconds_mean", tables, colours)
-    yield "learning_curves.png", partial(learning_curves, tables, colours)
+    yield Drawing("depth_vs_accuracy.png", partial(depth_vs_accuracy, tables, colours), findings.depth_sentence(tables))
+    for what, cost in (("parameters", "params"), ("seconds", "train_seconds_mean")):
+        draw = partial(accuracy_against, cost, tables, colours)
+        yield Drawing(f"{what}_vs_accuracy.png", draw, findings.cost_sentence(tables, cost))
+    yield Drawing("learning_curves.png", partial(learning_curves, tables, colours), findings.curve_sentence(tables))
     for label, name in of_models(tables).items():
-        yield name, partial(accuracy_by_epoch, tables, label, colours[label])
-    yield "settings.png", partial(effects.settings, material.effects, colours)
-    yield "lr_by_batch_size.png", partial(effects.rate_by_batch_size, material.effects)
-    if material.of_best:
-        yield "confusion.png", partial(pictures.confusion_matrix, *material.of_best)
-        yield "class_accuracy.png", partial(pictures.class_accuracy, *material.of_best)
-    if material.pictures:
-        yield "confused.png", partial(pictures.confused, material.pictures)
-        yield "classes.png", partial(pictures.classes, material.pictures)
-        yield "augmentation.png", partial(pictures.augmentation, material.pictures)
+        draw = partial(accuracy_by_epoch, tables, label, colours[label])
+        yield Drawing(name, draw, findings.curve_sentence(tables, label))
+    draw = partial(effects.settings, of_settings, colours)
+    yield Drawing("settings.png", draw, findings.settings_sentence(of_settings))
+    interaction = effects.interaction(of_settings)
+    if interaction:
+        draw = partial(effects.rate_by_batch_size, of_settings, interaction)
+        yield Drawing("lr_by_batch_size.png", draw, findings.interaction_sentence(interaction))
+    if confusion:
+        whose = findings.whose(material.bests[0])
+        draw = partial(pictures.confusion_matrix, confusion, whose)
+        yield Drawing("confusion.png", draw, findings.confusion_sentence(confusion))
+        draw = partial(pictures.class_accuracy, confusion, whose)
+        yield Drawing("class_accuracy.png", draw, findings.class_sentence(confusion))
+    if material.confused:
+        sentence = findings.confused_sentence(confusion) if confusion else ""
+        yield Drawing("confused.png", partial(pictures.confused, material.confused), sentence)
+    if material.classes:
+        draw = partial(pictures.classes, material.classes, material.data)
+        yield Drawing("classes.png", draw, findings.classes_sentence(material.classes, material.data))
+    if material.augmentation:
+        draw = partial(pictures.augmentation, material.augmentation)
+        yield Drawing("augmentation.png", draw, findings.augmentation_sentence(material.augmentation))
     for label, name in of_models(tables, "network").items():
-        yield name, partial(network.diagram, label, material.networks[label])
+        layers = material.networks[label]
+        yield Drawing(name, partial(diagram, label, layers), findings.network_sentence(label, layers))
     if material.study:
-        yield from search_figures.of_study(material.study)
+        yield from of_search(material.study)
     if material.depth:
-        yield from depth_study_figures.of_study(material.depth)
+        sentences = depth_study_findings.sentences(material.depth)
+        for stem, draw_study in depth_study_figures.FIGURES.items():
+            yield Drawing(f"{stem}.png", partial(draw_study, material.depth), sentences.get(stem, ""))
+
+
+def of_search(study: Study) -> Iterator[Drawing]:
+    history, importance = findings.history_sentence(study), findings.importance_sentence(study)
+    yield Drawing("optimization_history.png", partial(search_figures.optimization_history, study), history)
+    yield Drawing("parameter_importance.png", partial(search_figures.parameter_importance, study), importance)
+    yield Drawing("slices.png", partial(search_figures.slices, study), findings.slices_sentence(study))
+    if len(study.objectives) > 1:
+        yield Drawing("pareto.png", partial(search_figures.pareto, study), findings.pareto_sentence(study))
 
 
 def save(figure: Figure, path: Path) -> None:

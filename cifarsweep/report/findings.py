@@ -58,16 +58,14 @@ class Best:
 
 def best_configurations(tables: Tables) -> list[Best]:
     """One a data set, the data set with the most complete runs first."""
-    complete = tables.runs[tables.runs["status"] == "complete"]
     bests = []
-    for data in complete["data"].value_counts().index:
+    for data in tables.complete["data"].value_counts().index:
         rows = tables.summary[(tables.summary["data"] == data) & (tables.summary["n"] > 0)]
         rows = rows[rows["chosen"]] if rows["chosen"].any() else rows
         by_test = rows["val_accuracy_mean"].isna().all()
         row = rows.iloc[int(rows["test_accuracy_mean" if by_test else "val_accuracy_mean"].argmax())]
-        its = complete[complete["config_id"] == row["config_id"]].sort_values(
-            ["val_accuracy", "seed"], ascending=[False, True], kind="stable"
-        )
+        its = tables.complete[tables.complete["config_id"] == row["config_id"]]
+        its = its.sort_values(["val_accuracy", "seed"], ascending=[False, True], kind="stable")
         bests.append(Best(str(data), row, its, bool(by_test and len(rows) > 1)))
     return bests
 
@@ -171,7 +169,7 @@ def _over(models: pd.DataFrame) -> str:
 def comparisons(tables: Tables, data: str) -> list[Comparison]:
     """The chosen configurations of a data set's models over shared seeds, the p-values corrected together."""
     models = _models(tables, data)
-    complete = tables.runs[(tables.runs["status"] == "complete") & tables.runs["config_id"].isin(models["config_id"])]
+    complete = tables.complete[tables.complete["config_id"].isin(models["config_id"])]
     values: dict[str, dict[int, float]] = {model: {} for model in models["label"]}
     for model, runs in complete[complete["seed"].notna()].groupby("label"):
         values[str(model)] = dict(zip(runs["seed"].astype(int), runs["test_accuracy"], strict=True))
@@ -266,9 +264,7 @@ def curve_sentence(tables: Tables, of_label: str | None = None) -> str:
     if models.empty:
         return f"No complete run of a chosen configuration: {NOT_ENOUGH}."
     row = _highest(models)
-    ids = tables.runs.loc[
-        (tables.runs["config_id"] == row["config_id"]) & (tables.runs["status"] == "complete"), "run_id"
-    ]
+    ids = tables.complete.loc[tables.complete["config_id"] == row["config_id"], "run_id"]
     means = tables.curves[tables.curves["run_id"].isin(ids)].groupby("epoch")[["train_accuracy", "val_accuracy"]].mean()
     if means.empty:
         return f"No epochs were recorded: {NOT_ENOUGH}."
@@ -309,6 +305,11 @@ def _lead(comparison: Comparison, sign: int) -> tuple[str, str]:
     interval = " to ".join(points(end) for end in sorted(ends))
     runs = f"in {comparison.n} runs that differ in nothing else"
     return points(difference), f"{runs} ({interval}, {p_text(comparison.p_corrected)})"
+
+
+def settings_sentence(effects: Effects) -> str:
+    shown = "; a colour is a model" if effects.by_model else ", whatever their model"
+    return f"Each point is the mean over the runs with that value{shown}."
 
 
 def interaction_sentence(interaction: Interaction) -> str:

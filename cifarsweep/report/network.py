@@ -80,10 +80,6 @@ def folded(layers: Sequence[Layer]) -> list[Layer]:
     return rows
 
 
-def shape_text(shape: Sequence[int]) -> str:
-    return " × ".join(map(str, shape)) or "1"
-
-
 def _draw_rows(axes: Axes, rows: Sequence[Layer], ys: Sequence[float]) -> None:
     highest = max((row.shape[1] for row in rows if len(row.shape) == 3), default=1)
     widest = max((math.log2(1 + row.shape[0]) for row in rows if row.shape), default=1.0)
@@ -97,7 +93,7 @@ def _draw_rows(axes: Axes, rows: Sequence[Layer], ys: Sequence[float]) -> None:
             width = SIZE[1] * math.log2(1 + row.shape[0]) / widest
             tall = max(0.07, 0.82 * row.shape[1] / highest if len(row.shape) == 3 else 0)
             boxes.append(Rectangle((SIZE[0] + (SIZE[1] - width) / 2, y - tall / 2), width, tall, fc=colour))
-        axes.text(sum(SHAPE), y, shape_text(row.shape), ha="right", va="center", fontsize=10)
+        axes.text(sum(SHAPE), y, " × ".join(map(str, row.shape)) or "1", ha="right", va="center", fontsize=10)
         for (left, width), key in ((PARAMS, "params"), (WORK, "multiply_adds")):
             value = getattr(row, key)
             if value:

@@ -13,8 +13,9 @@ import json
 import os
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -25,7 +26,7 @@ from pandas.api.types import is_numeric_dtype
 
 from cifarsweep.report import depth_study, depth_study_findings, effects, findings
 from cifarsweep.report.depth_study import DepthStudy
-from cifarsweep.report.figures import Material, of_models
+from cifarsweep.report.figures import Drawing, Material
 from cifarsweep.report.findings import Best
 from cifarsweep.report.style import count, span
 from cifarsweep.report.tables import SETTINGS, Tables
@@ -53,19 +54,20 @@ MOST_SVG = 300_000
 NUM_PAIRS = 10
 STARTS = (["python", "-m", "cifarsweep"], ["cifarsweep"])
 """How a command line begins that trains a run."""
+SECTIONS = {
+    "study_figures": ["depth_study", "depth_study_*"],
+    "depth_figures": ["depth_vs_accuracy", "parameters_vs_accuracy", "seconds_vs_accuracy"],
+    "curve_figures": ["learning_curves"],
+    "model_figures": ["accuracy_*"],
+    "setting_figures": ["settings", "lr_by_batch_size"],
+    "search_figures": ["parameter_importance", "optimization_history", "pareto", "slices"],
+    "confusion_figures": ["confusion", "class_accuracy"],
+    "confused_figures": ["confused"],
+    "image_figures": ["classes", "augmentation"],
+    "network_figures": ["network_*"],
+}
+"""Patterns of the stems of the figures that each section may have, in their order: all that a report may hold."""
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A figure of the page."""
-
-    source: str
-    """A data: address."""
-    sentence: str
-    title: str
-    files: list[str] = field(default_factory=list)
-    """Names beside the page, PNG and SVG."""
 
 
 @dataclass(frozen=True)
@@ -75,11 +77,9 @@ class Column:
     is_number: bool
 
 
-def write(material: Material, figures: list[Path], sources: tuple[Path, ...], folder: Path) -> Path:
-    """The page of a report in `folder` whose PNG files are `figures`, of the runs that `sources` stand for."""
-    tables = material.tables
-    bests = findings.best_configurations(tables)
-    confusion, whose = material.of_best or (None, "")
+def write(material: Material, drawings: Sequence[Drawing], sources: tuple[Path, ...], folder: Path) -> None:
+    """The page of a report in `folder` with these figures in it, of the runs that `sources` stand for."""
+    tables, bests, confusion = material.tables, material.bests, material.confusion
     by_test = bool(bests) and pd.isna(bests[0].configuration["val_accuracy_mean"])
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
@@ -90,26 +90,27 @@ def write(material: Material, figures: list[Path], sources: tuple[Path, ...], fo
     )
     environment.filters["name"] = findings.name
     environment.filters["unbroken"] = lambda text: text.replace(" %", "\N{NO-BREAK SPACE}%")
+    environment.filters["source"] = lambda drawing: _data_address(folder / drawing.name)
+    sections = {
+        section: [each for pattern in patterns for each in drawings if fnmatchcase(each.stem, pattern)]
+        for section, patterns in SECTIONS.items()
+    }
     script = (TEMPLATES / "page.js").read_text(encoding="utf-8").strip()
     content = environment.get_template("index.html").render(
-        **{**_answer(tables, bests, sources), **_figures(material, figures), **_depth_study(material.depth, figures)},
+        **(_answer(tables, bests, sources) | sections | _depth_study(material.depth)),
         effects=[findings.effect_sentence(effect, material.effects) for effect in material.effects.effects],
         bests=[_best(best, tables, sources) for best in bests],
-        confusion={
-            "pairs": confusion.pairs(NUM_PAIRS) if confusion else [],
-            "of": whose,
-            "by": "test" if by_test else "validation",
-        },
+        confused_pairs=confusion.pairs(NUM_PAIRS) if confusion else [],
+        best_run=findings.whose(bests[0]) if bests else "",
+        best_by="test" if by_test else "validation",
         table=_table(tables, folder),
         lost=_lost(tables, folder),
         measured=_measured(tables),
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
-    path = folder / "index.html"
-    with files.atomic(path) as file:
+    with files.atomic(folder / "index.html") as file:
         file.write(content.encode("utf-8", "backslashreplace").decode())  # JSON can hold half a surrogate pair
-    return path
 
 
 # the answer
@@ -121,7 +122,7 @@ def _answer(tables: Tables, bests: list[Best], sources: tuple[Path, ...]) -> dic
     return {
         "title": ", ".join(Path(os.path.abspath(source)).name for source in sources),
         "answers": findings.answers(tables),
-        "complete": int((tables.runs["status"] == "complete").sum()),
+        "complete": len(tables.complete),
         "num_runs": len(tables.runs),
         "unfinished": int((tables.runs["status"] == "unfinished").sum()),
         "comparisons": [
@@ -133,18 +134,12 @@ def _answer(tables: Tables, bests: list[Best], sources: tuple[Path, ...]) -> dic
     }
 
 
-def _depth_study(depth: DepthStudy | None, figures: list[Path]) -> dict[str, Any]:
+def _depth_study(depth: DepthStudy | None) -> dict[str, Any]:
     """What a depth study has to say takes the place of the answer and of the models beside each other, as a model there
     is whichever of its widths was best. Searches that compare no depths have a section of their own, no more."""
     if depth is None or not any(study.by_seed for study in depth.studies):
         return {"depth_study": None}
-    sentences = depth_study_findings.sentences(depth)
-    instead = {
-        "answers": depth_study_findings.answer(depth),
-        "comparisons": [],
-        "num_comparisons": 0,
-        "depth_figures": [],
-    }
+    instead = {"answers": depth_study_findings.answer(depth), "depth_figures": []}
     return {
         **(instead if depth.compares_depths else {}),
         "depth_study": {
@@ -152,7 +147,6 @@ def _depth_study(depth: DepthStudy | None, figures: list[Path]) -> dict[str, Any
             "protocol": depth_study_findings.protocol(depth),
             "rows": depth_study_findings.rows(depth),
             "pairs": depth_study_findings.pair_rows(depth),
-            "figures": _shown(figures, sentences, sentences),
             "files": depth_study.FILES,
             "unreadable": depth.unreadable,
         },
@@ -209,63 +203,6 @@ def _command(run_dir: Path, sources: tuple[Path, ...]) -> str | None:
 
 
 # figures
-
-
-def _figures(material: Material, figures: list[Path]) -> dict[str, list[Shown]]:
-    """The figures of each section that were drawn, and what each shows. What settings did is a list of the page."""
-    tables, study, pictures = material.tables, material.study, material.pictures
-    interaction = effects.interaction(material.effects)
-    by_model = len(material.effects.labels) <= effects.MOST_COLOURS
-    models, networks = (
-        {Path(name).stem: label for label, name in of_models(tables, what).items()} for what in ("accuracy", "network")
-    )
-    sentences = {
-        "depth_vs_accuracy": findings.depth_sentence(tables),
-        "parameters_vs_accuracy": findings.cost_sentence(tables, "params"),
-        "seconds_vs_accuracy": findings.cost_sentence(tables, "train_seconds_mean"),
-        "learning_curves": findings.curve_sentence(tables),
-        **{stem: findings.curve_sentence(tables, label) for stem, label in models.items()},
-        "settings": "Each point is the mean over the runs with that value"
-        + ("; a colour is a model." if by_model else ", whatever their model."),
-        **{stem: findings.network_sentence(label, material.networks[label]) for stem, label in networks.items()},
-    }
-    if interaction:
-        sentences["lr_by_batch_size"] = findings.interaction_sentence(interaction)
-    if study:
-        sentences["parameter_importance"] = findings.importance_sentence(study)
-        sentences["optimization_history"] = findings.history_sentence(study)
-        sentences["pareto"] = findings.pareto_sentence(study)
-        sentences["slices"] = findings.slices_sentence(study)
-    if material.of_best:
-        confusion, _ = material.of_best
-        sentences["confusion"] = findings.confusion_sentence(confusion)
-        sentences["class_accuracy"] = findings.class_sentence(confusion)
-        sentences["confused"] = findings.confused_sentence(confusion)
-    if pictures and pictures.classes:
-        sentences["classes"] = findings.classes_sentence(pictures.classes, pictures.data)
-    if pictures and pictures.augmentation:
-        sentences["augmentation"] = findings.augmentation_sentence(pictures.augmentation)
-    sections: dict[str, Iterable[str]] = {
-        "depth_figures": ("depth_vs_accuracy", "parameters_vs_accuracy", "seconds_vs_accuracy"),
-        "curve_figures": ("learning_curves",),
-        "model_figures": models,
-        "setting_figures": ("settings", "lr_by_batch_size"),
-        "search_figures": ("parameter_importance", "optimization_history", "pareto", "slices"),
-        "confusion_figures": ("confusion", "class_accuracy"),
-        "confused_figures": ("confused",),
-        "image_figures": ("classes", "augmentation"),
-        "network_figures": networks,
-    }
-    return {section: _shown(figures, sentences, stems) for section, stems in sections.items()}
-
-
-def _shown(figures: list[Path], sentences: Mapping[str, str], stems: Iterable[str]) -> list[Shown]:
-    drawn = {path.stem: path for path in figures}
-    return [
-        Shown(_data_address(drawn[stem]), sentences.get(stem, ""), stem, [f"{stem}.png", f"{stem}.svg"])
-        for stem in stems
-        if stem in drawn
-    ]
 
 
 def _data_address(path: Path) -> str:

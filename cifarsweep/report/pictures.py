@@ -5,7 +5,6 @@ Knows the files that runs leave, no data set.
 
 import contextlib
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +28,6 @@ MOST_NUMBERS = 20
 """Each cell of the matrix has its number up to so many classes."""
 MOST_NAMES = 40
 MOST_BARS = 30
-
-
-@dataclass(frozen=True)
-class Pictures:
-    data: str
-    classes: Mosaic | None
-    augmentation: Mosaic | None
-    """The first image of each row is the original."""
-    confused: Mosaic | None
 
 
 def places(run_dir: Path, fingerprint: Any) -> tuple[Path | None, Path | None, Path]:
@@ -114,25 +104,21 @@ def class_accuracy(confusion: Confusion, whose: str) -> Figure:
     return figure
 
 
-def classes(pictures: Pictures) -> Figure | None:
-    if not pictures.classes:
-        return None
-    num_classes = len(pictures.classes.names)
-    title = f"The {num_classes} classes of {shortened(pictures.data)}"
-    return _strips(title, "Training images, drawn at random.", pictures.classes, 2 if num_classes > 6 else 1)
+def classes(rows: Mosaic, data: str) -> Figure:
+    num_classes = len(rows.names)
+    title = f"The {num_classes} classes of {shortened(data)}"
+    return _strips(title, "Training images, drawn at random.", rows, 2 if num_classes > 6 else 1)
 
 
-def augmentation(pictures: Pictures) -> Figure | None:
-    rows = pictures.augmentation
-    if not rows:
-        return None
+def augmentation(rows: Mosaic) -> Figure:
+    """The original is the first image of each row."""
     caption = "Left: a training image. Beside it: what training makes of it, another time each."
     return _strips("What training sees", caption, rows, 1 if len(rows.names) <= 4 else 2, apart=True)
 
 
-def confused(pictures: Pictures) -> Figure | None:
+def confused(rows: Mosaic) -> Figure:
     caption = "Test images, the first of each pair; the most frequent errors of the best run on top."
-    return _strips("What was confused", caption, pictures.confused, 1) if pictures.confused else None
+    return _strips("What was confused", caption, rows, 1)
 
 
 def _strips(title: str, caption: str, rows: Mosaic, num_columns: int, apart: bool = False) -> Figure:

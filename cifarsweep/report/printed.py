@@ -43,8 +43,7 @@ def show(tables: Tables, notes: list[str]) -> None:
 
 def outcomes(tables: Tables) -> list[str]:
     """How many runs are complete, and for the others how many, and why."""
-    complete = int((tables.runs["status"] == "complete").sum())
-    lines = [f"{complete} of {count(len(tables.runs), 'run')} complete"]
+    lines = [f"{len(tables.complete)} of {count(len(tables.runs), 'run')} complete"]
     lost = tables.runs[tables.runs["status"] != "complete"]
     causes = zip(lost["status"], lost["diverged_epoch"], lost["error"], strict=True)
     reasons = Counter(_reason(*cause) for cause in causes)

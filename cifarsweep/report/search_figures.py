@@ -2,8 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
@@ -19,7 +18,19 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from cifarsweep.report.search_results import Study, Trial, as_text, known
-from cifarsweep.report.style import GREY, LEFT, OKABE_ITO, OUTLINE, count, in_rows, page, set_log_ticks, thousands
+from cifarsweep.report.style import (
+    GREY,
+    LEFT,
+    MARGIN,
+    OKABE_ITO,
+    OUTLINE,
+    count,
+    in_rows,
+    page,
+    set_scale,
+    spans_factors,
+    thousands,
+)
 from cifarsweep.results.study_records import STATES
 from cifarsweep.terminal.formatting import shortened
 
@@ -28,20 +39,9 @@ COSTS = ("params", "flops", "train_seconds")
 """Objectives that differ by factors from model to model: on a logarithmic axis, in three digits."""
 NOUNS = {"params": "parameters", "flops": "FLOPs", "train_seconds": "training time"}
 
-MARGIN = 0.08
-"""Free on either side of the values, as a part of the axis."""
 MOST_BARS = 15
 MOST_CATEGORIES = 10
 TRIAL_COLOURS = ListedColormap(colormaps["viridis"](np.linspace(0, 0.9, 256)))  # its yellow is too pale on white
-
-
-def of_study(study: Study) -> Iterator[tuple[str, Callable[[], Figure | None]]]:
-    """The figures by name; one that returns None has no data."""
-    yield "optimization_history.png", partial(optimization_history, study)
-    yield "parameter_importance.png", partial(parameter_importance, study)
-    yield "slices.png", partial(slices, study)
-    if len(study.objectives) > 1:
-        yield "pareto.png", partial(pareto, study)
 
 
 # an objective
@@ -59,7 +59,7 @@ class _Objective:
         self.value_of = {number: factor * value for number, value in values.items() if value is not None}
         self.complete = [t for t in study.trials if t.state == "complete" and t.number in self.value_of]
         self.pruned = [t for t in study.trials if t.state == "pruned" and t.number in self.value_of]
-        self.log = self.name in COSTS and _spans_factors(self.value_of.values())
+        self.log = self.name in COSTS and spans_factors(self.value_of.values())
         self.low, self.high = self._limits()
 
     @property
@@ -83,11 +83,8 @@ class _Objective:
 
     def set_axis(self, axes: Axes, which: str, headroom: float = MARGIN) -> None:
         """Scale, limits, ticks and label; `headroom`, a part of the axis, is free beyond the best."""
-        axis = axes.xaxis if which == "x" else axes.yaxis
         margins = (MARGIN, headroom) if self.maximised else (headroom, MARGIN)
-        limits = _with_margins(self.low, self.high, self.log, *margins)
-        (axes.set_xlim if which == "x" else axes.set_ylim)(*limits)
-        _set_ticks(axes, which, self.log, self.low, self.high)
+        axis = set_scale(axes, which, self.low, self.high, self.log, margins)
         axis.set_label_text(self.label)
         if self.name in COSTS:
             axis.set_major_formatter(FuncFormatter(lambda value, _: self.text(value)))
@@ -104,32 +101,6 @@ class _Objective:
         reach = 1.5 * (third - first) or math.inf
         kept = values[values >= first - reach] if self.maximised else values[values <= third + reach]
         return float(kept.min()), float(kept.max())
-
-
-def _spans_factors(values: Iterable[float]) -> bool:
-    """Whether a logarithmic axis shows more than a linear one, and can."""
-    values = list(values)
-    return bool(values) and min(values) > 0 and max(values) / min(values) >= 3
-
-
-def _with_margins(
-    low: float, high: float, log: bool, below: float = MARGIN, above: float = MARGIN
-) -> tuple[float, float]:
-    if log:
-        return low / (high / low) ** below, high * (high / low) ** above
-    span = high - low or max(0.1 * abs(high), 1e-6)
-    return low - below * span, high + above * span
-
-
-def _set_ticks(axes: Axes, which: str, log: bool, low: float, high: float) -> None:
-    axis = axes.xaxis if which == "x" else axes.yaxis
-    if not log:
-        axis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
-        return
-    (axes.set_xscale if which == "x" else axes.set_yscale)("log")
-    width = axes.get_position().width * axes.figure.get_figwidth()  # type: ignore[union-attr]
-    set_log_ticks(axis, high / low, 4 if which == "x" and width < 4 else 6)
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("e-0", "e-")))  # no formulas
 
 
 def _inches(text: str, points: float) -> float:
@@ -257,7 +228,7 @@ def slices(study: Study) -> Figure | None:
     # Each row has what the names under it take.
     panel_height, below = 2.3, [max(panel.inches_below for panel in row) for row in rows]
     shape = (len(rows), len(rows[0]))
-    figure, grid = page(title, caption, (width, panel_height), shape, sum(below) / len(rows), share_x=False)
+    figure, grid = page(title, caption, (width, panel_height), shape, sum(below) / len(rows))
     figure.subplots_adjust(right=1 - 1.0 / width, wspace=0.12)  # on the right is the colour bar
     bottom = float(grid[0, 0].get_position().y0)
     for row, row_axes, under in zip(rows, grid, below, strict=True):
@@ -293,7 +264,7 @@ class _Slice:
         num_different = len(set(self.numbers))  # few are drawn as choices: 64, 128, 256 at equal distance
         are_few = key not in study.log and num_different <= min(MOST_CATEGORIES, len(values) / 2)
         self.is_choice = not only_numbers or num_different == 1 or are_few
-        self.log = key in study.log and _spans_factors(self.numbers)
+        self.log = key in study.log and spans_factors(self.numbers)
         texts = [f"{value:.4g}" if isinstance(value, float) else as_text(value) for value in values]
         self.names = _names(texts, self.numbers if only_numbers else None) if self.is_choice else []
         self.choices = [text if text in self.names else self.names[-1] for text in texts] if self.is_choice else []
@@ -316,8 +287,8 @@ class _Slice:
                 x[at] = self.names.index(choice) + 0.45 * ((seen[choice] * 0.618034 + 0.5) % 1 - 0.5)
                 seen[choice] += 1
         else:
-            axes.set_xlim(*_with_margins(x.min(), x.max(), self.log))
-            _set_ticks(axes, "x", self.log, x.min(), x.max())
+            width = axes.get_position().width * axes.figure.get_figwidth()  # type: ignore[union-attr]
+            set_scale(axes, "x", x.min(), x.max(), self.log, most_powers=4 if width < 4 else 6)
             axes.tick_params(axis="x", labelsize=10)
         colours = TRIAL_COLOURS([trial.number / max(last, 1) for trial in self.trials])
         num_pruned = sum(trial.state == "pruned" for trial in self.trials)
@@ -366,7 +337,7 @@ def pareto(study: Study) -> Figure | None:
     axes = grid[0, 0]
     axes.grid(axis="x")
     x.low, x.high = float(x.values(trials).min()), float(x.values(trials).max())  # nothing is beyond this axis
-    x.log = x.name in COSTS and _spans_factors((x.low, x.high))
+    x.log = x.name in COSTS and spans_factors((x.low, x.high))
     x.set_axis(axes, "x")
     y.set_axis(axes, "y", headroom=0.12)
     _draw_trials(axes, x.values(others), others, y, to_rgba("#999999"))

@@ -3,8 +3,6 @@
 Texts are data: names of models are drawn as they are, never read as formulas ($), and shortened where they are long.
 """
 
-from __future__ import annotations
-
 import re
 import textwrap
 import warnings
@@ -22,7 +20,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import LogLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
 Panel = TypeVar("Panel")
@@ -51,6 +49,8 @@ OUTLINE = [withStroke(linewidth=3, foreground="white")]
 
 LEFT = 0.85
 """Inches left of a panel: the label of its y axis and numbers of four digits."""
+MARGIN = 0.08
+"""Free on either side of the values, as a part of the axis."""
 
 
 @contextmanager
@@ -68,7 +68,7 @@ def page(
     shape: tuple[int, int],
     below: float,
     footer: float = 0.0,
-    share_x: bool = True,
+    share_x: bool = False,
     left: float = LEFT,
 ) -> tuple[Figure, NDArray[Any]]:
     """A figure with a title, a grid of axes and a caption, placed in inches.
@@ -83,7 +83,7 @@ def page(
     height = above + num_rows * panel_height + (num_rows - 1) * between + under
     panel_width = (width - LEFT - 0.2) / num_columns
     figure = Figure(figsize=(width, height))
-    grid = figure.subplots(num_rows, num_columns, squeeze=False, sharex=share_x and num_columns > 1)
+    grid = figure.subplots(num_rows, num_columns, squeeze=False, sharex=share_x)
     figure.subplots_adjust(
         left=left / width,
         right=1 - 0.2 / width,
@@ -102,11 +102,36 @@ def legend_below(axes: Axes, handles: Sequence[Line2D], below: float, ncols: int
     axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(-0.02, -below), ncols=ncols, fontsize=11)
 
 
-def set_log_ticks(axis: Axis, ratio: float, most: int) -> None:
-    """At round numbers, denser where the `ratio` of the ends is small."""
-    steps = (1, 2, 3, 5, 7) if ratio < 8 else (1, 2, 5) if ratio < 30 else (1, 3) if ratio < 300 else (1,)
-    axis.set_major_locator(LogLocator(subs=steps, numticks=most))
-    axis.set_minor_locator(NullLocator())
+def spans_factors(values: Iterable[float]) -> bool:
+    """Whether a logarithmic axis shows more than a linear one, and can."""
+    values = list(values)
+    return bool(values) and min(values) > 0 and max(values) / min(values) >= 3
+
+
+def set_scale(
+    axes: Axes,
+    which: str,
+    low: float,
+    high: float,
+    log: bool,
+    margins: tuple[float, float] = (MARGIN, MARGIN),
+    most_powers: int = 6,
+) -> Axis:
+    """The x or the y axis from `low` to `high`, with margins that are parts of it, and ticks at round numbers."""
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    below, above = margins
+    if log:
+        ratio = high / low
+        axes.set(**{f"{which}lim": (low / ratio**below, high * ratio**above), f"{which}scale": "log"})
+        steps = (1, 2, 3, 5, 7) if ratio < 8 else (1, 2, 5) if ratio < 30 else (1, 3) if ratio < 300 else (1,)
+        axis.set_major_locator(LogLocator(subs=steps, numticks=most_powers))
+        axis.set_minor_locator(NullLocator())
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("e-0", "e-")))  # no formulas
+    else:
+        length = high - low or max(0.1 * abs(high), 1e-6)
+        axes.set(**{f"{which}lim": (low - below * length, high + above * length)})
+        axis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
+    return axis
 
 
 def in_rows(panels: list[Panel]) -> tuple[list[list[Panel]], float]:
@@ -150,13 +175,10 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
-def span(values: pd.Series[int], noun: str) -> str:
+def span(values: Iterable[Any], noun: str) -> str:
     """5 seeds, or 1 to 5 seeds, where the values differ; nothing where there are none."""
-    return span_of([int(value) for value in values.dropna()], noun)
-
-
-def span_of(values: Sequence[int], noun: str) -> str:
-    if not values:
+    known = [int(value) for value in values if pd.notna(value)]
+    if not known:
         return ""
-    low, high = min(values), max(values)
+    low, high = min(known), max(known)
     return count(low, noun) if low == high else f"{low:,} to {count(high, noun)}"

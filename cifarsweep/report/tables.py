@@ -7,13 +7,14 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import yaml
+from pandas.api.typing import SeriesGroupBy
 
 from cifarsweep.report.statistics import half_interval
 from cifarsweep.results import files, identity, records, sweeps
@@ -32,12 +33,10 @@ _COLUMNS += ["directory", "data_fingerprint"]
 _ORDER = ["data", "depth", *CONFIGURATION, "config_id", "seed", "run_id"]
 
 _TEXT = {"run_id", "status", "data", "model", "optimizer", "schedule", "loss", "config_id"}
-_TEXT_OR_NONE = {"error", "device", "started", "finished", "directory", "data_fingerprint"}
-_INTEGERS = {"depth", "params", "batch_size", "epochs", "seed", "epochs_trained", "diverged_epoch"}
-_INTEGERS |= {"num_train", "num_val", "num_test", "threads"}
-_NUMBERS = set(records.COLUMNS) - _TEXT - _INTEGERS
+_TYPES = {field.name: field.type for field in fields(records.RunResult)}
+_INTEGERS = [key for key in _COLUMNS if _TYPES.get(key) in (int, int | None)]
+_NUMBERS = [key for key in _COLUMNS if _TYPES.get(key) in (float, float | None)]
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where libyaml is there
 _GROUPS = ("data", "model", "optimizer", "schedule", "loss", "trainer")
 _SHOWN_BY_A_COLUMN = {"data.name", "model.depth", "optimizer.lr", "trainer.epochs"}
 _NO_INFLUENCE = {f"{group}.{key}" for group, keys in identity.DOES_NOT_DETERMINE.items() for key in keys}
@@ -61,6 +60,11 @@ class Tables:
     """How many runs were made with which versions on which machine, as JSON."""
 
     @property
+    def complete(self) -> pd.DataFrame:
+        """The runs that are complete."""
+        return self.runs[self.runs["status"] == "complete"]
+
+    @property
     def settings(self) -> list[str]:
         """Keys of config.yaml in which the runs differ and that have no column of their own, as model.dropout."""
         return [column for column in self.runs.columns if "." in column]
@@ -71,28 +75,24 @@ class Tables:
 
 def read(run_dirs: Iterable[Path], jobs_without_run: list[str]) -> Tables:
     """The tables of these runs; a run that stands in two places counts once."""
-    rows: dict[str, dict[str, Any]] = {}
-    curves: dict[str, list[dict[str, Any]]] = {}
-    directories: dict[str, Path] = {}
-    made_with: dict[str, str] = {}
+    runs: dict[str, _Run] = {}
     unreadable = []
     for run_dir in dict.fromkeys(run_dirs):
         try:
-            row, curve, provenance = _read_run(run_dir)
+            run = _read_run(run_dir)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
             reason = _one_line(error)
             unreadable.append(reason if str(run_dir) in reason else f"{run_dir}: {reason}")
             continue
-        id = row["run_id"]
-        if id not in rows or rows[id]["status"] != "complete":
-            rows[id], curves[id], directories[id], made_with[id] = row, curve, run_dir, provenance
-    table = _runs_table(list(rows.values()))
-    epochs = [{"run_id": id, **epoch} for id, curve in curves.items() for epoch in curve]
-    curve_table = pd.DataFrame(epochs, columns=["run_id", *records.METRICS]).astype(
-        dict.fromkeys(records.METRICS, float)
-    )
-    finite = curve_table.replace([np.inf, -np.inf], np.nan)
-    machines = Counter(made_with.values())
+        id = run.row["run_id"]
+        if id not in runs or runs[id].row["status"] != "complete":
+            runs[id] = run
+    table = _runs_table([run.row for run in runs.values()])
+    epochs = [{"run_id": id, **vars(epoch)} for id, run in runs.items() for epoch in run.curve]
+    curves = pd.DataFrame(epochs, columns=["run_id", *records.METRICS]).astype(dict.fromkeys(records.METRICS, float))
+    finite = curves.replace([np.inf, -np.inf], np.nan)
+    directories = {id: run.directory for id, run in runs.items()}
+    machines = Counter(run.provenance for run in runs.values())
     return Tables(table, summarize(table), finite, unreadable, jobs_without_run, directories, machines)
 
 
@@ -104,8 +104,15 @@ def jobs_without_run(path: Path) -> list[str]:
     return [_one_line(job.error or "unknown reason") for job in jobs if not job.run]
 
 
-def _read_run(run_dir: Path) -> tuple[dict[str, Any], list[dict[str, Any]], str]:
-    curve = [vars(epoch) for epoch in records.read_metrics(run_dir)]
+class _Run(NamedTuple):
+    row: dict[str, Any]
+    curve: list[records.Epoch]
+    directory: Path
+    provenance: str
+
+
+def _read_run(run_dir: Path) -> _Run:
+    curve = records.read_metrics(run_dir)
     result = records.RunResult.read_or_unfinished(run_dir)
     if result.format not in (None, identity.FORMAT):
         raise ValueError(f"format={result.format!r}: expected {identity.FORMAT}")
@@ -118,11 +125,11 @@ def _read_run(run_dir: Path) -> tuple[dict[str, Any], list[dict[str, Any]], str]
     accuracy = row["test_accuracy"]
     if row["status"] == "complete" and (accuracy is None or not 0 <= accuracy <= 1):
         raise ValueError(f"test_accuracy={accuracy}: expected 0 to 1, as status=complete")
-    return {**row, **_settings(run_dir)}, curve, json.dumps(result.provenance, sort_keys=True)
+    return _Run({**row, **_settings(run_dir)}, curve, run_dir, json.dumps(result.provenance, sort_keys=True))
 
 
 def _checked(key: str, value: Any) -> Any:
-    if key in _TEXT or (key in _TEXT_OR_NONE and value is not None):
+    if key not in (*_INTEGERS, *_NUMBERS) and (key in _TEXT or value is not None):
         if not isinstance(value, str):
             raise ValueError(f"{key}={value!r}: expected text")
         return value.encode("utf-8", "backslashreplace").decode()  # JSON can hold half a surrogate pair, a CSV cannot
@@ -135,8 +142,9 @@ def _checked(key: str, value: Any) -> Any:
 
 def _settings(run_dir: Path) -> dict[str, Any]:
     """The groups of config.yaml as flat keys, as `optimizer.weight_decay`."""
-    text = (run_dir / "config.yaml").read_text(encoding="utf-8")
-    config = yaml.load(text.partition("\nrun:\n")[0], _LOADER)  # the last key, known already: a third of the time
+    # `run` is the last key, and is known already: without it, reading takes a third of the time.
+    text = (run_dir / "config.yaml").read_text(encoding="utf-8").partition("\nrun:\n")[0]
+    config = yaml.load(text, files.YAML_LOADER)
     groups = {group: config[group] for group in _GROUPS if isinstance(config.get(group), Mapping)}
     flat = {f"{group}.{key}": value for group, values in groups.items() for key, value in values.items()}
     return {
@@ -154,8 +162,8 @@ def _one_line(error: object) -> str:
 def _runs_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
     settings = sorted({key for row in rows for key in row} - set(_COLUMNS))
     varying = [key for key in settings if len({repr(row.get(key)) for row in rows}) > 1]
-    kinds: dict[str, Any] = {key: "Int64" if key in _INTEGERS else float for key in [*_INTEGERS, *_NUMBERS]}
-    table = pd.DataFrame(rows, columns=[*_COLUMNS, *varying]).astype(kinds | dict.fromkeys(varying, object))
+    kinds = dict.fromkeys(_INTEGERS, "Int64") | dict.fromkeys(_NUMBERS, float) | dict.fromkeys(varying, object)
+    table = pd.DataFrame(rows, columns=[*_COLUMNS, *varying]).astype(kinds)
     # Different images may go by one name. With the beginning of their fingerprint in it they never mix.
     fingerprints = table["data_fingerprint"].astype(object)
     are_several = fingerprints.groupby(table["data"]).transform("nunique") > 1
@@ -183,15 +191,18 @@ def summarize(table: pd.DataFrame) -> pd.DataFrame:
     summary["n"] = complete.size().reindex(summary.index, fill_value=0)
     summary["n_runs"] = by_configuration.size()
     for name in MEASURED:
-        statistics = complete[name].agg(["mean", "std", "count"]).reindex(summary.index)
-        half_width = [half_interval(*pair) for pair in zip(statistics["std"], statistics["count"], strict=True)]
-        summary[f"{name}_mean"] = statistics["mean"]
-        summary[f"{name}_std"] = statistics["std"]
-        summary[f"{name}_low"] = statistics["mean"] - half_width
-        summary[f"{name}_high"] = statistics["mean"] + half_width
-    summary["train_seconds_mean"] = complete["train_seconds"].mean().reindex(summary.index)
+        of_seeds = intervals(complete[name])[["mean", "std", "low", "high"]]
+        summary = summary.join(of_seeds.add_prefix(f"{name}_"))
+    summary["train_seconds_mean"] = complete["train_seconds"].mean()
     summary["chosen"] = _chosen(summary)
     return summary.reset_index()
+
+
+def intervals(groups: SeriesGroupBy[Any, Any]) -> pd.DataFrame:
+    """Mean, standard deviation, number and 95 % interval of the values of each group; NaN where there are too few."""
+    table = groups.agg(["mean", "std", "count"])
+    half = [half_interval(*pair) for pair in zip(table["std"], table["count"], strict=True)]
+    return table.assign(low=table["mean"] - half, high=table["mean"] + half)
 
 
 def _chosen(summary: pd.DataFrame) -> pd.Series[bool]:

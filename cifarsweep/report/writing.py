@@ -5,33 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from cifarsweep.report import (
-    confusion,
-    depth_study,
-    depth_study_findings,
-    effects,
-    figures,
-    findings,
-    page,
-    pictures,
-    search_results,
-    tables,
-)
+from cifarsweep.report import confusion, depth_study, depth_study_findings, figures, page, search_results, tables
 from cifarsweep.report.depth_study import DepthStudy
+from cifarsweep.report.effects import Effects
 from cifarsweep.report.figures import Material
-from cifarsweep.report.pictures import Pictures
+from cifarsweep.report.findings import best_configurations
+from cifarsweep.report.pictures import places
 from cifarsweep.report.search_results import Study
 from cifarsweep.report.tables import Tables
 from cifarsweep.results import mosaic, records
 
 Found = TypeVar("Found")
 
-FIGURES = (
-    "depth_vs_accuracy", "parameters_vs_accuracy", "seconds_vs_accuracy", "learning_curves", "accuracy_*", "settings",
-    "lr_by_batch_size", "confusion", "class_accuracy", "confused", "classes", "augmentation", "network_*",
-    "optimization_history", "parameter_importance", "slices", "pareto", "depth_study", "depth_study_*",
-)  # fmt: skip
-"""Stems of all figures that a report may hold and another report of the same folder may not."""
 SUFFIXES = (".png", ".svg")
 
 
@@ -63,10 +48,11 @@ def write(paths: tuple[Path, ...], run_dirs: Sequence[Path], parquet: bool) -> R
     if depth:
         depth_study.write(depth, folder)
     material = _gather(read, study, depth, notes)
-    drawn, missing = figures.write(material, folder)
-    page.write(material, drawn, paths, folder)
+    drawings, missing = figures.write(material, folder)
+    page.write(material, drawings, paths, folder)
+    drawn = [folder / drawing.name for drawing in drawings]
     # An older figure or table beside newer ones would show what they no longer say.
-    patterns = [stem + suffix for stem in FIGURES for suffix in SUFFIXES]
+    patterns = [stem + suffix for stems in page.SECTIONS.values() for stem in stems for suffix in SUFFIXES]
     patterns += [] if parquet else ["*.parquet"]
     patterns += [] if study else ["trials.csv"]
     patterns += [] if depth else ["depth_study*.csv"]
@@ -78,21 +64,21 @@ def write(paths: tuple[Path, ...], run_dirs: Sequence[Path], parquet: bool) -> R
 
 def _gather(read: Tables, study: Study | None, depth: DepthStudy | None, notes: list[str]) -> Material:
     """Everything to show; adds a note for each file that is damaged."""
-    bests = findings.best_configurations(read)
-    matrix = shown = None
-    if bests:
-        matrix = _read(notes, confusion.read, read.directories[bests[0].runs["run_id"].iloc[0]])
+    bests = best_configurations(read)
+    data, matrix = "", None
+    classes = augmentation = confused = None
     if not read.runs.empty:
         run = bests[0].runs.iloc[0] if bests else read.runs.iloc[0]
-        places = pictures.places(read.directories[run["run_id"]], run["data_fingerprint"])
-        shown = Pictures(run["data"], *(_read(notes, mosaic.read, path) if path else None for path in places))
+        data, run_dir = run["data"], read.directories[run["run_id"]]
+        matrix = _read(notes, confusion.read, run_dir) if bests else None
+        paths = places(run_dir, run["data_fingerprint"])
+        classes, augmentation, confused = (_read(notes, mosaic.read, path) if path else None for path in paths)
     first = read.runs.drop_duplicates("label").set_index("label")["run_id"]
     networks = {
         label: _read(notes, records.read_layers, read.directories[first[label]]) or []
         for label in figures.of_models(read)
     }
-    of_best = (matrix, findings.whose(bests[0])) if matrix else None
-    return Material(read, study, effects.Effects(read), of_best, shown, networks, depth)
+    return Material(read, study, depth, Effects(read), bests, matrix, data, classes, augmentation, confused, networks)
 
 
 def _read(notes: list[str], read: Callable[[Path], Found], path: Path) -> Found | None:

@@ -16,7 +16,7 @@ KNOWS = {
     "depth_study_figures": "depth_study search_results statistics style",
     "depth_study_findings": "depth_study findings statistics style",
     "effects": "statistics style tables",
-    "figures": "confusion cost curves depth depth_study depth_study_figures effects "
+    "figures": "confusion cost curves depth depth_study depth_study_figures depth_study_findings effects findings "
     "network pictures search_figures search_results style tables two_processes",
     "findings": "confusion effects search_results statistics style tables",
     "network": "style",

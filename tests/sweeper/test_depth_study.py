@@ -307,19 +307,40 @@ def test_a_mistake_is_one_line_before_anything_starts(tmp_path: Path, words: lis
 # the report
 
 
+def study_of(
+    comparison: str, accuracies: list[float], about: dict[str, Any], values: dict[str, Any] | None = None
+) -> Searched:
+    """A search with a final run for each of the accuracies."""
+    runs = [
+        FinalRun(finalist=0, seed=seed, state="complete", run=None, reason=None, result={"test_accuracy": accuracy})
+        for seed, accuracy in enumerate(accuracies)
+    ]
+    return Searched(
+        comparison=comparison, values=values or {}, params=[], is_over=True, epochs=0, trials=[], finalists=[0],
+        final_runs=runs, about=about,
+    )  # fmt: skip
+
+
+def depth_study_of(studies: list[Searched]) -> DepthStudy:
+    return DepthStudy(
+        format=1, name="d", study_per=["model"], objectives=["val_accuracy"], directions=["maximize"],
+        budget="9 trials", max_epochs=8, finalists=1, repeats=3, seeds=[1], final_on="train", studies=studies,
+        unreadable=[],
+    )  # fmt: skip
+
+
 def test_searches_that_compare_no_depths_have_no_answer_about_depth() -> None:
     def searched(depth: int, **values: Any) -> Searched:
-        runs = [FinalRun(0, seed, "complete", None, {"test_accuracy": 0.7 + seed / 100}) for seed in range(3)]
         about = {"model": f"layers{depth}", "depth": depth}
-        return Searched(depth_study._comparison(values), values, [], True, [0], runs, about)
+        return study_of(depth_study._comparison(values), [0.7, 0.71, 0.72], about, values)
 
-    alone = DepthStudy("9 trials", 8, [1], "train", [], [searched(4)], [])
+    alone = depth_study_of([searched(4)])
     assert not alone.compares_depths
     assert depth_study_findings.answer(alone)[0] == "Test accuracy is 71.0 ± 2.5 % layers4."
     per_optimizer = [searched(4, optimizer=name) for name in ("adamw", "muon")]
-    assert not DepthStudy("9 trials", 8, [1], "train", [], per_optimizer, []).compares_depths
+    assert not depth_study_of(per_optimizer).compares_depths
     per_model = [searched(2, model="layers2"), searched(4, model="layers4")]
-    study = DepthStudy("9 trials", 8, [1], "train", [], per_model, [])
+    study = depth_study_of(per_model)
     assert study.compares_depths
     assert depth_study_findings.answer(study)[0].startswith(
         "Test accuracy is 71.0 ± 2.5 % layers2, 71.0 ± 2.5 % layers4"
@@ -344,15 +365,12 @@ def test_what_a_study_is_about_is_the_finalist_that_stands_for_it() -> None:
 @pytest.mark.parametrize("accuracies", [[0.8] * 5, [0.7, 0.8, 0.801, 0.802, 0.803]])
 def test_depths_beside_their_points_never_cover_each_other(params: list[int], accuracies: list[float]) -> None:
     groups = [
-        Searched(
-            comparison, {}, [], True, [0], [FinalRun(0, 1, "complete", None, {"test_accuracy": accuracy})],
-            {"depth": depth, "params": size, "flops": size},
-        )
+        study_of(comparison, [accuracy], {"depth": depth, "params": size, "flops": size})
         for comparison in ("equal width", "equal parameters (170,000)", "equal multiply-adds (4,000,000)")
         for depth, (size, accuracy) in enumerate(zip(params, accuracies, strict=True), 1)
-    ]  # fmt: skip
+    ]
     with style.drawing():
-        figure = depth_study_figures.cost(DepthStudy("64 epochs", 8, [1], "train", [], groups, []))
+        figure = depth_study_figures.cost(depth_study_of(groups))
         assert figure is not None
         figure.draw_without_rendering()
     for axes in figure.axes[1:]:  # parameters, multiply-adds
