@@ -110,7 +110,7 @@ def write(material: Material, drawings: Sequence[Drawing], sources: tuple[Path, 
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
     with files.atomic(folder / "index.html") as file:
-        file.write(content.encode("utf-8", "backslashreplace").decode())  # JSON can hold half a surrogate pair
+        file.write(content)
 
 
 # the answer

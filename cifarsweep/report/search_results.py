@@ -80,15 +80,10 @@ def write(study: Study, folder: Path) -> None:
     for trial in study.trials:
         params = [as_text(trial.params[key]) if key in trial.params else None for key in study.params]
         ends = [trial.num_epochs, trial.run, trial.reason, trial.started, trial.finished]
-        rows.append(map(_csv_text, [trial.number, trial.state, *trial.values, *params, *ends]))
-    files.write_csv(folder / "trials.csv", map(_csv_text, columns), rows)
+        rows.append([trial.number, trial.state, *trial.values, *params, *ends])
+    files.write_csv(folder / "trials.csv", columns, rows)
 
 
 def as_text(value: Any) -> str:
     """A parameter's value as a command line has it: adam, 0.05, true, null, [1, 2]."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _csv_text(cell: Any) -> Any:
-    """JSON can hold half a surrogate pair, a CSV cannot."""
-    return cell.encode("utf-8", "backslashreplace").decode() if isinstance(cell, str) else cell

@@ -37,14 +37,17 @@ def set_aside(path: Path) -> Path:
 
 @contextmanager
 def atomic(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """A file that appears under its name whole and synced to disk, or not at all. An OSError names it."""
+    """A file that appears under its name whole and synced to disk, or not at all. An OSError names it.
+
+    Half a surrogate pair, which JSON can hold and UTF-8 cannot, is written as an escape.
+    """
     try:
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
     try:
-        binary = "b" in mode
-        with os.fdopen(descriptor, mode, encoding=None if binary else "utf-8", newline=None if binary else "") as file:
+        text: Any = {} if "b" in mode else {"encoding": "utf-8", "newline": "", "errors": "backslashreplace"}
+        with os.fdopen(descriptor, mode, **text) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

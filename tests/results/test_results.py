@@ -297,3 +297,10 @@ def test_a_run_whose_process_died_is_marked_as_failed_unless_it_has_ended(tmp_pa
     result = RunResult.read(run)
     assert result is not None
     assert (result.run_id, result.status, result.error) == ("abc", "failed", "killed")
+
+
+def test_half_a_surrogate_pair_is_written_as_an_escape_which_json_reads_back(tmp_path: Path) -> None:
+    files.write_json(tmp_path / "x.json", {"half \ud800": "\udfff"})
+    assert files.read_json(tmp_path / "x.json") == {"half \ud800": "\udfff"}
+    files.write_csv(tmp_path / "x.csv", ["a\ud800"], [["\udfff", 1]])
+    assert (tmp_path / "x.csv").read_text(encoding="utf-8") == "a\\ud800\n\\udfff,1\n"
