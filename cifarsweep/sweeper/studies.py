@@ -21,6 +21,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from cifarsweep.results.locks import Lock
+from cifarsweep.results.study_records import Direction
 from cifarsweep.sweeper import settings, storage
 from cifarsweep.sweeper.pruning import dominates
 from cifarsweep.sweeper.queue import SPENT, Queue
@@ -43,7 +44,7 @@ class FinalRuns:
     values: Mapping[str, Any]
     """What changes beside the seed, by key."""
     objective: str
-    direction: str
+    direction: Direction
 
 
 @dataclass(frozen=True)
@@ -119,9 +120,7 @@ class OpenStudy:
             self.study,
             plan.folder / ".study",
             lock,
-            max_retries=plan.settings.max_retries,
-            max_failures=plan.settings.max_failures,
-            grace_period=plan.settings.grace_period,
+            plan.settings,
             budget=None if plan.is_final else plan.settings.budget,
             wanted=self._wanted,
         )
@@ -245,7 +244,8 @@ class Studies:
         """How many trials a worker could claim now."""
         if self._deadline is not None and time.time() >= self._deadline:
             return 0
-        self._open_finals()
+        for search in self.searches:
+            search.open_finals()
         return sum(study.queue.num_waiting for study in self.all if study.queue.stopped is None)
 
     def recover(self, *, counted: bool) -> int:
@@ -274,12 +274,9 @@ class Studies:
             for study in sorted(studies, key=lambda study: study.queue.load) if len(studies) > 1 else studies:
                 if (trial := study.claim(worker)) is not None:
                     return study, trial
-            self._open_finals()
+            for search in self.searches:
+                search.open_finals()
         return None
-
-    def _open_finals(self) -> None:
-        for search in self.searches:
-            search.open_finals()
 
 
 def best_trials(plan: StudyPlan, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
