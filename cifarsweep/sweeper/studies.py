@@ -259,13 +259,12 @@ class Studies:
         reproducible.
         """
         while self._deadline is None or time.time() < self._deadline:
-            if (claimed := self._claim(worker)) is not None:
+            claimed = self._claim(worker)
+            if claimed is None:
+                self.recover(counted=True)
+                claimed = self._claim(worker)
+            if claimed is not None or not any(s.queue.load[0] for s in self.searches if s.finals is not None):
                 return claimed
-            self.recover(counted=True)
-            if (claimed := self._claim(worker)) is not None:
-                return claimed
-            if not any(search.queue.load[0] for search in self.searches if search.finals is not None):
-                return None
             time.sleep(WAIT_SECONDS)
         return None
 
