@@ -46,8 +46,8 @@ def load_image_folder(
         splits |= _split_files(splits["train"], test_size, split_seed)
     key = (size, test_size, split_seed, file_key(folder, files))
     decode = partial(_decode, splits, class_names, size)
-    arrays = cached(Path(cache).expanduser(), "image_folder", key, decode)
-    return split(name, arrays, val_size, subset, augment, split_seed)
+    decoded = cached(Path(cache).expanduser(), "image_folder", key, decode)
+    return split(name, decoded, val_size, subset, augment, split_seed)
 
 
 def _class_folder(folder: Path) -> dict[str, list[Path]]:
