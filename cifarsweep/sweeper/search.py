@@ -174,16 +174,14 @@ def _check_before_start(setting: _Setting, plan: StudyPlan) -> None:
 def _owned(plan: StudyPlan, application: Application) -> Iterator[bool]:
     """True where this command runs the study; False where it joins one that another command runs."""
     lock = sweeps.own_sweep(plan.folder)
-    if lock is None:
-        if not plan.settings.join:
-            joins = "hydra.sweeper.join=true adds workers to it"
-            raise ValueError(f"{application.name_key}={plan.name}: another process runs this study; {joins}")
-        yield False
-        return
+    if lock is None and not plan.settings.join:
+        joins = "hydra.sweeper.join=true adds workers to it"
+        raise ValueError(f"{application.name_key}={plan.name}: another process runs this study; {joins}")
     try:
-        yield True
+        yield lock is not None
     finally:
-        lock.release()
+        if lock is not None:
+            lock.release()
 
 
 # the study

@@ -83,10 +83,7 @@ class StudyPlan:
         return [*(f"{key}={as_typed(value)}" for key, value in self.per.items()), *(["final"] if self.is_final else [])]
 
     def divided(self) -> Iterator[Self]:
-        """A plan for each value of study_per; this one where there is none."""
-        if not self.settings.study_per:
-            yield self
-            return
+        """A plan for each combination of values of study_per: one where it is empty."""
         for values, space in self.space.divided(self.settings.study_per):
             fixed = (*self.fixed_of_a_run, *space.fixed[len(self.space.fixed) :])
             name = ", ".join([self.name, *(f"{key}={as_typed(value)}" for key, value in values.items())])
