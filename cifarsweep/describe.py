@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from cifarsweep.terminal import errors, formatting
 from cifarsweep.terminal.arguments import Parser, exit_code
-from cifarsweep.training import groups
 from cifarsweep.training.configuration import compose, error_line
 
 if TYPE_CHECKING:  # PyTorch, 1.8 s, which a wrong value need not wait for
@@ -28,19 +27,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="as for a run: model=layers3 data=shapes")
     parser.add_argument("--output", type=Path, help="folder of the figures (default: outputs/describe/MODEL-DATA)")
     args = parser.parse_args(arguments)
-    conf = groups.folder()
     try:
-        _describe(conf, args.overrides, args.output)
+        _describe(args.overrides, args.output)
     except Exception as error:
         if not errors.is_users(error):
             raise
-        print(error_line(error, conf, args.overrides), file=sys.stderr)
+        print(error_line(error, args.overrides), file=sys.stderr)
         return 1
     return 0
 
 
-def _describe(conf: Path, overrides: list[str], output: Path | None) -> None:
-    configuration = compose(conf, overrides)
+def _describe(overrides: list[str], output: Path | None) -> None:
+    configuration = compose(overrides)
     from hydra.utils import instantiate
 
     from cifarsweep.training.session import Session
@@ -51,17 +49,13 @@ def _describe(conf: Path, overrides: list[str], output: Path | None) -> None:
     size = f"{dataset.image_size}×{dataset.image_size}"
     images = f"{len(dataset.test_labels):,} test images of {size} pixels, {len(dataset.class_names)} classes"
     print(f"{formatting.printable(dataset.name)}: {numbers}{images}")
-    _print_layers(session)
-    name = f"{session.description.model}-{dataset.name}"
-    _draw(session, output or Path(configuration.values["outputs"]) / "describe" / name)
-
-
-def _print_layers(session: Session) -> None:
     layers = session.layers
     rows = [(layer.kind, "×".join(map(str, layer.shape)), layer.params, layer.multiply_adds) for layer in layers]
     rows.append(("total", "", sum(layer.params for layer in layers), sum(layer.multiply_adds for layer in layers)))
     cells = [[kind, shape, *(f"{n:,}" if n else "" for n in numbers)] for kind, shape, *numbers in rows]
     formatting.show(["layer", "output", "parameters", "multiply-adds"], cells, left=["layer"])
+    name = f"{session.description.model}-{dataset.name}"
+    _draw(session, output or Path(configuration.values["outputs"]) / "describe" / name)
 
 
 def _draw(session: Session, folder: Path) -> None:

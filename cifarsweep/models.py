@@ -46,11 +46,9 @@ class LayersNet(nn.Sequential):
             size = f"{image_size}×{image_size}"
             raise ValueError(f"depth={depth}: expected 1 to {most}, as each layer halves an image of {size}")
         if match is not None:
-
-            def build(width: int) -> LayersNet:
-                return LayersNet(depth, width, norm, dropout, hidden, image_size, in_channels, num_classes)
-
-            width = matched_width(build, match, (in_channels, image_size, image_size))
+            others = (norm, dropout, hidden, image_size, in_channels, num_classes)
+            image_shape = (in_channels, image_size, image_size)
+            width = matched_width(lambda width: LayersNet(depth, width, *others), match, image_shape)
         channels = [in_channels, *(width * 2**block for block in range(depth))]
         blocks = [conv_block(*pair, norm) for pair in itertools.pairwise(channels)]
         side = image_size >> depth

@@ -7,6 +7,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,8 @@ from cifarsweep.terminal.arguments import Parser, exit_code, one_line_errors
 Row = Mapping[str, Any]
 
 _MEASURED = {"train_accuracy", "val_accuracy", "test_accuracy", "val_loss", "test_loss", "train_loss"}
-_COUNTS = {"depth", "params", "batch_size", "epochs", "seed", "epochs_trained", "diverged_epoch", "flops", "threads"}
-_COUNTS |= {"num_train", "num_val", "num_test", "jobs", "ended", "complete", "failed"}
-_NUMBERS = {*_MEASURED, *_COUNTS, "lr", "train_seconds", "images_per_second"}
+_NUMBERS = {item.name for item in fields(RunResult) if item.type in (int, float, int | None, float | None)}
+_NUMBERS |= {"jobs", "ended", "complete", "failed"}
 
 _FURTHER = ["run", "config_id", "flops", "train_loss", "epochs_trained", "diverged_epoch", "error", "num_train"]
 _FURTHER += ["num_val", "num_test", "device", "threads", "started", "finished"]
@@ -108,19 +108,14 @@ def condition(column: str, sign: str, value: str) -> Callable[[Row], bool]:
     if sign == "!=":
         equal = condition(column, "=", value)
         return lambda row: not equal(row)
-    texts, word = value.split(","), f"{column}{sign}{value}"
-    values = [_number(word, x) if column in _NUMBERS and (x or sign != "=") else x for x in texts]
+    try:
+        values = [float(x) if column in _NUMBERS and (x or sign != "=") else x for x in value.split(",")]
+    except ValueError as error:
+        raise ValueError(f"{column}{sign}{value}: expected a number") from error
     if sign == "=":
         return lambda row: any(_equal(row.get(column), x) for x in values)
     compare, wanted = COMPARISONS[sign], values[0]
     return lambda row: row.get(column) is not None and compare(row[column], wanted)
-
-
-def _number(word: str, value: str) -> float:
-    try:
-        return float(value)
-    except ValueError as error:
-        raise ValueError(f"{word}: expected a number") from error
 
 
 def _equal(value: Any, wanted: float | str) -> bool:

@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from filelock import FileLock
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
+from torch import Tensor
 
 from cifarsweep.results import files
 
@@ -29,13 +31,17 @@ FORMAT = 2
 
 
 @dataclass(frozen=True)
-class Arrays:
-    """A decoded data set. Images are uint8 (N, H, W, 3), copy-on-write maps of the cache file; labels int64 (N,)."""
+class Decoded:
+    """A decoded data set.
 
-    train_images: NDArray[np.uint8]
-    train_labels: NDArray[np.int64]
-    test_images: NDArray[np.uint8]
-    test_labels: NDArray[np.int64]
+    Images are uint8 (N, 3, H, W) in channels_last memory, a copy-on-write map of the cache file that all processes
+    share; labels int64 (N,).
+    """
+
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
     class_names: list[str]
     mean: list[float]
     std: list[float]
@@ -43,16 +49,16 @@ class Arrays:
     """SHA-256 (16 digits) of the images, labels and class names."""
 
 
-def cached(cache: Path, kind: str, key: Iterable[object], decode: Callable[[Writer], None]) -> Arrays:
+def cached(cache: Path, kind: str, key: Iterable[object], decode: Callable[[Writer], None]) -> Decoded:
     """The entry for `key`, decoded on the first call; processes that ask at once wait for the one that decodes."""
     digest = hashlib.sha256(repr((FORMAT, kind, *key)).encode()).hexdigest()[:16]
     folder = cache / "decoded" / f"{kind}-{digest}"
-    if arrays := _open(folder):
-        return arrays
+    if decoded := _open(folder):
+        return decoded
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(folder.name + ".lock")):
-        if arrays := _open(folder):  # by another process
-            return arrays
+        if decoded := _open(folder):  # by another process
+            return decoded
         if folder.exists():  # processes that have mapped its files keep them
             log.info("%s: damaged, kept as %s", folder, files.set_aside(folder).name)
         log.info("preparing %s, once: %s", kind, folder)
@@ -62,8 +68,8 @@ def cached(cache: Path, kind: str, key: Iterable[object], decode: Callable[[Writ
             writer.finish()
             temporary.chmod(0o755)
             os.rename(temporary, folder)
-        if arrays := _open(folder):
-            return arrays
+        if decoded := _open(folder):
+            return decoded
         raise OSError(f"{folder}: what was just written cannot be read back")
 
 
@@ -79,19 +85,21 @@ def temporary_folder(parent: Path, name: str) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _open(folder: Path) -> Arrays | None:
+def _open(folder: Path) -> Decoded | None:
     """The entry, or None where there is none or it is not what was written. Reads all images: 0.1 s for 200 MB."""
     try:
         # "c", copy on write: PyTorch wants writable memory, and a stray write must never reach the file.
-        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="c") for name in ("train_images", "test_images")}
+        images = {name: np.load(folder / f"{name}.npy", mmap_mode="c") for name in ("train_images", "test_images")}
         labels = {name: np.load(folder / f"{name}.npy") for name in ("train_labels", "test_labels")}
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-        if meta.pop("sha256") != _digest(meta):
+        intact = meta.pop("sha256") == _digest(meta)
+        if not intact or _fingerprint(meta["class_names"], {**images, **labels}) != meta["fingerprint"]:
             return None
-        opened = Arrays(**arrays, **labels, **meta)
+        tensors: dict[str, Any] = {name: torch.from_numpy(images[name]).permute(0, 3, 1, 2) for name in images}
+        tensors |= {name: torch.from_numpy(array) for name, array in labels.items()}
+        return Decoded(**tensors, **meta)
     except (FileNotFoundError, ValueError, TypeError, EOFError, KeyError, AttributeError):
         return None
-    return opened if _fingerprint(opened.class_names, {**arrays, **labels}) == opened.fingerprint else None
 
 
 def _digest(meta: dict[str, Any]) -> str:

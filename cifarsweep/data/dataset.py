@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cifarsweep.data.augment import Augmentation, Batcher
-from cifarsweep.data.cache import Arrays
+from cifarsweep.data.cache import Decoded
 
 
 @dataclass(frozen=True)
@@ -19,24 +19,12 @@ class Batchers:
 
 
 @dataclass(frozen=True)
-class DataSet:
-    """A data set and its splits.
-
-    Images are uint8 (N, 3, H, W) in channels_last memory, a map of the cache file that all processes share;
-    labels int64 (N,). Training and validation are index tensors into the same images.
-    """
+class DataSet(Decoded):
+    """A data set and its splits. Training and validation are index tensors into the same images."""
 
     name: str
-    fingerprint: str
-    class_names: list[str]
-    train_images: Tensor
-    train_labels: Tensor
-    test_images: Tensor
-    test_labels: Tensor
     train_indices: Tensor
     val_indices: Tensor
-    mean: list[float]
-    std: list[float]
     augmentation: Augmentation
 
     @property
@@ -57,14 +45,14 @@ class DataSet:
 
 def split(
     name: str,
-    arrays: Arrays,
+    decoded: Decoded,
     val_size: float,
     subset: int | None,
     augment: Mapping[str, Any] | None,
     split_seed: int,
 ) -> DataSet:
     """Splits validation images off, and leaves `subset` of the others for training, both stratified."""
-    labels = torch.from_numpy(arrays.train_labels)
+    labels = decoded.train_labels
     everything = torch.arange(len(labels))
     val = stratified(labels, count("val_size", val_size, len(labels)), split_seed)
     train = everything[torch.isin(everything, val, invert=True)]
@@ -72,20 +60,8 @@ def split(
         if not 1 <= subset <= len(train):
             raise ValueError(f"subset={subset}: expected 1 to {len(train)}, the number of training images")
         train = train[stratified(labels[train], subset, split_seed)]
-    return DataSet(
-        name=name,
-        fingerprint=arrays.fingerprint,
-        class_names=arrays.class_names,
-        train_images=torch.from_numpy(arrays.train_images).permute(0, 3, 1, 2),
-        train_labels=labels,
-        test_images=torch.from_numpy(arrays.test_images).permute(0, 3, 1, 2),
-        test_labels=torch.from_numpy(arrays.test_labels),
-        train_indices=train,
-        val_indices=val,
-        mean=arrays.mean,
-        std=arrays.std,
-        augmentation=Augmentation(**(augment or {})),
-    )
+    augmentation = Augmentation(**(augment or {}))
+    return DataSet(**vars(decoded), name=name, train_indices=train, val_indices=val, augmentation=augmentation)
 
 
 def count(key: str, size: float, num_images: int) -> int:

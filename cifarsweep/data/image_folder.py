@@ -1,6 +1,5 @@
 """A folder of image files, a folder a class, of any size and format that Pillow reads."""
 
-import itertools
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -47,8 +46,8 @@ def load_image_folder(
         splits |= _split_files(splits["train"], test_size, split_seed)
     key = (size, test_size, split_seed, file_key(folder, files))
     decode = partial(_decode, splits, class_names, size)
-    arrays = cached(Path(cache).expanduser(), "image_folder", key, decode)
-    return split(name, arrays, val_size, subset, augment, split_seed)
+    decoded = cached(Path(cache).expanduser(), "image_folder", key, decode)
+    return split(name, decoded, val_size, subset, augment, split_seed)
 
 
 def _class_folder(folder: Path) -> dict[str, list[Path]]:
@@ -67,12 +66,9 @@ def _split_files(train: dict[str, list[Path]], test_size: float, seed: int) -> d
     """Splits a stratified test set off."""
     labels = torch.repeat_interleave(torch.tensor([len(files) for files in train.values()]))
     held_out = set(stratified(labels, count("test_size", test_size, len(labels)), seed).tolist())
-    places = itertools.count()
-    splits: dict[str, dict[str, list[Path]]] = {"train": {}, "test": {}}
-    for name, files in train.items():
-        is_test = [next(places) in held_out for _ in files]
-        splits["train"][name] = [file for file, held in zip(files, is_test, strict=True) if not held]
-        splits["test"][name] = [file for file, held in zip(files, is_test, strict=True) if held]
+    splits: dict[str, dict[str, list[Path]]] = {part: {name: [] for name in train} for part in ("train", "test")}
+    for place, (name, file) in enumerate((name, file) for name, files in train.items() for file in files):
+        splits["test" if place in held_out else "train"][name].append(file)
     return splits
 
 

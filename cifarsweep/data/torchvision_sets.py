@@ -29,8 +29,8 @@ def load_torchvision(
     if not files:
         _download(name, folder, raw)
         files = file_key(raw, raw.iterdir())
-    arrays = cached(Path(cache).expanduser(), name, files, lambda writer: _decode(name, folder, raw, writer))
-    return split(name, arrays, val_size, subset, augment, split_seed)
+    decoded = cached(Path(cache).expanduser(), name, files, lambda writer: _decode(name, folder, raw, writer))
+    return split(name, decoded, val_size, subset, augment, split_seed)
 
 
 def _torchvision_set(name: str) -> Any:

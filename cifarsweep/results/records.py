@@ -1,5 +1,6 @@
 """What the files of a run hold. Each is read and written in one place. Knows nothing of training."""
 
+import contextlib
 import csv
 import math
 from collections.abc import Iterable, Mapping
@@ -116,13 +117,11 @@ class RunResult(Description):
 def mark_failed(run_dir: Path, reason: str) -> None:
     """Writes a result for a run whose process died, unless it has ended or another process trains it by now."""
     lock = folders.run_lock(run_dir.parent, run_dir.name.rpartition("-")[2])
-    try:
-        with lock.acquire(blocking=False):
-            if not (run_dir / "result.json").exists():
-                known = {**read_config(run_dir)["run"], "status": "failed", "error": reason, "format": identity.FORMAT}
-                RunResult.of(known).write(run_dir)
-    except (Timeout, OSError, ValueError):  # it cannot be read or written: the sweep's record has the reason
-        return
+    # Where it cannot be read or written, the sweep's record has the reason.
+    with contextlib.suppress(Timeout, OSError, ValueError), lock.acquire(blocking=False):
+        if not (run_dir / "result.json").exists():
+            known = {**read_config(run_dir)["run"], "status": "failed", "error": reason, "format": identity.FORMAT}
+            RunResult.of(known).write(run_dir)
 
 
 def read_config(run_dir: Path) -> dict[str, Any]:

@@ -4,14 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import UnionType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self, get_args
 
 from cifarsweep.results import files
 from cifarsweep.results.files import Record
 
 FORMAT = 1
 STATES = ("complete", "pruned", "failed", "running", "waiting")
-DIRECTIONS = ("maximize", "minimize")
+Direction = Literal["maximize", "minimize"]
+DIRECTIONS = get_args(Direction)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from cifarsweep.results import files, identity, provenance
 from cifarsweep.results.files import Record
-from cifarsweep.results.locks import fcntl
+from cifarsweep.results.locks import is_held
 
 _JOURNAL = "jobs.jsonl"
 """Beside sweep.json while a command runs: what its jobs have told."""
@@ -125,8 +125,8 @@ def _changed(sweep_dir: Path) -> Iterator[SweepRecord]:
 
 def register_job(
     sweep_dir: Path, job: int, overrides: list[str], run: str | None = None, error: str | None = None
-) -> None:
-    """Adds to what is known of a job.
+) -> JobRecord:
+    """Adds to what is known of a job, and returns what it has added.
 
     Appends a line to jobs.jsonl. To write all jobs again for each would take longer than to train them in a sweep of
     thousands.
@@ -145,12 +145,7 @@ def register_job(
                 os.fsync(file.fileno())
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(path)) from error
-
-
-def job_of_sweep(sweep_dir: Path, job: int, overrides: list[str]) -> JobRecord:
-    """All that is known of a job, which need not have begun."""
-    asked_for = JobRecord(job=job, overrides=overrides)
-    return SweepRecord.read(sweep_dir).jobs.get(asked_for.key, asked_for)
+    return told
 
 
 def _read_journal(sweep_dir: Path) -> list[JobRecord]:
@@ -174,19 +169,4 @@ def _read_journal(sweep_dir: Path) -> list[JobRecord]:
 def is_running(sweep_dir: Path) -> bool:
     """Whether a process works on this sweep. Needs no permission to write there."""
     path = sweep_dir / ".owner.lock"
-    if not path.exists():
-        return False
-    try:
-        with FileLock(path).acquire(blocking=False):
-            return False
-    except Timeout:
-        return True
-    except OSError:  # not writable: asks as FileLock does, but on a file opened for reading
-        if fcntl is None:  # Windows
-            return False
-        with path.open("rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-        return False
+    return path.exists() and is_held(path)

@@ -4,7 +4,6 @@ Knows plans and measured costs, not how a cost is measured.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 from cifarsweep.sweeper.application import Application, Cost
 from cifarsweep.sweeper.jobs import Composer
@@ -17,28 +16,17 @@ from cifarsweep.terminal.formatting import duration, plain_lines
 def show(
     plans: Sequence[StudyPlan], compose: Composer, application: Application, num_workers: int, num_cores: int
 ) -> None:
-    """Measures a step of each study's first configuration, where the application can, and prints the plan."""
-    measured = []
+    """Prints the protocol; a row for each study and the cost of the whole where the application can measure a step."""
+    costs: list[Cost] = []
     for plan in plans:
-        values: dict[str, Any] = {}
-        for parameter in plan.space.active(values):
-            values[parameter.key] = parameter.extremes[0]
-        task, hydra = compose.trial(plan.space, values)
+        task, hydra = compose.trial(plan.space, plan.space.filled(lambda parameter: parameter.extremes[0]))
         choices = {str(group): str(option) for group, option in hydra.hydra.runtime.choices.items()}
-        measured.append(application.cost(task, choices, max(1, num_cores // num_workers)))
-    for line in lines(plans, measured, num_workers, application):
-        progress.line(line)
-
-
-def lines(
-    plans: Sequence[StudyPlan], measured: Sequence[Cost | None], num_workers: int, application: Application
-) -> list[str]:
-    """The protocol. Where every cost is known, a row for each study and the cost of the whole."""
-    protocol = _protocol(plans, application)
-    costs = [cost for cost in measured if cost is not None]
-    if len(costs) < len(plans) or plans[0].settings.max_steps is None:
-        return [protocol]
+        if (cost := application.cost(task, choices, max(1, num_cores // num_workers))) is not None:
+            costs.append(cost)
+    progress.line(_protocol(plans, application))
     settings, unit = plans[0].settings, application.unit
+    if len(costs) < len(plans) or settings.max_steps is None:
+        return
     seconds = [_seconds(plan, cost) for plan, cost in zip(plans, costs, strict=True)]
     kinds = [(cost.name, dict(cost.figures)) for cost in costs]
     is_repeated = [kind in kinds[:i] for i, kind in enumerate(kinds)]
@@ -55,13 +43,12 @@ def lines(
         ]
         for plan, cost, pair, repeated in zip(plans, costs, seconds, is_repeated, strict=True)
     ]
+    for line in plain_lines(header, rows, left=[*per, ""]):
+        progress.line(f"  {line}")
     most = "" if settings.budget else " at most, as pruned trials end earlier"
-    return [
-        protocol,
-        *(f"  {line}" for line in plain_lines(header, rows, left=[*per, ""])),
-        f"about {duration(total)} with {num_workers} worker{'s' if num_workers > 1 else ''}{most}, by the speed just "
-        "measured; what was trained before costs nothing",
-    ]
+    workers = f"{num_workers} worker{'s' if num_workers > 1 else ''}"
+    by = "by the speed just measured; what was trained before costs nothing"
+    progress.line(f"about {duration(total)} with {workers}{most}, {by}")
 
 
 def _protocol(plans: Sequence[StudyPlan], application: Application) -> str:

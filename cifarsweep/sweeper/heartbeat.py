@@ -9,7 +9,9 @@ import time
 from pathlib import Path
 from typing import Self
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
+
+from cifarsweep.results.locks import is_held
 
 
 class Heartbeat:
@@ -54,11 +56,7 @@ def is_alive(folder: Path, worker: str, grace_period: float) -> bool:
             return probe.stat().st_mtime - path.stat().st_mtime < grace_period
         finally:
             probe.unlink(missing_ok=True)
-    lock = FileLock(path)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
+    if is_held(path):
         return True
-    lock.release()
     path.unlink(missing_ok=True)
     return False

@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from cifarsweep.results.locks import Lock
 from cifarsweep.sweeper import heartbeat
-from cifarsweep.sweeper.settings import Budget
+from cifarsweep.sweeper.settings import Budget, Settings
 
 WARM, WORKER, DEATHS, REASON, DETAILS = "warm_start", "worker", "deaths", "reason", "details"
 STOPPED, RESUMED, TOTAL = "stopped", "resumed", "n_trials"
@@ -43,39 +43,32 @@ class Queue:
         study: optuna.Study,
         folder: Path,
         lock: Lock,
-        *,
-        max_retries: int,
-        max_failures: int,
-        grace_period: float,
+        settings: Settings,
         budget: Budget | None = None,
         wanted: Callable[[list[FrozenTrial]], list[FrozenTrial]] = lambda trials: trials,
     ) -> None:
-        """`wanted` picks those of the study's trials that count. The others are as if they were not there."""
+        """`wanted` picks those of the study's trials that count. The others are as if they were not there.
+
+        Final runs have no `budget`, whatever the settings say.
+        """
         self.lock, self._budget, self._wanted = lock, budget, wanted
         self.workers = folder / "workers"
         self._study, self._storage, self._study_id = study, study._storage, study._study_id
-        self._max_retries, self._max_failures, self._grace_period = max_retries, max_failures, grace_period
+        self._settings = settings
 
     # the sweeper's side
 
-    def add(self, facts: Iterable[dict[str, Any]]) -> None:
-        """Adds a waiting trial with these user attributes for each of `facts` that no trial has yet."""
+    def add(self, facts: Iterable[dict[str, Any]], *, retry: bool = False) -> None:
+        """Adds a waiting trial with these user attributes for each of `facts` that no trial has yet.
+
+        With `retry`, a trial that failed does not count.
+        """
         with self.lock:
-            have = [trial.user_attrs for trial in self.ours()]
+            have = [trial.user_attrs for trial in self.ours() if not (retry and trial.state == TrialState.FAIL)]
             for attrs in facts:
                 if not any(attrs.items() <= there.items() for there in have):
+                    have.append(attrs)
                     self._study.add_trial(optuna.trial.create_trial(state=TrialState.WAITING, user_attrs=attrs))
-            self._study.set_user_attr(TOTAL, len(self.ours()))
-
-    def again(self, keys: Sequence[str]) -> None:
-        """Adds a trial with the same attributes `keys` for each that failed, unless another has them already."""
-        with self.lock:
-            ours = [({key: trial.user_attrs[key] for key in keys}, trial.state) for trial in self.ours()]
-            have = [facts for facts, state in ours if state != TrialState.FAIL]
-            for facts, state in ours:
-                if state == TrialState.FAIL and facts not in have:
-                    have.append(facts)
-                    self._study.add_trial(optuna.trial.create_trial(state=TrialState.WAITING, user_attrs=facts))
             self._study.set_user_attr(TOTAL, len(self.ours()))
 
     def top_up(self, n_trials: int) -> None:
@@ -95,13 +88,13 @@ class Queue:
         with self.lock:
             for trial in self.ours(TrialState.RUNNING):
                 worker = trial.user_attrs.get(WORKER, "")
-                if worker and heartbeat.is_alive(self.workers, worker, self._grace_period):
+                if worker and heartbeat.is_alive(self.workers, worker, self._settings.grace_period):
                     alive += 1
                     continue
                 deaths = trial.user_attrs.get(DEATHS, 0) + counted
                 if counted:
                     self._storage.set_trial_user_attr(trial._trial_id, DEATHS, deaths)
-                if deaths <= self._max_retries:
+                if deaths <= self._settings.max_retries:
                     self._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
                     continue
                 times = "" if deaths == 1 else f" {deaths} times"
@@ -229,8 +222,8 @@ class Queue:
             for trial in self.ours()
             if trial.datetime_complete and trial.datetime_complete.timestamp() >= resumed
         )
-        last = [trial for _, _, trial in ended[-self._max_failures - 1 :]]
-        if len(last) > self._max_failures and all(trial.state == TrialState.FAIL for trial in last):
+        last = [trial for _, _, trial in ended[-self._settings.max_failures - 1 :]]
+        if len(last) > self._settings.max_failures and all(trial.state == TrialState.FAIL for trial in last):
             self._study.set_user_attr(STOPPED, last[-1].number)
 
 

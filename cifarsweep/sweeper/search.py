@@ -21,7 +21,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from optuna.distributions import distribution_to_json, json_to_distribution
 from optuna.storages import BaseStorage
-from optuna.study import StudyDirection
+from optuna.trial import TrialState
 
 from cifarsweep.results import sweeps
 from cifarsweep.sweeper import estimate, hydra_compat, local, settings, storage, summary, warm_start
@@ -162,28 +162,26 @@ def _check_before_start(setting: _Setting, plan: StudyPlan) -> None:
             raise ValueError(f"hydra.sweeper.enqueue: {error}; hydra.sweeper.enqueue=[] leaves it out") from error
     # A few trials, which hold each choice, and with it the lowest and the highest numbers.
     most = min(MOST_CHOICES_CHECKED, max(len(parameter.extremes) for parameter in plan.space.parameters))
+
+    def values_of(i: int) -> dict[str, Any]:
+        return plan.space.filled(lambda p: p.extremes[(i if p.texts else i // most) % len(p.extremes)])
+
     for i in range(2 * most):
-        values: dict[str, Any] = {}
-        for parameter in plan.space.active(values):
-            extremes = parameter.extremes
-            values[parameter.key] = extremes[(i if parameter.texts else i // most) % len(extremes)]
-        setting.application.check(setting.compose.trial(plan.space, values).task, is_trial=True)
+        setting.application.check(setting.compose.trial(plan.space, values_of(i)).task, is_trial=True)
 
 
 @contextlib.contextmanager
 def _owned(plan: StudyPlan, application: Application) -> Iterator[bool]:
     """True where this command runs the study; False where it joins one that another command runs."""
     lock = sweeps.own_sweep(plan.folder)
-    if lock is None:
-        if not plan.settings.join:
-            joins = "hydra.sweeper.join=true adds workers to it"
-            raise ValueError(f"{application.name_key}={plan.name}: another process runs this study; {joins}")
-        yield False
-        return
+    if lock is None and not plan.settings.join:
+        joins = "hydra.sweeper.join=true adds workers to it"
+        raise ValueError(f"{application.name_key}={plan.name}: another process runs this study; {joins}")
     try:
-        yield True
+        yield lock is not None
     finally:
-        lock.release()
+        if lock is not None:
+            lock.release()
 
 
 # the study
@@ -213,7 +211,7 @@ def _create(setting: _Setting, whole: StudyPlan, plans: Sequence[StudyPlan]) -> 
 
 
 def _study(plan: StudyPlan, store: BaseStorage) -> optuna.Study:
-    directions = [StudyDirection[direction.upper()] for direction in plan.settings.directions]
+    directions = plan.settings.directions
     return optuna.create_study(study_name=plan.name, storage=store, directions=directions, load_if_exists=True)
 
 
@@ -247,7 +245,8 @@ def _fill(setting: _Setting, studies: Studies) -> None:
         study.queue.resume()
         study.queue.recover(counted=False)
     for final in studies.finals:
-        final.queue.again((FINALIST, SEED, VALUES))
+        failed = [trial.user_attrs for trial in final.latest if trial.state == TrialState.FAIL]
+        final.queue.add(({key: facts[key] for key in (FINALIST, SEED, VALUES)} for facts in failed), retry=True)
     for search in studies.searches:
         plan = search.plan
         if plan.settings.warm_start:

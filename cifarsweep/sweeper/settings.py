@@ -4,7 +4,7 @@ import hashlib
 import importlib.util
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,13 +12,12 @@ import optuna
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 from optuna.exceptions import ExperimentalWarning
-from optuna.study import StudyDirection
 
+from cifarsweep.results.study_records import DIRECTIONS, Direction
 from cifarsweep.sweeper.application import Application
 from cifarsweep.sweeper.space import Space
 from cifarsweep.terminal.domains import BOOLEAN, Domain, as_typed, number, whole
 
-DIRECTIONS = ("maximize", "minimize")
 _ENUMERATING = ("GridSampler", "BruteForceSampler")
 _NEEDS = {"CmaEsSampler": ["cmaes"], "GPSampler": ["scipy", "torch"], "QMCSampler": ["scipy"]}
 """Packages that Optuna imports only once a trial asks for them."""
@@ -57,7 +56,7 @@ class Settings:
     timeout: float | None
     storage: str | None
     objectives: tuple[str, ...]
-    directions: tuple[str, ...]
+    directions: tuple[Direction, ...]
     sampler: dict[str, Any]
     pruner: dict[str, Any]
     enqueue: tuple[dict[str, Any], ...]
@@ -145,20 +144,22 @@ def _accepted(application: Application) -> dict[str, Domain]:
         "study_per": Domain(
             lambda value: value == [] or _strings(value), "a list of keys that are searched, such as [model]"
         ),
-        "budget": _or_null(
+        "budget": Domain(
             lambda value: budget.fullmatch(str(value)) is not None,
-            f"{', '.join(f'{kind}:N' for kind in kinds[:-1])} or {kinds[-1]}:N with a whole number N, or null",
-        ),
-        "max_steps": whole(1, or_none=True),
+            f"{', '.join(f'{kind}:N' for kind in kinds[:-1])} or {kinds[-1]}:N with a whole number N",
+        ).or_null(),
+        "max_steps": whole(1).or_null(),
         "finalists": whole(0),
         "repeats": whole(1),
-        "final_on": _or_null(lambda value: value in application.final_on, " or ".join(application.final_on)),
+        "final_on": Domain(lambda value: value in (None, *application.final_on), " or ".join(application.final_on)),
         "dry_run": BOOLEAN,
-        "n_workers": whole(1, or_none=True),
-        "timeout": _or_null(seconds.accepts, f"{seconds.text}, or null"),
-        "storage": _or_null(lambda value: isinstance(value, str), "an address, or null"),
-        "objectives": _or_null(_strings, names),
-        "direction": _or_null(_strings, f"{' or '.join(DIRECTIONS)}, or a list of them"),
+        "n_workers": whole(1).or_null(),
+        "timeout": seconds.or_null(),
+        "storage": Domain(lambda value: isinstance(value, str), "an address").or_null(),
+        "objectives": Domain(lambda value: value is None or _strings(value), names),
+        "direction": Domain(
+            lambda value: value is None or _strings(value), f"{' or '.join(DIRECTIONS)}, or a list of them"
+        ),
         "sampler": built,
         "pruner": built,
         "enqueue": Domain(
@@ -171,10 +172,6 @@ def _accepted(application: Application) -> dict[str, Domain]:
         "max_retries": whole(0),
         "grace_period": seconds,
     }
-
-
-def _or_null(accepts: Callable[[Any], bool], text: str) -> Domain:
-    return Domain(lambda value: value is None or accepts(value), text)
 
 
 def _strings(value: Any) -> bool:
@@ -214,16 +211,15 @@ def try_out(settings: Settings, space: Space) -> None:
     """Makes a trial in memory: some mistakes in a sampler's or a pruner's arguments show only when it is used."""
     kind = "sampler"
     try:
-        directions = [StudyDirection[direction.upper()] for direction in settings.directions]
-        study = optuna.create_study(directions=directions, sampler=make_sampler(settings, space, 0))
+        study = optuna.create_study(directions=settings.directions, sampler=make_sampler(settings, space, 0))
         study.stop = lambda: None  # type: ignore[method-assign]
         trial = study.ask()
         space.suggest(trial)
         kind, study.pruner = "pruner", make_pruner(settings)
-        if len(directions) == 1:
+        if len(settings.directions) == 1:
             trial.report(0.0, 1)
             trial.should_prune()
-        study.tell(trial, [0.0] * len(directions))
+        study.tell(trial, [0.0] * len(settings.directions))
     except TypeError as error:
         raise ValueError(f"hydra.sweeper.{kind}: {' '.join(str(error).split())}") from error
 

@@ -4,7 +4,7 @@ import copy
 import itertools
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -139,12 +139,16 @@ class Space:
             if all(condition.holds(values) for condition in parameter.conditions):
                 yield parameter
 
-    def suggest(self, trial: Trial) -> dict[str, Any]:
-        """A value for each key that is active in this trial."""
+    def filled(self, choose: Callable[[Parameter], Any]) -> dict[str, Any]:
+        """What `choose` gives for each key that is active with the values chosen before it."""
         values: dict[str, Any] = {}
         for parameter in self.active(values):
-            values[parameter.key] = parameter.suggest(trial)
+            values[parameter.key] = choose(parameter)
         return values
+
+    def suggest(self, trial: Trial) -> dict[str, Any]:
+        """A value for each key that is active in this trial."""
+        return self.filled(lambda parameter: parameter.suggest(trial))
 
     def overrides(self, values: Mapping[str, Any]) -> list[str]:
         """The fixed overrides and those of the values. With them a command trains what the trial trained."""

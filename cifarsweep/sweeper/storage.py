@@ -112,17 +112,9 @@ def _journal(path: Path) -> JournalStorage:
     lock = Lock(Path(f"{path}.lock"))
     with lock, contextlib.suppress(FileNotFoundError), path.open("r+b") as file:
         # A process killed while it wrote leaves half a line, which would spoil the next one. Nobody has counted on it.
-        end = keep = file.seek(0, os.SEEK_END)
-        while keep > 0:
-            start = max(0, keep - 65536)
-            file.seek(start)
-            newline = file.read(keep - start).rfind(b"\n")
-            if newline >= 0:
-                keep = start + newline + 1
-                break
-            keep = start
-        if keep < end:
-            file.truncate(keep)
+        content = file.read()
+        if not content.endswith(b"\n"):
+            file.truncate(content.rfind(b"\n") + 1)
     return JournalStorage(_Backend(str(path), lock_obj=lock))  # type: ignore[arg-type]  # it has acquire and release
 
 

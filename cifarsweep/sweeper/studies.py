@@ -21,6 +21,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from cifarsweep.results.locks import Lock
+from cifarsweep.results.study_records import Direction
 from cifarsweep.sweeper import settings, storage
 from cifarsweep.sweeper.pruning import dominates
 from cifarsweep.sweeper.queue import SPENT, Queue
@@ -43,7 +44,7 @@ class FinalRuns:
     values: Mapping[str, Any]
     """What changes beside the seed, by key."""
     objective: str
-    direction: str
+    direction: Direction
 
 
 @dataclass(frozen=True)
@@ -82,10 +83,7 @@ class StudyPlan:
         return [*(f"{key}={as_typed(value)}" for key, value in self.per.items()), *(["final"] if self.is_final else [])]
 
     def divided(self) -> Iterator[Self]:
-        """A plan for each value of study_per; this one where there is none."""
-        if not self.settings.study_per:
-            yield self
-            return
+        """A plan for each combination of values of study_per: one where it is empty."""
         for values, space in self.space.divided(self.settings.study_per):
             fixed = (*self.fixed_of_a_run, *space.fixed[len(self.space.fixed) :])
             name = ", ".join([self.name, *(f"{key}={as_typed(value)}" for key, value in values.items())])
@@ -119,9 +117,7 @@ class OpenStudy:
             self.study,
             plan.folder / ".study",
             lock,
-            max_retries=plan.settings.max_retries,
-            max_failures=plan.settings.max_failures,
-            grace_period=plan.settings.grace_period,
+            plan.settings,
             budget=None if plan.is_final else plan.settings.budget,
             wanted=self._wanted,
         )
@@ -245,7 +241,8 @@ class Studies:
         """How many trials a worker could claim now."""
         if self._deadline is not None and time.time() >= self._deadline:
             return 0
-        self._open_finals()
+        for search in self.searches:
+            search.open_finals()
         return sum(study.queue.num_waiting for study in self.all if study.queue.stopped is None)
 
     def recover(self, *, counted: bool) -> int:
@@ -259,13 +256,12 @@ class Studies:
         reproducible.
         """
         while self._deadline is None or time.time() < self._deadline:
-            if (claimed := self._claim(worker)) is not None:
+            claimed = self._claim(worker)
+            if claimed is None:
+                self.recover(counted=True)
+                claimed = self._claim(worker)
+            if claimed is not None or not any(s.queue.load[0] for s in self.searches if s.finals is not None):
                 return claimed
-            self.recover(counted=True)
-            if (claimed := self._claim(worker)) is not None:
-                return claimed
-            if not any(search.queue.load[0] for search in self.searches if search.finals is not None):
-                return None
             time.sleep(WAIT_SECONDS)
         return None
 
@@ -274,12 +270,9 @@ class Studies:
             for study in sorted(studies, key=lambda study: study.queue.load) if len(studies) > 1 else studies:
                 if (trial := study.claim(worker)) is not None:
                     return study, trial
-            self._open_finals()
+            for search in self.searches:
+                search.open_finals()
         return None
-
-    def _open_finals(self) -> None:
-        for search in self.searches:
-            search.open_finals()
 
 
 def best_trials(plan: StudyPlan, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:

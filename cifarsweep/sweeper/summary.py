@@ -11,12 +11,12 @@ from typing import Any
 import optuna
 from omegaconf import OmegaConf
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from cifarsweep.results import files
 from cifarsweep.results.study_records import (
     FORMAT,
+    Direction,
     FinalRunRecord,
     StudiesRecord,
     StudyRecord,
@@ -60,9 +60,8 @@ def conclude(
             results |= {"best_params": space.values(best[0].params), "best_value": best[0].value}
         with files.atomic(whole.folder / "optimization_results.yaml") as file:
             file.write(OmegaConf.to_yaml(OmegaConf.create(results)))
-    for line in _lines(search.plan, search.trials, seconds, application) if is_single else []:
-        progress.line(line)
-    for line in _lines_of_studies(whole, studies, seconds, application.unit):
+    lines = _lines(search.plan, search.trials, seconds, application) if is_single else []
+    for line in [*lines, *_lines_of_studies(whole, studies, seconds, application.unit)]:
         progress.line(line)
     _raise_for_failures(studies)
     if not is_single:
@@ -182,7 +181,7 @@ def _command(plan: StudyPlan, trial: FrozenTrial, application: Application) -> s
 # importances
 
 
-def importances(space: Space, trials: Sequence[FrozenTrial], direction: str) -> dict[str, float]:
+def importances(space: Space, trials: Sequence[FrozenTrial], direction: Direction) -> dict[str, float]:
     """The share of each key in what sets the better trials apart (PED-ANOVA), largest first; empty with too few trials.
 
     The branches of a conditional key count as one parameter. Optuna would leave them out, as no branch is in every
@@ -192,7 +191,7 @@ def importances(space: Space, trials: Sequence[FrozenTrial], direction: str) -> 
     if len(complete) < LEAST_FOR_IMPORTANCE:
         return {}
     rows = [space.values(trial.params) for trial in complete]
-    study = optuna.create_study(direction=StudyDirection[direction.upper()])
+    study = optuna.create_study(direction=direction)
     distributions: dict[str, BaseDistribution] = {}
     columns: dict[str, list[Any]] = {}
     for key in space.keys:

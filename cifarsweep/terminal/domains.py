@@ -9,12 +9,12 @@ class Domain(NamedTuple):
     accepts: Callable[[Any], bool]
     text: str
 
+    def or_null(self) -> "Domain":
+        return Domain(lambda value: value is None or self.accepts(value), f"{self.text}, or null")
 
-def whole(low: int, or_none: bool = False) -> Domain:
-    def accepts(value: Any) -> bool:
-        return (or_none and value is None) or (type(value) is int and low <= value < 2**63)
 
-    return Domain(accepts, f"a whole number, {low} or more" + (", or null" if or_none else ""))
+def whole(low: int) -> Domain:
+    return Domain(lambda value: type(value) is int and low <= value < 2**63, f"a whole number, {low} or more")
 
 
 def number(text: str, inside: Callable[[float], bool]) -> Domain:

@@ -88,11 +88,9 @@ class ImageTraining(Application):
             sweeps.expect_jobs(Path(config.hydra.sweep.dir).absolute(), num_jobs)
 
     def lost(self, config: DictConfig, reason: str) -> None:
-        job, overrides = config.hydra.job, list(config.hydra.overrides.task)
         folder = Path(config.hydra.sweep.dir)
-        sweeps.register_job(folder, job.num, overrides, error=reason)
-        run = sweeps.job_of_sweep(folder, job.num, overrides).run
-        if run:
+        told = sweeps.register_job(folder, config.hydra.job.num, list(config.hydra.overrides.task), error=reason)
+        if run := sweeps.SweepRecord.read(folder).jobs[told.key].run:
             records.mark_failed(Path(config.outputs) / "runs" / run, reason)
 
     def command(self, overrides: Iterable[str]) -> list[str]:

@@ -53,7 +53,13 @@ def restore(path: Path, run_id: str, model: nn.Module, optimizer: torch.optim.Op
         return []
     data = path.read_bytes()
     try:
-        content = _read(data, run_id)
+        # PyTorch compares no checksum: with one bit of the zip archive's tables flipped it read weights from anywhere.
+        digest, archive = data[:32], data[32:]
+        if hashlib.sha256(archive).digest() != digest:
+            raise ValueError("damaged or incomplete")
+        content: dict[str, Any] = torch.load(io.BytesIO(archive), map_location="cpu", weights_only=True)
+        if (content["format"], content["run_id"]) != (FORMAT, run_id):
+            raise ValueError(f"format {content['format']} of run {content['run_id']}, expected {FORMAT} of {run_id}")
         shapes = {name: value.shape for name, value in model.state_dict().items()}
         if {name: value.shape for name, value in content["model"].items()} != shapes:
             raise ValueError("of another network")
@@ -67,17 +73,6 @@ def restore(path: Path, run_id: str, model: nn.Module, optimizer: torch.optim.Op
         raise files.Corrupt(path, str(error).partition("\n")[0] or type(error).__name__) from error
     model.load_state_dict(content["model"])
     return epochs
-
-
-def _read(data: bytes, run_id: str) -> dict[str, Any]:
-    # PyTorch compares no checksum: with one bit of the zip archive's tables flipped it read weights from anywhere.
-    digest, archive = data[:32], data[32:]
-    if hashlib.sha256(archive).digest() != digest:
-        raise ValueError("damaged or incomplete")
-    content: dict[str, Any] = torch.load(io.BytesIO(archive), map_location="cpu", weights_only=True)
-    if (content["format"], content["run_id"]) != (FORMAT, run_id):
-        raise ValueError(f"format {content['format']} of run {content['run_id']}, expected {FORMAT} of {run_id}")
-    return content
 
 
 def _random_states() -> dict[str, Any]:

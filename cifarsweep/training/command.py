@@ -45,19 +45,19 @@ def run(task: TaskFunction = task, report: Callable[[Path], int] = lambda sweep_
 
 
 def _run_hydra(task: TaskFunction) -> int:
-    conf = groups.folder()
+    conf = str(groups.folder())
     show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them over several lines
     try:
         with hydra_compat.trusting():
-            hydra.main(**hydra_compat.VERSION_BASE, config_path=str(conf), config_name="config")(task)()
+            hydra.main(**hydra_compat.VERSION_BASE, config_path=conf, config_name="config")(task)()
     except (SystemExit, Exception) as raised:
         error = raised.__cause__ if isinstance(raised, SystemExit) and raised.__cause__ else raised
         if isinstance(error, SystemExit):
             raise
         if show_traceback or not errors.is_users(error):
             raise error from error.__cause__
-        print(error_line(error, conf, sys.argv[1:]), file=sys.stderr)
+        print(error_line(error, sys.argv[1:]), file=sys.stderr)
         return 1
     return 0
 

@@ -4,7 +4,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, Self
 
 import hydra
@@ -47,33 +46,33 @@ def chosen_options(job: Any) -> dict[str, str]:
     return {group: option for group, option in job.runtime.choices.items() if not group.startswith("hydra/")}
 
 
-def compose(conf: Path, overrides: list[str]) -> Configuration:
+def compose(overrides: list[str]) -> Configuration:
     """What these overrides compose to outside of a job."""
-    with hydra.initialize_config_dir(str(conf), **hydra_compat.VERSION_BASE):
+    with hydra.initialize_config_dir(str(groups.folder()), **hydra_compat.VERSION_BASE):
         cfg = hydra.compose("config", overrides, return_hydra_config=True)
     return Configuration.of(jobs.without_hydra(cfg), chosen_options(cfg.hydra))
 
 
-def error_line(error: BaseException, conf: Path, words: list[str]) -> str:
+def error_line(error: BaseException, words: list[str]) -> str:
     """One line on a mistake in the words of a command line, with what is accepted instead."""
-    unknown = _unknown_option(conf, words) if str(error).startswith(NO_OPTION) else None
-    return unknown or errors.one_line(error, partial(_known_keys, conf, words))
+    unknown = _unknown_option(words) if str(error).startswith(NO_OPTION) else None
+    return unknown or errors.one_line(error, partial(_known_keys, words))
 
 
-def _known_keys(conf: Path, words: list[str], parent: str) -> list[str]:
+def _known_keys(words: list[str], parent: str) -> list[str]:
     """The keys below `parent`, with those options of the groups that the words of the command line choose."""
-    known = groups.options_by_group([conf])
+    known = groups.options_by_group()
     options = [word for word in words if re.fullmatch(r"\w+=\w+", word) and word.split("=")[0] in known]
-    with hydra.initialize_config_dir(str(conf), **hydra_compat.VERSION_BASE):
+    with hydra.initialize_config_dir(str(groups.folder()), **hydra_compat.VERSION_BASE):
         node = hydra.compose("config", options, return_hydra_config=parent.startswith("hydra"))
     for part in parent.split(".") if parent else ():
         node = node.get(part, {})
     return [str(key) for key in node if not str(key).startswith("_")]
 
 
-def _unknown_option(conf: Path, words: list[str]) -> str | None:
+def _unknown_option(words: list[str]) -> str | None:
     """A line on the first word that chooses none of its group's options: Hydra does not name the word."""
-    known = groups.options_by_group([conf])
+    known = groups.options_by_group()
     for word in words:
         group, _, value = word.partition("=")
         for option in value.split(",") if group in known else ():

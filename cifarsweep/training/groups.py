@@ -4,7 +4,6 @@ Knows folders, not Hydra: its own `--help` takes a second, as it copies the conf
 """
 
 import argparse
-from collections.abc import Iterable
 from pathlib import Path
 
 HEADER = "cifarsweep trains small image classifiers and compares them over depth, optimizer, learning rate, batch size."
@@ -34,13 +33,13 @@ def show_help(words: list[str]) -> None:
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--config-dir", "-cd", type=Path)
     own = parser.parse_known_args(words)[0].config_dir
-    groups = options_by_group([folder(), *([own] if own else [])])
+    groups = options_by_group(*([own] if own else []))
     lines = [f"{group}: {', '.join(options)}" for group, options in groups.items()]
     print(HEADER, "Groups (choose one with group=option)", "\n".join(lines), FOOTER, sep="\n\n")
 
 
-def options_by_group(folders: Iterable[Path]) -> dict[str, list[str]]:
-    """The options of each group without Hydra's own groups; both sorted."""
-    files = {file.relative_to(folder) for folder in folders for file in folder.glob("*/*.yaml")}
+def options_by_group(*further: Path) -> dict[str, list[str]]:
+    """The options of each group here and in further folders, without Hydra's own groups; both sorted."""
+    files = {file.relative_to(conf) for conf in (folder(), *further) for file in conf.glob("*/*.yaml")}
     groups = sorted({file.parent.name for file in files} - {"hydra"})
     return {group: sorted(file.stem for file in files if file.parent.name == group) for group in groups}

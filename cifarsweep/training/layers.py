@@ -50,13 +50,10 @@ class _Recorder(TorchFunctionMode):
         if next(module.children(), None) is not None:
             return
 
-        def begin(module: nn.Module, args: Any, kwargs: Any) -> None:
-            self._begin()
-
         def end(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
             self._end(name, _kind(module), [args, kwargs], list(module.parameters()), output)
 
-        yield module.register_forward_pre_hook(begin, with_kwargs=True)
+        yield module.register_forward_pre_hook(lambda *given: self._begin())
         yield module.register_forward_hook(end, with_kwargs=True)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -10,12 +10,8 @@ from cifarsweep.terminal import domains
 from cifarsweep.terminal.domains import Domain
 
 
-def _matching(pattern: str, text: str, or_none: bool = False) -> Domain:
-    def accepts(value: Any) -> bool:
-        is_plain = isinstance(value, str | int | float)
-        return (or_none and value is None) or (is_plain and bool(re.fullmatch(pattern, str(value))))
-
-    return Domain(accepts, text)
+def _matching(pattern: str, text: str) -> Domain:
+    return Domain(lambda value: isinstance(value, str | int | float) and bool(re.fullmatch(pattern, str(value))), text)
 
 
 _POSITIVE = domains.number("a number above 0", lambda x: x > 0)
@@ -32,8 +28,8 @@ DOMAINS = {
     "model.depth": domains.whole(1),
     "model.width": domains.whole(1),
     "model.match": _matching(
-        r"(params|multiply_adds):[1-9]\d*", "params:N or multiply_adds:N with a whole number N, or null", or_none=True
-    ),
+        r"(params|multiply_adds):[1-9]\d*", "params:N or multiply_adds:N with a whole number N"
+    ).or_null(),
     "model.norm": domains.one_of("batch", "group", "none"),
     "model.dropout": _PART,
     "model.hidden": domains.whole(1),
@@ -52,7 +48,7 @@ DOMAINS = {
     "data.size": domains.whole(8),
     "data.val_size": _NOT_NEGATIVE,
     "data.test_size": _POSITIVE,
-    "data.subset": domains.whole(1, or_none=True),
+    "data.subset": domains.whole(1).or_null(),
     "data.split_seed": domains.whole(0),
     "data.seed": domains.whole(0),
     "data.num_train": domains.whole(10),
@@ -63,7 +59,7 @@ DOMAINS = {
     "trainer.epochs": domains.whole(1),
     "trainer.device": _matching(r"auto|cpu|mps|cuda(:\d+)?", "one of auto, cpu, cuda, cuda:N, mps"),
     "trainer.precision": domains.one_of("fp32", "bf16"),
-    "trainer.threads": domains.whole(1, or_none=True),
+    "trainer.threads": domains.whole(1).or_null(),
     "trainer.compile": domains.BOOLEAN,
     "trainer.deterministic": domains.BOOLEAN,
 }

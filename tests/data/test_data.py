@@ -202,7 +202,7 @@ def test_processes_that_ask_at_once_decode_once(tmp_path: Path) -> None:
         "    open(sys.argv[1] + '/decodings', 'a').write('x'); time.sleep(0.5); w.class_names = ['a', 'b']\n"
         "    for s in ('train', 'test'):\n"
         "        images, labels = w.split(s, 4, 8); images[:] = 7; labels[:] = 1\n"
-        "print(cache.cached(Path(sys.argv[1]), 'kind', (1,), decode).train_images.sum())\n"
+        "print(cache.cached(Path(sys.argv[1]), 'kind', (1,), decode).train_images.sum().item())\n"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
     started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY) for _ in range(3)]

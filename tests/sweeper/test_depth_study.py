@@ -9,6 +9,7 @@ import signal
 import time
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -218,8 +219,8 @@ def test_a_budget_is_neither_lowered_below_what_was_spent_nor_counted_in_another
 
 def test_a_trial_interrupted_after_the_last_epoch_of_the_budget_still_ends(tmp_path: Path) -> None:
     study = optuna.create_study(direction="maximize")
-    limits: Any = {"max_retries": 1, "max_failures": 5, "grace_period": 120}
-    queue = Queue(study, tmp_path, Lock(tmp_path / "lock"), budget=Budget("epochs", 5), **limits)
+    limits: Any = SimpleNamespace(max_retries=1, max_failures=5, grace_period=120)
+    queue = Queue(study, tmp_path, Lock(tmp_path / "lock"), limits, budget=Budget("epochs", 5))
     trial = queue.claim("one")
     assert trial is not None
     assert not queue.spend(trial, 5, ends=True)

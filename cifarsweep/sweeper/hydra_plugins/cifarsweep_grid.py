@@ -3,16 +3,14 @@
 from typing import Any
 
 from hydra.plugins.sweeper import Sweeper
-from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
 
 
 class GridSweeper(Sweeper):
     def __init__(self, max_batch_size: int | None = None, params: dict[str, Any] | None = None) -> None:
         self._keys = {"max_batch_size": max_batch_size, "params": params}
 
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self._given = {"hydra_context": hydra_context, "task_function": task_function, "config": config}
+    def setup(self, **given: Any) -> None:
+        self._given = given
 
     def sweep(self, arguments: list[str]) -> Any:
         from cifarsweep.sweeper import grid, hydra_compat
