@@ -3,8 +3,6 @@
 The network as a table and as a diagram, ten images of each class, and images as training sees them. Trains nothing.
 """
 
-from __future__ import annotations
-
 import logging
 import sys
 from pathlib import Path
@@ -58,7 +56,7 @@ def _describe(overrides: list[str], output: Path | None) -> None:
     _draw(session, output or Path(configuration.values["outputs"]) / "describe" / name)
 
 
-def _draw(session: Session, folder: Path) -> None:
+def _draw(session: "Session", folder: Path) -> None:
     """The figures, each of whose files is named on stdout."""
     logging.getLogger("matplotlib").setLevel(logging.WARNING)  # before its import, which may make a font cache
     from cifarsweep.data import Augmentation, samples

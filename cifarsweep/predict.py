@@ -11,24 +11,21 @@ from torch import Tensor, nn
 
 from cifarsweep import models
 from cifarsweep.data import read_image
-from cifarsweep.terminal.arguments import Parser, exit_code
+from cifarsweep.terminal.arguments import Parser, exit_code, one_line_errors
 from cifarsweep.terminal.formatting import printable
 
 
+@one_line_errors
 def main() -> int:
     parser = Parser(prog="python -m cifarsweep.predict", description="Classify image files.")
     parser.add_argument("run", type=Path, help="directory of a complete run, outputs/runs/…")
     parser.add_argument("images", type=Path, nargs="+", help="image files of any size")
     parser.add_argument("--top", type=int, default=3, metavar="N", help="classes shown for each image (default 3)")
     args = parser.parse_args()
-    try:
-        predictor = load(args.run)
-        for image in args.images:
-            ranked = sorted(classify(predictor, image).items(), key=lambda pair: -pair[1])[: max(args.top, 1)]
-            print(f"{image}: " + ", ".join(f"{printable(name)} {probability:.1%}" for name, probability in ranked))
-    except (OSError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 1
+    predictor = load(args.run)
+    for image in args.images:
+        ranked = sorted(classify(predictor, image).items(), key=lambda pair: -pair[1])[: max(args.top, 1)]
+        print(f"{image}: " + ", ".join(f"{printable(name)} {probability:.1%}" for name, probability in ranked))
     return 0
 
 

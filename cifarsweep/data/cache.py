@@ -1,7 +1,5 @@
 """Decoded data sets on disk: arrays that are made once, memory-mapped and shared by processes. Knows no data set."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging
@@ -49,7 +47,7 @@ class Decoded:
     """SHA-256 (16 digits) of the images, labels and class names."""
 
 
-def cached(cache: Path, kind: str, key: Iterable[object], decode: Callable[[Writer], None]) -> Decoded:
+def cached(cache: Path, kind: str, key: Iterable[object], decode: Callable[["Writer"], None]) -> Decoded:
     """The entry for `key`, decoded on the first call; processes that ask at once wait for the one that decodes."""
     digest = hashlib.sha256(repr((FORMAT, kind, *key)).encode()).hexdigest()[:16]
     folder = cache / "decoded" / f"{kind}-{digest}"

@@ -1,7 +1,5 @@
 """The graph of depth against test accuracy. Knows the tables only."""
 
-from __future__ import annotations
-
 import textwrap
 from dataclasses import dataclass
 from itertools import pairwise
@@ -100,7 +98,7 @@ class _Panel:
         letters = max(len(line) for name in self.names for line in name.splitlines())
         return 0.2 + (0.17 * lines if self.ticks.upright else 0.09 * letters) + (0.0 if self.ticks.unit else 0.25)
 
-    def _are_of(self, configurations: pd.DataFrame) -> pd.Series[bool]:
+    def _are_of(self, configurations: pd.DataFrame) -> "pd.Series[bool]":
         return self.complete_runs["config_id"].isin(configurations["config_id"])
 
     def _limits(self) -> tuple[float, float]:

@@ -1,7 +1,5 @@
 """What each setting did: accuracy against its values, and learning rate against batch size. Knows the tables only."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -93,7 +91,7 @@ def independent(runs: pd.DataFrame, keys: Sequence[str]) -> list[str]:
     return varying
 
 
-def _levels(values: pd.Series[Any]) -> tuple[pd.Series[int], list[str], bool]:
+def _levels(values: "pd.Series[Any]") -> tuple["pd.Series[int]", list[str], bool]:
     """For each run the place of its value, -1 where it has none; their names; whether they are numbers."""
     known = values.dropna()
     kinds = (int, float, np.integer, np.floating)

@@ -3,8 +3,6 @@
 A sentence claims a difference only where the statistics do; else it says that there are not enough runs to say.
 """
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -48,7 +46,7 @@ class Best:
     """The best configuration of a data set."""
 
     data: str
-    configuration: pd.Series[Any]
+    configuration: "pd.Series[Any]"
     """Its row of the summary."""
     runs: pd.DataFrame
     """Its complete runs, the one with the best validation accuracy first."""
@@ -133,7 +131,7 @@ def _models(tables: Tables, data: str) -> pd.DataFrame:
     return models.sort_values("label", key=lambda labels: labels.map(in_order(models).index), ignore_index=True)
 
 
-def _highest(models: pd.DataFrame) -> pd.Series[Any]:
+def _highest(models: pd.DataFrame) -> "pd.Series[Any]":
     return models.iloc[int(models["test_accuracy_mean"].argmax())]
 
 
@@ -441,11 +439,11 @@ def name(text: str) -> str:
     return shortened(text, 40) or "(no name)"
 
 
-def label(row: pd.Series[Any]) -> str:
+def label(row: "pd.Series[Any]") -> str:
     return name(str(row["label"]))
 
 
-def accuracy(row: pd.Series[Any], which: str) -> str:
+def accuracy(row: "pd.Series[Any]", which: str) -> str:
     return percent(row[f"{which}_mean"], row[f"{which}_high"] - row[f"{which}_mean"])
 
 

@@ -4,8 +4,6 @@ Every text from a result file goes through Jinja2's autoescape; the page's polic
 but its own.
 """
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import hashlib
@@ -254,7 +252,7 @@ def _title(key: str) -> str:
     return TITLES.get(key, key if "." in key else key.replace("_", " "))
 
 
-def _column(values: pd.Series[Any]) -> Column:
+def _column(values: "pd.Series[Any]") -> Column:
     key, is_number = str(values.name), is_numeric_dtype(values)
     if key in MEASURED:
         factor, digits = (1, 1) if key == "train_seconds" else (100, 2)

@@ -1,7 +1,5 @@
 """`python -m cifarsweep.report`: its arguments, what it prints and how it fails. Knows nothing of tables or figures."""
 
-from __future__ import annotations
-
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,7 +12,7 @@ if TYPE_CHECKING:  # pandas and matplotlib cost 0.9 s, which `--help` and a wron
     from cifarsweep.report.writing import Report
 
 
-def write(*paths: Path, parquet: bool = False) -> Report:
+def write(*paths: Path, parquet: bool = False) -> "Report":
     """Writes the tables, figures and page of all runs that `paths` stand for into the first's report folder.
 
     One sweep that a search made also has trials.csv and the figures of the search, even where no trial had a run.
@@ -33,7 +31,7 @@ def write(*paths: Path, parquet: bool = False) -> Report:
     return writing.write(paths, run_dirs, parquet)
 
 
-def show(report: Report) -> None:
+def show(report: "Report") -> None:
     """Prints the configurations, best first, what became of the other runs, and where the report is."""
     from cifarsweep.report import printed
 

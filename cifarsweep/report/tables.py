@@ -1,7 +1,5 @@
 """Runs to tables: a row a run, a row a configuration with its statistics. Knows nothing of figures or terminals."""
 
-from __future__ import annotations
-
 import json
 import math
 import re
@@ -198,14 +196,14 @@ def summarize(table: pd.DataFrame) -> pd.DataFrame:
     return summary.reset_index()
 
 
-def intervals(groups: SeriesGroupBy[Any, Any]) -> pd.DataFrame:
+def intervals(groups: "SeriesGroupBy[Any, Any]") -> pd.DataFrame:
     """Mean, standard deviation, number and 95 % interval of the values of each group; NaN where there are too few."""
     table = groups.agg(["mean", "std", "count"])
     half = [half_interval(*pair) for pair in zip(table["std"], table["count"], strict=True)]
     return table.assign(low=table["mean"] - half, high=table["mean"] + half)
 
 
-def _chosen(summary: pd.DataFrame) -> pd.Series[bool]:
+def _chosen(summary: pd.DataFrame) -> "pd.Series[bool]":
     """One configuration for each data set and model: the only one, or the best by mean validation accuracy.
 
     Compared are those with at least half as many complete runs as the most repeated one: a search tries dozens of

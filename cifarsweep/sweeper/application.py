@@ -3,8 +3,6 @@
 An application that knows more derives a class and puts an object of it on its task function: `task.application = …`.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -67,7 +65,7 @@ class Application:
     """Keys that only a sweep may need: the command for the best trial leaves them out where they change nothing."""
 
     @staticmethod
-    def of(task: Any) -> Application:
+    def of(task: Any) -> "Application":
         """The application that a task function belongs to."""
         application = getattr(task, "application", None)
         return application if isinstance(application, Application) else Application()
@@ -75,7 +73,7 @@ class Application:
     def check(self, config: DictConfig, *, is_trial: bool = False) -> None:
         """ValueError where no job can run this configuration, which includes Hydra's own part."""
 
-    def check_search(self, config: DictConfig, settings: Settings, space: Space) -> None:
+    def check_search(self, config: DictConfig, settings: "Settings", space: "Space") -> None:
         """ValueError where a search cannot be done as it is set up. `config` has the values that are not searched."""
 
     def determines(self, config: DictConfig) -> dict[str, Any]:

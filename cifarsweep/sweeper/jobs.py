@@ -3,8 +3,6 @@
 Hydra composes a job in about 70 ms, and copies its own settings five times to run it, 20 ms more.
 """
 
-from __future__ import annotations
-
 import contextlib
 import pickle
 import re
@@ -103,7 +101,7 @@ class Composer:
         return self._loader.load_sweep_config(self._master, list(texts))
 
     def trial(
-        self, space: Space, values: Mapping[str, Any], number: int = 0, instead: Mapping[str, Any] | None = None
+        self, space: "Space", values: Mapping[str, Any], number: int = 0, instead: Mapping[str, Any] | None = None
     ) -> Job:
         """The job of trial `number`. `values` has a value for each key that is active in it.
 

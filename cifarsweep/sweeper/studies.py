@@ -3,8 +3,6 @@
 Knows which study the next trial comes from, not how a trial is run.
 """
 
-from __future__ import annotations
-
 import contextlib
 import math
 import re
@@ -105,7 +103,7 @@ class StudyPlan:
 class OpenStudy:
     """A study with its storage open: a search, or the final runs of one."""
 
-    def __init__(self, plan: StudyPlan, store: BaseStorage, lock: Lock, search: OpenStudy | None = None) -> None:
+    def __init__(self, plan: StudyPlan, store: BaseStorage, lock: Lock, search: "OpenStudy | None" = None) -> None:
         self.plan, self._search = plan, search
         optuna.logging.set_verbosity(optuna.logging.ERROR)  # what matters of its warnings ends as Lost
         warnings.filterwarnings("ignore", category=ExperimentalWarning)

@@ -1,7 +1,5 @@
 """Texts for a terminal: tables, shortened names, durations. Knows nothing of what they are about."""
 
-from __future__ import annotations
-
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -60,7 +58,7 @@ def plain_lines(header: Sequence[str], rows: Iterable[Sequence[str]], left: Iter
     ]
 
 
-def rich_table(header: Sequence[str], rows: Iterable[Sequence[str]], left: Iterable[str] = ()) -> Table:
+def rich_table(header: Sequence[str], rows: Iterable[Sequence[str]], left: Iterable[str] = ()) -> "Table":
     """Headers of several words on two lines, so that columns are narrow; texts fold where the terminal is narrow."""
     from rich.table import Table
     from rich.text import Text

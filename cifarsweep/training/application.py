@@ -1,7 +1,5 @@
 """The application: the task that trains one configuration, and what the search engine needs to know of it."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -46,7 +44,7 @@ class ImageTraining(Application):
         if is_trial and values["data"]["val_size"] == 0:
             raise ValueError("data.val_size=0: expected validation images, as a search never sees the test set")
 
-    def check_search(self, config: DictConfig, settings: Settings, space: Space) -> None:
+    def check_search(self, config: DictConfig, settings: "Settings", space: "Space") -> None:
         epochs = self.max_steps(config)
         if settings.max_steps != epochs:
             expected = f"expected trainer.epochs, which is {epochs}"
