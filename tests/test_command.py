@@ -18,6 +18,8 @@ MISTAKES = [
     # words, and what the line names
     (["model=layers9"], "model=layers9: no such option, expected one of layers1, layers2, layers3"),
     (["model=3"], "model=3: no such option, expected one of layers1, layers2, layers3"),
+    (["-m", "seed=range(0)"], "seed=range(0): stands for no value, expected one or more"),
+    (["-m", "model=glob(zzz*)"], "model=glob(zzz*): stands for no value, expected one or more"),
     (["-m", "model=layers2,3"], "model=3: no such option, expected one of layers1, layers2, layers3"),
     (["optimizer=null"], "optimizer=null: no such option, expected one of adam"),
     (["~seed"], "seed: missing, expected a whole number, 0 or more"),

@@ -95,7 +95,7 @@ def own_sweep(sweep_dir: Path) -> FileLock | None:
 def open_sweep(sweep_dir: Path, command_line: list[str], plan: Mapping[str, Any]) -> None:
     """Writes sweep.json, or adds this command to the one that is there."""
     sweep_dir.mkdir(parents=True, exist_ok=True)
-    with _changed(sweep_dir) as sweep:
+    with _changed(sweep_dir, begin=True) as sweep:
         made_by = provenance.provenance()
         sweep.commands.append(Command(time=provenance.now(), command_line=command_line, plan=plan, provenance=made_by))
 
@@ -113,11 +113,14 @@ def close_sweep(sweep_dir: Path) -> None:
 
 
 @contextmanager
-def _changed(sweep_dir: Path) -> Iterator[SweepRecord]:
-    """The record. The end of the block writes it, with the lists as they are by then."""
+def _changed(sweep_dir: Path, begin: bool = False) -> Iterator[SweepRecord]:
+    """The record. The end of the block writes it, with the lists as they are by then.
+
+    FileNotFoundError where the record was removed meanwhile, unless this command begins one.
+    """
     with FileLock(sweep_dir / ".lock"):
-        there = (sweep_dir / "sweep.json").exists()
-        sweep = SweepRecord.read(sweep_dir) if there else SweepRecord(format=identity.FORMAT, commands=[], jobs={})
+        is_new = begin and not (sweep_dir / "sweep.json").exists()
+        sweep = SweepRecord(format=identity.FORMAT, commands=[], jobs={}) if is_new else SweepRecord.read(sweep_dir)
         yield sweep
         sweep.write(sweep_dir)
         (sweep_dir / _JOURNAL).unlink(missing_ok=True)

@@ -38,6 +38,8 @@ def sweep(
             by_key[key] = [override.input_line or f"{key}={override.get_value_element_as_str()}"]
         elif override.is_discrete_sweep():
             by_key[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+            if not by_key[key]:
+                raise ValueError(f"{override.input_line}: stands for no value, expected one or more")
         else:
             space = override.get_value_string()
             raise ValueError(f"{key}={space}: a grid needs a list of values; hydra/sweeper=study searches an interval")

@@ -5,6 +5,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,14 @@ def run(task: TaskFunction = task, report: Callable[[Path], int] = lambda sweep_
 
     A line on stderr names a user's mistake, and the command that goes on after Ctrl-C or SIGTERM.
     """
+    show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them over several lines
     _prepare_arguments()
     _unwind_on_signals()
     try:
-        code, sweep_dir = _run_hydra(task), sweep.opened()
-        return max(code, report(sweep_dir)) if sweep_dir else code
+        code = _exit_code(partial(_run_hydra, task), show_traceback)
+        sweep_dir = sweep.opened()
+        return max(code, _exit_code(partial(report, sweep_dir), show_traceback)) if sweep_dir else code
     except KeyboardInterrupt:
         print(f"interrupted; {_resuming()}", file=sys.stderr)
         return INTERRUPTED
@@ -45,12 +49,15 @@ def run(task: TaskFunction = task, report: Callable[[Path], int] = lambda sweep_
 
 
 def _run_hydra(task: TaskFunction) -> int:
-    conf = str(groups.folder())
-    show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them over several lines
+    with hydra_compat.trusting():
+        hydra.main(**hydra_compat.VERSION_BASE, config_path=str(groups.folder()), config_name="config")(task)()
+    return 0
+
+
+def _exit_code(work: Callable[[], int], show_traceback: bool) -> int:
+    """The work's exit code; 1 after the line on what a user can mend."""
     try:
-        with hydra_compat.trusting():
-            hydra.main(**hydra_compat.VERSION_BASE, config_path=conf, config_name="config")(task)()
+        return work()
     except (SystemExit, Exception) as raised:
         error = raised.__cause__ if isinstance(raised, SystemExit) and raised.__cause__ else raised
         if isinstance(error, SystemExit):
@@ -59,7 +66,6 @@ def _run_hydra(task: TaskFunction) -> int:
             raise error from error.__cause__
         print(error_line(error, sys.argv[1:]), file=sys.stderr)
         return 1
-    return 0
 
 
 def _prepare_arguments() -> None:

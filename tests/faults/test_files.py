@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Command, run_python, small_run
+from conftest import REPOSITORY, Command, run_python, small_run
 from torch import nn
 
 from cifarsweep.results import files, records
@@ -345,6 +345,28 @@ def test_a_run_whose_directory_is_deleted_meanwhile_fails_by_its_name(
     assert "checkpoint.pt: No such file or directory" in line
     again = cifarsweep(*small)
     assert again.returncode == 0
+
+
+def test_a_sweep_whose_folder_is_deleted_meanwhile_keeps_its_runs_and_is_recorded_anew(
+    small: list[str], tmp_path: Path, cifarsweep: Command
+) -> None:
+    (tmp_path / "deleting.py").write_text(
+        "import pathlib, shutil\n"
+        "from cifarsweep.models import LayersNet\n"
+        "class Net(LayersNet):\n"
+        "    def train(self, mode=True):\n"
+        "        shutil.rmtree('outputs/sweeps', ignore_errors=True)\n"
+        "        return super().train(mode)\n"
+    )
+    words = ["-m", *small, "model._target_=deleting.Net", "name=x", "hydra/launcher=basic", "seed=0,1"]
+    path = f"{REPOSITORY}{os.pathsep}{tmp_path}"
+    done = cifarsweep(*words, PYTHONPATH=path)
+    assert done.returncode == 1
+    assert done.stderr == f"{tmp_path}/outputs/sweeps/x/sweep.json: No such file or directory\n"
+    (tmp_path / "deleting.py").write_text("from cifarsweep.models import LayersNet as Net\n")
+    again = cifarsweep(*words, PYTHONPATH=path)
+    assert again.returncode == 0, again.stderr
+    assert "2 of 2 runs complete" in again.stdout
 
 
 # folders that a stranger made
