@@ -235,6 +235,18 @@ def test_of_two_processes_with_one_run_the_second_reads_the_result(
 
 
 @pytest.mark.slow
+def test_sweeps_without_a_name_that_start_in_one_second_have_names_of_their_own(
+    start: Start, small: list[str], tmp_path: Path
+) -> None:
+    together = [start("-m", *small, f"seed={seed}", "hydra/launcher=basic") for seed in range(4)]
+    for process in together:
+        _, err = process.communicate(timeout=240)
+        assert (process.returncode, err) == (0, "")
+    sweeps = [json.loads(path.read_text()) for path in (tmp_path / "outputs" / "sweeps").glob("*/sweep.json")]
+    assert [len(sweep["commands"]) for sweep in sweeps] == [1] * 4
+
+
+@pytest.mark.slow
 def test_a_name_that_a_live_sweep_uses_is_refused(start: Start, small: list[str], tmp_path: Path) -> None:
     words = ["-m", *small, "seed=0,1", "name=one"]
     first = start(*words, "trainer.epochs=100000")
