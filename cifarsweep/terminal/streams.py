@@ -1,7 +1,6 @@
 """Standard output and error of a command that may be missing, narrow, full or read by nobody. Knows no command."""
 
 import contextlib
-import errno
 import io
 import os
 import sys
@@ -49,9 +48,7 @@ class _Lasting(io.FileIO):
     def write(self, data: Any, /) -> int:
         try:
             return super().write(data)
-        except OSError as error:
-            if error.errno == errno.EAGAIN:
-                raise
+        except OSError:
             discard(self)
             return len(data)
 

@@ -325,21 +325,27 @@ def test_outputs_that_are_read_only_are_named(
         assert done.stderr == f"{disk}/outputs: Read-only file system\n"
 
 
+def deleting_network(folder: Path, *lines: str) -> dict[str, str]:
+    """The environment in which model._target_=deleting.Net is a network that runs these lines in each `train()`."""
+    code = ["import pathlib, shutil", "from cifarsweep.models import LayersNet", "class Net(LayersNet):"]
+    code += [
+        "    def train(self, mode=True):",
+        *(f"        {line}" for line in lines),
+        "        return super().train(mode)",
+    ]
+    (folder / "deleting.py").write_text("\n".join(code))
+    return {"PYTHONPATH": f"{REPOSITORY}{os.pathsep}{folder}"}
+
+
 def test_a_run_whose_directory_is_deleted_meanwhile_fails_by_its_name(
-    small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cifarsweep: Command
+    small: list[str], tmp_path: Path, cifarsweep: Command
 ) -> None:
-    hook = tmp_path / "deleting.py"
-    hook.write_text(
-        "import pathlib, shutil\n"
-        "from cifarsweep.models import LayersNet\n"
-        "class Net(LayersNet):\n"
-        "    def train(self, mode=True):\n"
-        "        for run in pathlib.Path('outputs/runs').glob('layers2-*'):\n"
-        "            if (run / 'checkpoint.pt').exists(): shutil.rmtree(run)\n"
-        "        return super().train(mode)\n"
+    environment = deleting_network(
+        tmp_path,
+        "for run in pathlib.Path('outputs/runs').glob('layers2-*'):",
+        "    if (run / 'checkpoint.pt').exists(): shutil.rmtree(run)",
     )
-    root = Path(__file__).resolve().parents[2]
-    done = cifarsweep(*small, "model._target_=deleting.Net", PYTHONPATH=f"{root}{os.pathsep}{tmp_path}")
+    done = cifarsweep(*small, "model._target_=deleting.Net", **environment)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert "checkpoint.pt: No such file or directory" in line
@@ -350,21 +356,11 @@ def test_a_run_whose_directory_is_deleted_meanwhile_fails_by_its_name(
 def test_a_sweep_whose_folder_is_deleted_meanwhile_keeps_its_runs_and_is_recorded_anew(
     small: list[str], tmp_path: Path, cifarsweep: Command
 ) -> None:
-    (tmp_path / "deleting.py").write_text(
-        "import pathlib, shutil\n"
-        "from cifarsweep.models import LayersNet\n"
-        "class Net(LayersNet):\n"
-        "    def train(self, mode=True):\n"
-        "        shutil.rmtree('outputs/sweeps', ignore_errors=True)\n"
-        "        return super().train(mode)\n"
-    )
     words = ["-m", *small, "model._target_=deleting.Net", "name=x", "hydra/launcher=basic", "seed=0,1"]
-    path = f"{REPOSITORY}{os.pathsep}{tmp_path}"
-    done = cifarsweep(*words, PYTHONPATH=path)
+    done = cifarsweep(*words, **deleting_network(tmp_path, "shutil.rmtree('outputs/sweeps', ignore_errors=True)"))
     assert done.returncode == 1
     assert done.stderr == f"{tmp_path}/outputs/sweeps/x/sweep.json: No such file or directory\n"
-    (tmp_path / "deleting.py").write_text("from cifarsweep.models import LayersNet as Net\n")
-    again = cifarsweep(*words, PYTHONPATH=path)
+    again = cifarsweep(*words, **deleting_network(tmp_path))
     assert again.returncode == 0, again.stderr
     assert "2 of 2 runs complete" in again.stdout
 
