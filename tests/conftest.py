@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import forkserver
+import hypothesis
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -19,6 +20,12 @@ Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 TIMEOUT_SECONDS = 240
 """For what takes up to 20 s on an idle machine."""
+
+
+hypothesis.settings.register_profile("default", max_examples=200, derandomize=True, deadline=None, database=None)
+hypothesis.settings.register_profile("thorough", max_examples=10_000, deadline=None, print_blob=True)
+hypothesis.settings.load_profile("default")
+"""Generated tests are the same in every run; `pytest --hypothesis-profile=thorough` looks for what they missed."""
 
 
 def pytest_configure() -> None:
