@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cifarsweep.data.cache import Writer, cached, file_key
 from cifarsweep.data.dataset import DataSet, count, split, stratified
+from cifarsweep.results import folders
 
 IMAGE_ENDINGS = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
 
@@ -32,7 +33,7 @@ def load_image_folder(
     Images may have any size: the middle square is scaled to size×size. Skips hidden files and files without an image's
     ending. ValueError names images that cannot be read, empty classes, and classes of one split only.
     """
-    folder = Path(root).expanduser()
+    folder = folders.expanded(root, "root")
     splits = {part: _class_folder(folder / part) for part in ("train", "test") if (folder / part).is_dir()}
     if "train" not in splits:
         raise ValueError(f"root={root}: expected a folder that holds train/<class>/<image files>")
@@ -46,7 +47,7 @@ def load_image_folder(
         splits |= _split_files(splits["train"], test_size, split_seed)
     key = (size, test_size, split_seed, file_key(folder, files))
     decode = partial(_decode, splits, class_names, size)
-    decoded = cached(Path(cache).expanduser(), "image_folder", key, decode)
+    decoded = cached(folders.expanded(cache, "cache"), "image_folder", key, decode)
     return split(name, decoded, val_size, subset, augment, split_seed)
 
 

@@ -8,7 +8,6 @@ network has to see how the parts of a whole shape lie to each other, so depth pa
 
 import math
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from cifarsweep.data.cache import Writer, cached
 from cifarsweep.data.dataset import DataSet, split
+from cifarsweep.results import folders
 
 Floats = NDArray[np.floating]
 """float32, which numpy's stubs lose sight of: (N, 32, 32) pixels, (N, 1, 1) one an image, (N, 3, 1, 1) colours."""
@@ -63,7 +63,8 @@ def load_shapes(
             images[:], labels[:] = draw(num, seed, stream)
 
     key = (VERSION, num_train, num_test, seed)
-    return split(name, cached(Path(cache).expanduser(), "shapes", key, decode), val_size, subset, augment, split_seed)
+    decoded = cached(folders.expanded(cache, "cache"), "shapes", key, decode)
+    return split(name, decoded, val_size, subset, augment, split_seed)
 
 
 def draw(num_images: int, seed: int, stream: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

@@ -11,6 +11,7 @@ from filelock import FileLock
 
 from cifarsweep.data.cache import Writer, cached, file_key, temporary_folder
 from cifarsweep.data.dataset import DataSet, split
+from cifarsweep.results import folders
 
 
 def load_torchvision(
@@ -23,13 +24,13 @@ def load_torchvision(
     split_seed: int = 0,
 ) -> DataSet:
     """cifar10, cifar100 or fashion_mnist from `root`, by torchvision: downloaded where missing, checksums compared."""
-    folder = Path(root).expanduser()
+    folder = folders.expanded(root, "root")
     raw = folder / {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}.get(name, "FashionMNIST/raw")
     files = file_key(raw, raw.iterdir()) if raw.is_dir() else ()
     if not files:
         _download(name, folder, raw)
         files = file_key(raw, raw.iterdir())
-    decoded = cached(Path(cache).expanduser(), name, files, lambda writer: _decode(name, folder, raw, writer))
+    decoded = cached(folders.expanded(cache, "cache"), name, files, lambda writer: _decode(name, folder, raw, writer))
     return split(name, decoded, val_size, subset, augment, split_seed)
 
 

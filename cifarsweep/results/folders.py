@@ -11,6 +11,15 @@ from filelock import FileLock, Timeout
 from cifarsweep.results.sweeps import SweepRecord
 
 
+def expanded(path: str, key: str) -> Path:
+    """The path that the user gave as `key`, with the home directory in place of ~. ValueError where nobody knows it."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        home = f"the home directory that {Path(path).parts[0]} stands for is unknown"
+        raise ValueError(f"{key}={path}: {home}, expected a path without ~") from error
+
+
 @contextmanager
 def owned(runs_dir: Path, name: str, id: str, wait: Callable[[], None] = lambda: None) -> Iterator[Path]:
     """The directory of run `id`, once no other process owns it. Calls `wait` first if one does.

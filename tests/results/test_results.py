@@ -303,3 +303,16 @@ def test_half_a_surrogate_pair_is_written_as_an_escape_which_json_reads_back(tmp
     assert files.read_json(tmp_path / "x.json") == {"half \ud800": "\udfff"}
     files.write_csv(tmp_path / "x.csv", ["a\ud800"], [["\udfff", 1]])
     assert (tmp_path / "x.csv").read_text(encoding="utf-8") == "a\\ud800\n\\udfff,1\n"
+
+
+def test_a_home_directory_that_nobody_knows_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert folders.expanded("~/x", "outputs") == Path("/home/me/x")
+    with pytest.raises(ValueError, match=r"^data\.root=~nobody-of-this-name/x: the home directory that ~nobody-of-thi"):
+        folders.expanded("~nobody-of-this-name/x", "data.root")
+
+
+def test_every_path_that_a_user_gives_is_expanded_by_one_function() -> None:
+    package = REPOSITORY / "cifarsweep"
+    callers = [path.relative_to(package) for path in package.rglob("*.py") if "expanduser(" in path.read_text("utf-8")]
+    assert callers == [Path("results/folders.py")]
