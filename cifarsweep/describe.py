@@ -3,13 +3,15 @@
 The network as a table and as a diagram, ten images of each class, and images as training sees them. Trains nothing.
 """
 
+import argparse
 import logging
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cifarsweep.terminal import errors, formatting
-from cifarsweep.terminal.arguments import Parser, exit_code
+from cifarsweep.terminal import boundary, formatting, streams
+from cifarsweep.terminal.arguments import Parser
 from cifarsweep.training.configuration import compose, error_line
 
 if TYPE_CHECKING:  # PyTorch, 1.8 s, which a wrong value need not wait for
@@ -17,6 +19,7 @@ if TYPE_CHECKING:  # PyTorch, 1.8 s, which a wrong value need not wait for
     from cifarsweep.training.session import Session
 
 
+@boundary.command
 def main(arguments: list[str] | None = None) -> int:
     parser = Parser(
         prog="python -m cifarsweep.describe",
@@ -24,19 +27,14 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="as for a run: model=layers3 data=shapes")
     parser.add_argument("--output", type=Path, help="folder of the figures (default: outputs/describe/MODEL-DATA)")
+    parser.add_argument("--config-dir", "-cd", type=Path, help="folder of further options, as Hydra's")
     args = parser.parse_args(arguments)
-    try:
-        _describe(args.overrides, args.output)
-    except Exception as error:
-        if not errors.is_users(error):
-            raise
-        print(error_line(error, args.overrides), file=sys.stderr)
-        return 1
-    return 0
+    explain = partial(error_line, words=args.overrides)
+    return boundary.answered(lambda: _describe(args), explain)
 
 
-def _describe(overrides: list[str], output: Path | None) -> None:
-    configuration = compose(overrides)
+def _describe(args: argparse.Namespace) -> int:
+    configuration = compose(args.overrides, args.config_dir)
     from hydra.utils import instantiate
 
     from cifarsweep.training.session import Session
@@ -46,14 +44,15 @@ def _describe(overrides: list[str], output: Path | None) -> None:
     numbers = f"{len(dataset.train_indices):,} training, {len(dataset.val_indices):,} validation and "
     size = f"{dataset.image_size}×{dataset.image_size}"
     images = f"{len(dataset.test_labels):,} test images of {size} pixels, {len(dataset.class_names)} classes"
-    print(f"{formatting.printable(dataset.name)}: {numbers}{images}")
+    streams.print_line(f"{dataset.name}: {numbers}{images}")
     layers = session.layers
     rows = [(layer.kind, "×".join(map(str, layer.shape)), layer.params, layer.multiply_adds) for layer in layers]
     rows.append(("total", "", sum(layer.params for layer in layers), sum(layer.multiply_adds for layer in layers)))
     cells = [[kind, shape, *(f"{n:,}" if n else "" for n in numbers)] for kind, shape, *numbers in rows]
     formatting.show(["layer", "output", "parameters", "multiply-adds"], cells, left=["layer"])
     name = f"{session.description.model}-{dataset.name}"
-    _draw(session, output or Path(configuration.values["outputs"]) / "describe" / name)
+    _draw(session, args.output or Path(configuration.values["outputs"]) / "describe" / name)
+    return 0
 
 
 def _draw(session: "Session", folder: Path) -> None:
@@ -74,8 +73,8 @@ def _draw(session: "Session", folder: Path) -> None:
         for name, figure in drawn.items():
             if figure:
                 figures.save(figure, folder / name)
-                print(folder / name)
+                streams.print_line(str(folder / name))
 
 
 if __name__ == "__main__":
-    sys.exit(exit_code(main))
+    sys.exit(main())

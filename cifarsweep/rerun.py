@@ -9,12 +9,14 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cifarsweep.results import files, identity, records
+from cifarsweep.results import files, folders, identity, records
 from cifarsweep.results.records import RunResult
-from cifarsweep.terminal.arguments import Parser, exit_code, one_line_errors
+from cifarsweep.terminal import boundary, streams
+from cifarsweep.terminal.arguments import Parser
 from cifarsweep.training import schema
 
 OURS = re.compile(r"(cifarsweep\.(data|models|optim)|torch\.(nn|optim))\.\w+")
@@ -22,7 +24,7 @@ FIGURES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "test_los
 COMPARED = ("metrics.csv", "confusion.csv", "model.pt")
 
 
-@one_line_errors
+@partial(boundary.command, work_goes_on=True)
 def main(arguments: list[str] | None = None) -> int:
     parser = Parser(
         prog="python -m cifarsweep.rerun", description="Trains a run again elsewhere and compares the figures."
@@ -37,6 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _rerun(run_dir: Path, outputs: Path, data_root: str | None, trust: bool) -> int:
+    folders.check(run_dir, "the directory of a run that has ended")
     recorded = RunResult.read_or_unfinished(run_dir)
     if recorded.status not in ("complete", "pruned", "diverged"):
         raise ValueError(f"{run_dir}: {recorded.status}, expected a run that is complete, pruned or diverged")
@@ -71,8 +74,9 @@ def _rerun(run_dir: Path, outputs: Path, data_root: str | None, trust: bool) -> 
     (new_dir,) = (outputs / "runs").glob(f"*-{new.run_id}")
     differences = list(_differences(run_dir, recorded, new_dir, new))
     for line in differences:
-        print(line)
-    print("not the same" if differences else f"the same to the last bit: {', '.join(_compared_files(run_dir))}")
+        streams.print_line(line)
+    same = f"the same to the last bit: {', '.join(_compared_files(run_dir))}"
+    streams.print_line("not the same" if differences else same)
     return 1 if differences else 0
 
 
@@ -127,4 +131,4 @@ def _content(path: Path) -> object:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_code(main))
+    sys.exit(main())

@@ -13,8 +13,8 @@ from typing import Any
 
 from cifarsweep.results import folders, records, sweeps
 from cifarsweep.results.records import RunResult
-from cifarsweep.terminal import formatting
-from cifarsweep.terminal.arguments import Parser, exit_code, one_line_errors
+from cifarsweep.terminal import boundary, formatting, streams
+from cifarsweep.terminal.arguments import Parser
 
 Row = Mapping[str, Any]
 
@@ -35,7 +35,7 @@ LIMIT_ON_A_TERMINAL = 40
 COMPARISONS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 
 
-@one_line_errors
+@boundary.command
 def main(arguments: list[str] | None = None) -> int:
     args = _parse(arguments)
     noun, known = ("sweep", SWEEP_COLUMNS) if args.sweeps else ("run", RUN_COLUMNS)
@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     formatting.show(names, [[_cell(name, row.get(name)) for name in names] for row in shown], set(known) - _NUMBERS)
     if sys.stdout.isatty():
         more = "" if len(shown) == len(rows) else f", of which {len(shown)} are shown; --limit 0 shows all"
-        print(f"{len(rows):,} {noun}{'' if len(rows) == 1 else 's'}{more}")
+        streams.print_line(f"{len(rows):,} {noun}{'' if len(rows) == 1 else 's'}{more}")
     return 0
 
 
@@ -135,7 +135,7 @@ def _read(
         try:
             row = read(folder)
         except (OSError, ValueError) as error:
-            print(f"left out, cannot be read: {formatting.shortened(str(error), 300)}", file=sys.stderr)
+            streams.print_error(f"left out, cannot be read: {formatting.shortened(str(error), 300)}")
         else:
             yield row
 
@@ -198,4 +198,4 @@ def _cell(column: str, value: Any) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_code(main))
+    sys.exit(main())

@@ -7,12 +7,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from cifarsweep.results import records, sweeps
+from cifarsweep.results import folders, records, sweeps
 from cifarsweep.results.records import RunResult
 from cifarsweep.results.study_records import StudyRecord
 from cifarsweep.results.sweeps import JobRecord, SweepRecord
-from cifarsweep.terminal import formatting
-from cifarsweep.terminal.arguments import Parser, exit_code, one_line_errors
+from cifarsweep.terminal import boundary, formatting, streams
+from cifarsweep.terminal.arguments import Parser
 
 SECONDS = 1.0
 HEADER = ("run", "status", "epoch", "val_accuracy", "test_accuracy", "reason")
@@ -62,17 +62,18 @@ class Sweep:
         return {**row, "epoch": len(epochs), "val_accuracy": epochs[-1].val_accuracy if epochs else None}
 
 
-@one_line_errors
+@boundary.command
 def main(arguments: list[str] | None = None) -> int:
     parser = Parser(prog="python -m cifarsweep.watch", description="Shows a sweep while it runs.")
     parser.add_argument("sweep", type=Path, help="folder of a sweep, outputs/sweeps/…")
     parser.add_argument("--once", action="store_true", help="show it once and end, as in a pipe")
     args = parser.parse_args(arguments)
+    folders.check(args.sweep, "the folder of a sweep, outputs/sweeps/…")
     sweep = Sweep(args.sweep.absolute())
     if args.once or not sys.stdout.isatty():
         line, rows = _now(sweep, sweeps.is_running(sweep.folder))
         formatting.show(HEADER, rows, LEFT)
-        print(line)
+        streams.print_line(line)
     else:
         _watch(sweep)
     return 0
@@ -125,4 +126,4 @@ def _watch(sweep: Sweep) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_code(main))
+    sys.exit(main())

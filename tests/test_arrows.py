@@ -16,7 +16,7 @@ KNOWS = {
     "describe": {"training", "data", "report", "terminal"},
     "models": set(),
     "optim": set(),
-    "predict": {"data", "models", "terminal"},
+    "predict": {"data", "models", "results", "terminal"},
     "report": {"results", "terminal"},
     "rerun": {"training", "results", "terminal"},
     "results": set(),

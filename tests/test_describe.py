@@ -54,3 +54,16 @@ def test_a_mistyped_option_is_answered_in_one_line(cifarsweep: Command) -> None:
     done = cifarsweep("--outptu", "x", module="cifarsweep.describe")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "unrecognized arguments: --outptu; --help shows what is accepted\n"
+
+
+def test_it_takes_options_of_ones_own_folder(
+    small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / "it's mine, \\ yes"
+    (mine / "model").mkdir(parents=True)
+    (mine / "model" / "tiny.yaml").write_text("defaults: [layers1, _self_]\nhidden: 3\n")
+    words = [word for word in small if word != "model=layers2"]
+    assert describe.main([*words, "model=tiny", f"--config-dir={mine}", "--output", str(tmp_path / "drawn")]) == 0
+    assert ["Linear", "3"] in [line.split()[:2] for line in capsys.readouterr().out.splitlines()]
+    assert describe.main(["-cd", "nowhere"]) == 1
+    assert capsys.readouterr().err.startswith("nowhere: no such folder, expected as --config-dir a folder that")

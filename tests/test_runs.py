@@ -16,7 +16,7 @@ from conftest import REPOSITORY, Command
 
 from cifarsweep import runs
 from cifarsweep.results import records, sweeps
-from cifarsweep.terminal.arguments import exit_code
+from cifarsweep.terminal import boundary
 
 List = Callable[..., list[str]]
 
@@ -146,7 +146,7 @@ def test_a_reader_that_has_enough_and_ctrl_c_leave_no_traceback(outputs: Path) -
     def interrupted() -> int:
         raise KeyboardInterrupt
 
-    assert exit_code(interrupted) == 130
+    assert boundary.command(interrupted)() == 130
 
 
 def test_a_damaged_sweep_is_left_out_of_the_list(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:

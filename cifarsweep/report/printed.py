@@ -1,6 +1,5 @@
 """The end of a sweep as text: a table on a terminal, aligned lines in a pipe. Knows the tables only."""
 
-import sys
 from collections import Counter
 
 import pandas as pd
@@ -9,6 +8,7 @@ from cifarsweep.report.style import count, thousands
 from cifarsweep.report.tables import Tables
 from cifarsweep.terminal import formatting
 from cifarsweep.terminal.formatting import shortened
+from cifarsweep.terminal.streams import print_error, print_line
 
 MOST_ROWS = 20
 MOST_REASONS = 5
@@ -21,24 +21,25 @@ def show(tables: Tables, notes: list[str]) -> None:
     Best is by mean validation accuracy, or by test accuracy where there is none.
     """
     for line in tables.unreadable:
-        print(f"left out, cannot be read: {shortened(line, 300)}", file=sys.stderr)
+        print_error(f"left out, cannot be read: {shortened(line, 300)}")
     rows = tables.summary[tables.summary["n"] > 0]
     by_validation = rows["val_accuracy_mean"].notna().any()
     keys = ["data", "val_accuracy_mean"] if by_validation else ["data", "test_accuracy_mean"]
     rows = rows.sort_values(keys, ascending=[True, False], kind="stable", na_position="last")
     if rows.empty:
-        print("No run is complete.")
+        print_line("No run is complete.")
     else:
         header, *cells = _cells(rows[:MOST_ROWS])
         formatting.show(header, cells, TEXTS)
     if len(rows) > MOST_ROWS:
-        print(f"and {len(rows) - MOST_ROWS} more in summary.csv")
+        print_line(f"and {len(rows) - MOST_ROWS} more in summary.csv")
     if by_validation:
-        print("In order of validation accuracy." + (" ±: 95 % interval over seeds." if (rows["n"] > 1).any() else ""))
+        interval = " ±: 95 % interval over seeds." if (rows["n"] > 1).any() else ""
+        print_line(f"In order of validation accuracy.{interval}")
     elif len(rows):
-        print("In order of test accuracy, as there was no validation split: the first row's is optimistic.")
+        print_line("In order of test accuracy, as there was no validation split: the first row's is optimistic.")
     for line in [*outcomes(tables), *notes]:
-        print(line)
+        print_line(line)
 
 
 def outcomes(tables: Tables) -> list[str]:

@@ -1,11 +1,11 @@
 """`python -m cifarsweep.report`: its arguments, what it prints and how it fails. Knows nothing of tables or figures."""
 
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cifarsweep.results import folders
+from cifarsweep.terminal import boundary, streams
 from cifarsweep.terminal.arguments import Parser
 
 if TYPE_CHECKING:  # pandas and matplotlib cost 0.9 s, which `--help` and a wrong PATH need not pay
@@ -36,9 +36,10 @@ def show(report: "Report") -> None:
     from cifarsweep.report import printed
 
     printed.show(report.tables, report.notes)
-    print(f"Report: {report.folder / 'index.html'}")
+    streams.print_line(f"Report: {report.folder / 'index.html'}")
 
 
+@boundary.command
 def main(arguments: list[str] | None = None) -> int:
     parser = Parser(
         prog="python -m cifarsweep.report", description="Writes the tables and figures of runs that were trained."
@@ -50,18 +51,9 @@ def main(arguments: list[str] | None = None) -> int:
         "--format", default="csv", help="csv, or parquet: runs, summary and epochs in both; needs pyarrow"
     )
     args = parser.parse_args(arguments)
-    try:
-        if args.format not in ("csv", "parquet"):
-            raise ValueError(f"--format {args.format}: expected csv or parquet")
-        if args.format == "parquet" and find_spec("pyarrow") is None:
-            raise ValueError("--format parquet: needs pyarrow: pip install pyarrow")
-        report = write(*args.path, parquet=args.format == "parquet")
-    except ValueError as error:
-        print(error, file=sys.stderr)
-        return 1
-    except OSError as error:
-        reason = f"{error.filename or 'report'}: {error.strerror or error}"
-        print(f"{reason}: expected a folder that the report can be written to", file=sys.stderr)
-        return 1
-    show(report)
+    if args.format not in ("csv", "parquet"):
+        raise ValueError(f"--format {args.format}: expected csv or parquet")
+    if args.format == "parquet" and find_spec("pyarrow") is None:
+        raise ValueError("--format parquet: needs pyarrow: pip install pyarrow")
+    show(write(*args.path, parquet=args.format == "parquet"))
     return 0

@@ -1,5 +1,6 @@
 """Runs to the files of a report: gathers what there is to show and writes it. Knows nothing of the command line."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from cifarsweep.report.findings import best_configurations
 from cifarsweep.report.pictures import places
 from cifarsweep.report.search_results import Study
 from cifarsweep.report.tables import Tables
-from cifarsweep.results import mosaic, records
+from cifarsweep.results import folders, mosaic, records
 
 Found = TypeVar("Found")
 
@@ -41,7 +42,9 @@ def write(paths: tuple[Path, ...], run_dirs: Sequence[Path], parquet: bool) -> R
             f"{paths[0]}: expected runs, but none of its {len(run_dirs)} can be read ({read.unreadable[0]})"
         )
     folder = paths[0] / "report"
-    folder.mkdir(exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir()
+    folders.check(folder, "the folder of the report")
     tables.write(read, folder, parquet)
     if study:
         search_results.write(study, folder)

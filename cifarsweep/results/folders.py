@@ -20,6 +20,12 @@ def expanded(path: str, key: str) -> Path:
         raise ValueError(f"{key}={path}: {home}, expected a path without ~") from error
 
 
+def check(path: Path, expected: str) -> None:
+    """ValueError where the path is no folder."""
+    if not path.is_dir():
+        raise ValueError(f"{path}: {'not a folder' if path.exists() else 'no such folder'}, expected {expected}")
+
+
 @contextmanager
 def owned(runs_dir: Path, name: str, id: str, wait: Callable[[], None] = lambda: None) -> Iterator[Path]:
     """The directory of run `id`, once no other process owns it. Calls `wait` first if one does.
@@ -56,6 +62,7 @@ def augmentation_picture(crop: int = 0, flip: bool = False, cutout: int = 0) -> 
 
 def find(path: Path) -> list[Path]:
     """The run directories that `path` stands for: a run, a sweep, a folder of either, or a whole outputs folder."""
+    check(path, "a run, a sweep or an outputs folder")
     path = Path(os.path.abspath(path))  # a sweep finds its runs from its parents, which Path("depth") does not have
     if (path / "config.yaml").exists():
         return [path]
@@ -65,13 +72,12 @@ def find(path: Path) -> list[Path]:
         run_dirs = (swept[0].parent.parent / "runs" / Path(name).name for name in names)
         return sorted(run_dir for run_dir in run_dirs if run_dir.exists())
     folder = path / "runs" if (path / "runs").is_dir() else path
-    if not folder.is_dir():
-        raise ValueError(f"{path}: no such folder, expected a run, a sweep or an outputs folder")
     return sorted(run for run in folder.iterdir() if (run / "config.yaml").exists())
 
 
 def find_sweeps(path: Path) -> list[Path]:
     """The sweeps that `path` stands for: a sweep, a folder of sweeps, or an outputs folder. ValueError for none."""
+    check(path, "a sweep or an outputs folder")
     path = Path(os.path.abspath(path))
     folders = [path, *path.glob("*"), *path.glob("sweeps/*")]
     sweep_dirs = sorted(folder for folder in folders if (folder / "sweep.json").exists())

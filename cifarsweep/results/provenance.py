@@ -1,10 +1,9 @@
-"""What made a result: the command, the code's version, the machine and the time."""
+"""What made a result: the code's version, the machine and the time."""
 
 import os
 import platform
 import re
 import subprocess
-import sys
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
@@ -51,16 +50,3 @@ def _git() -> dict[str, Any]:
     except (OSError, subprocess.SubprocessError):
         return unknown
     return {"git_commit": commit.strip(), "git_dirty": bool(changed.strip())}
-
-
-def command_line() -> list[str]:
-    """The words that this process was started with, `python -m cifarsweep` as a person types it."""
-    script = Path(sys.argv[0])
-    started = ["python", "-m", script.parent.name] if script.name == "__main__.py" else [script.name]
-    return [*started, *map(hide_password, sys.argv[1:])]
-
-
-def hide_password(text: str) -> str:
-    """Leaves out the password of a database's address: user:password@host, or ?password=…"""
-    text = re.sub(r"(://[^:/@\s]*):\S*@", r"\1:***@", text)
-    return re.sub(r"([?&]password=)[^&'\"\s]*", r"\1***", text)

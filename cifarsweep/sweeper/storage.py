@@ -15,8 +15,8 @@ from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from cifarsweep.results import provenance
 from cifarsweep.results.locks import Lock
+from cifarsweep.terminal.command_line import without_credentials
 
 DRIVERS = {
     "sqlite": "this Python was built without it",
@@ -64,7 +64,7 @@ def reaching(address: str) -> Iterator[None]:
 
 
 def _key(address: str) -> str:
-    return f"hydra.sweeper.storage={provenance.hide_password(address)}" if "://" in address else address
+    return f"hydra.sweeper.storage={without_credentials(address)}" if "://" in address else address
 
 
 def _reason(address: str, error: BaseException) -> str | None:

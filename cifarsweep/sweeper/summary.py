@@ -77,7 +77,8 @@ def _raise_for_failures(studies: Studies) -> None:
         if (stopped := study.queue.stopped) is None:
             continue
         if details := stopped.user_attrs.get(DETAILS):
-            progress.display.line(f"trial {stopped.number} failed:\n{details.rstrip()}", error=True)
+            for line in (f"trial {stopped.number} failed:", *details.splitlines()):
+                progress.display.line(line, error=True)
         raise ValueError(
             f"study {study.plan.name} stopped, as more than {study.plan.settings.max_failures} trials failed in a row "
             f"(hydra.sweeper.max_failures); trial {stopped.number}: {stopped.user_attrs.get(REASON)}"

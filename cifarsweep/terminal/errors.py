@@ -2,26 +2,34 @@
 
 from collections.abc import Callable
 
-from hydra.errors import ConfigCompositionException, HydraException, InstantiationException, MissingConfigException
-from omegaconf.errors import OmegaConfBaseException
-
 from cifarsweep.terminal import formatting
-
-USER_ERRORS = (ValueError, OSError, HydraException, OmegaConfBaseException)
-"""What a wrong value, file or folder raises. Anything else is a bug of cifarsweep and keeps its traceback."""
 
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")
 """How a RuntimeError of PyTorch says it, on one system or another."""
 
 
 def is_users(error: BaseException) -> bool:
-    """Whether the user can mend it. TypeError inside Hydra's error is a constructor's, which knows no such key."""
-    if isinstance(error, InstantiationException) and error.__cause__ is not None:
-        return isinstance(error.__cause__, TypeError) or is_users(error.__cause__)
-    return isinstance(error, USER_ERRORS) or _is_out_of_memory(error)
+    """Whether the user can mend it, as a wrong value, file or folder. Anything else is a bug.
+
+    Of what Hydra builds, TypeError is a constructor's, which knows no such key, and every error of a class that is not
+    ours is for who named that class.
+    """
+    if not _is_hydras(error):
+        return isinstance(error, ValueError | OSError) or is_out_of_memory(error)
+    from hydra.errors import InstantiationException
+
+    if not isinstance(error, InstantiationException) or error.__cause__ is None:
+        return True
+    is_call_of_ours = "in call to target 'cifarsweep." in str(error)
+    return not is_call_of_ours or isinstance(error.__cause__, TypeError) or is_users(error.__cause__)
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
+def _is_hydras(error: BaseException) -> bool:
+    """By name: Hydra takes 0.3 s to import, which commands that do without it need not wait for."""
+    return any(kind.__module__.partition(".")[0] in ("hydra", "omegaconf") for kind in type(error).__mro__)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
     """PyTorch has a class of its own for this error on GPUs only."""
     if isinstance(error, RuntimeError):
         return any(words in str(error).lower() for words in OUT_OF_MEMORY)
@@ -30,7 +38,17 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 def one_line(error: BaseException, known_keys: Callable[[str], list[str]] = lambda parent: []) -> str:
     """The message without line breaks. `known_keys(parent)` lists what a configuration node accepts."""
-    line, cause = formatting.one_line(error) or type(error).__name__, error.__cause__
+    line = formatting.one_line(error) or type(error).__name__
+    if is_out_of_memory(error):
+        return f"out of memory: {line}; a smaller batch_size or model needs less"
+    return _hydras_line(error, line, known_keys) if _is_hydras(error) else line
+
+
+def _hydras_line(error: BaseException, line: str, known_keys: Callable[[str], list[str]]) -> str:
+    from hydra.errors import ConfigCompositionException, InstantiationException, MissingConfigException
+    from omegaconf.errors import OmegaConfBaseException
+
+    cause = error.__cause__
     if isinstance(error, MissingConfigException):
         group, _, option = (error.missing_cfg_file or "").rpartition("/")
         if group and error.options:
@@ -48,6 +66,4 @@ def one_line(error: BaseException, known_keys: Callable[[str], list[str]] = lamb
         else:
             first_line = str(error).partition("\n")[0]
             line = " ".join(f"{first_line} {cause}".split())
-    elif _is_out_of_memory(error):
-        line = f"out of memory: {line}; a smaller batch_size or model needs less"
     return line

@@ -5,6 +5,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from cifarsweep.terminal.command_line import without_credentials
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -14,6 +16,11 @@ def shortened(text: str, most: int = 32) -> str:
     text = printable(text)
     kept = most - 1
     return text if len(text) <= most else f"{text[: kept - kept // 2]}…{text[len(text) - kept // 2 :]}"
+
+
+def line(text: str) -> str:
+    """The text as it may be printed: one line, without escape sequences and credentials."""
+    return printable(without_credentials(text))
 
 
 def printable(text: str) -> str:
@@ -41,7 +48,7 @@ def show(header: Sequence[str], rows: Iterable[Sequence[str]], left: Iterable[st
 
         Console(highlight=False).print(rich_table(header, rows, left))
     else:
-        print(*plain_lines(header, rows, left), sep="\n")
+        print(*map(line, plain_lines(header, rows, left)), sep="\n")
 
 
 def plain_lines(header: Sequence[str], rows: Iterable[Sequence[str]], left: Iterable[str] = ()) -> list[str]:

@@ -20,6 +20,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from cifarsweep.terminal import formatting
 from cifarsweep.terminal.formatting import duration, shortened
 from cifarsweep.terminal.streams import write_line
 
@@ -106,7 +107,7 @@ class Display:
         if error and not (self._live and sys.stderr and sys.stderr.isatty()):
             write_line(text, sys.stderr)
         elif self._live:
-            self._live.console.print(text)
+            self._live.console.print(formatting.line(text))
         else:
             write_line(text, sys.stdout)
 

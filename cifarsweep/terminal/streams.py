@@ -6,12 +6,18 @@ import os
 import sys
 from typing import Any, TextIO
 
+from cifarsweep.terminal import formatting
+
+
+class OutputLost(Exception):
+    """Standard output takes no more: nobody reads it, or the disk is full. Its cause is the OSError that says so."""
+
 
 def prepare(work_goes_on: bool = False) -> None:
     """Makes both streams take any text: what their encoding lacks is escaped, and a closed one leads nowhere.
 
-    With `work_goes_on`, what is written once nobody can read it any more, or once the disk is full, is dropped. It
-    raises nothing then, as by `python -m cifarsweep | head -1`.
+    What is written to stderr once nobody can read it any more, or once the disk is full, is dropped. What is written to
+    stdout is dropped then, too, with `work_goes_on`, as by `python -m cifarsweep | head -1`; OutputLost without it.
     """
     for descriptor in range(3):
         try:
@@ -24,9 +30,9 @@ def prepare(work_goes_on: bool = False) -> None:
             setattr(sys, name, io.TextIOWrapper(io.FileIO(descriptor, "w", closefd=False), encoding="utf-8"))
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-            if work_goes_on:
+            if stream is getattr(sys, f"__{name}__"):  # not where a test or an application has put another one
                 stream.flush()
-                setattr(sys, name, _lasting(stream))
+                setattr(sys, name, _wrapped(stream, work_goes_on or name == "stderr"))
 
 
 def discard(stream: TextIO | io.FileIO) -> None:
@@ -36,25 +42,43 @@ def discard(stream: TextIO | io.FileIO) -> None:
     os.close(null)
 
 
+def print_line(text: str) -> None:
+    """A line on stdout."""
+    print(formatting.line(text))
+
+
+def print_error(text: str) -> None:
+    """A line on stderr, as far as that takes it."""
+    write_line(text, sys.stderr)
+
+
 def write_line(text: str, stream: TextIO | None) -> None:
     """The line, as far as the stream takes it. That nobody can read it is no reason for work to stop."""
     if stream is not None:
         encoding = stream.encoding or "utf-8"
-        with contextlib.suppress(OSError, ValueError):  # ValueError: it is closed
-            print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
+        with contextlib.suppress(OSError, ValueError, OutputLost):  # ValueError: it is closed
+            line = formatting.line(text).encode(encoding, "backslashreplace").decode(encoding)
+            print(line, file=stream, flush=True)
 
 
-class _Lasting(io.FileIO):
+class _Output(io.FileIO):
+    """A stream's file, which drops what it cannot take, or raises OutputLost."""
+
+    drops = False
+
     def write(self, data: Any, /) -> int:
         try:
             return super().write(data)
-        except OSError:
+        except OSError as error:
+            if not self.drops:
+                raise OutputLost from error
             discard(self)
             return len(data)
 
 
-def _lasting(stream: io.TextIOWrapper) -> io.TextIOWrapper:
-    raw = _Lasting(stream.fileno(), "wb", closefd=False)
+def _wrapped(stream: io.TextIOWrapper, drops: bool) -> io.TextIOWrapper:
+    raw = _Output(stream.fileno(), "wb", closefd=False)
+    raw.drops = drops
     return io.TextIOWrapper(
         io.BufferedWriter(raw),
         encoding=stream.encoding,

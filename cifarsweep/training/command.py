@@ -11,11 +11,11 @@ from typing import Any
 
 import hydra
 from hydra._internal.utils import get_args_parser
+from hydra.core.utils import env_override
 from hydra.types import TaskFunction
 
-from cifarsweep.results import provenance
 from cifarsweep.sweeper import hydra_compat
-from cifarsweep.terminal import arguments, errors, progress
+from cifarsweep.terminal import arguments, boundary, command_line, progress, streams
 from cifarsweep.training import groups, sweep
 from cifarsweep.training.application import task
 from cifarsweep.training.configuration import error_line
@@ -23,49 +23,32 @@ from cifarsweep.training.configuration import error_line
 TERMINATED = 128 + signal.SIGTERM
 """Exit code after SIGTERM, which a cluster sends before it takes the machine away."""
 
-INTERRUPTED = 130
-
 
 def run(task: TaskFunction = task, report: Callable[[Path], int] = lambda sweep_dir: 0) -> int:
     """Has Hydra do with the task what sys.argv says, then reports on a sweep. Returns the larger exit code of both.
 
-    A line on stderr names a user's mistake, and the command that goes on after Ctrl-C or SIGTERM.
+    A line on stderr names the command that goes on after Ctrl-C or SIGTERM.
     """
-    show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them over several lines
     _prepare_arguments()
     _unwind_on_signals()
     try:
-        code = _exit_code(partial(_run_hydra, task), show_traceback)
+        code = boundary.answered(partial(_run_hydra, task), partial(error_line, words=sys.argv[1:]))
         sweep_dir = sweep.opened()
-        return max(code, _exit_code(partial(report, sweep_dir), show_traceback)) if sweep_dir else code
+        return max(code, boundary.answered(partial(report, sweep_dir))) if sweep_dir else code
     except KeyboardInterrupt:
-        print(f"interrupted; {_resuming()}", file=sys.stderr)
-        return INTERRUPTED
+        streams.print_error(f"interrupted; {_resuming()}")
+        return boundary.INTERRUPTED
     except SystemExit as end:
         if end.code == TERMINATED:
-            print(f"terminated; {_resuming()}", file=sys.stderr)
+            streams.print_error(f"terminated; {_resuming()}")
         raise
 
 
 def _run_hydra(task: TaskFunction) -> int:
-    with hydra_compat.trusting():
+    # Hydra then raises its errors instead of printing them over several lines
+    with env_override({"HYDRA_FULL_ERROR": "1"}), hydra_compat.trusting():
         hydra.main(**hydra_compat.VERSION_BASE, config_path=str(groups.folder()), config_name="config")(task)()
     return 0
-
-
-def _exit_code(work: Callable[[], int], show_traceback: bool) -> int:
-    """The work's exit code; 1 after the line on what a user can mend."""
-    try:
-        return work()
-    except (SystemExit, Exception) as raised:
-        error = raised.__cause__ if isinstance(raised, SystemExit) and raised.__cause__ else raised
-        if isinstance(error, SystemExit):
-            raise
-        if show_traceback or not errors.is_users(error):
-            raise error from error.__cause__
-        print(error_line(error, sys.argv[1:]), file=sys.stderr)
-        return 1
 
 
 def _prepare_arguments() -> None:
@@ -91,7 +74,7 @@ def _unwind_on_signals() -> None:
 
     def end_at_once(number: int, frame: Any) -> None:
         progress.display.abandon()
-        os._exit(INTERRUPTED)  # worker processes end with this one
+        os._exit(boundary.INTERRUPTED)  # worker processes end with this one
 
     signal.signal(signal.SIGINT, unwind)
     signal.signal(signal.SIGTERM, unwind)
@@ -99,7 +82,7 @@ def _unwind_on_signals() -> None:
 
 def _resuming() -> str:
     """The command that goes on where this one stopped, or that starts again where it would train runs anew."""
-    words, folder = provenance.command_line(), sweep.opened()
+    words, folder = command_line.words(), sweep.opened()
     if folder and not any(word.startswith("name=") for word in words):
         words.append(f"name={folder.name}")
     if not folder and "force=true" in words:  # its only run has a checkpoint and no longer a result

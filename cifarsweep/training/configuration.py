@@ -4,11 +4,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Self
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
+from cifarsweep.results import folders
 from cifarsweep.sweeper import hydra_compat, jobs
 from cifarsweep.terminal import errors
 from cifarsweep.training import groups, schema
@@ -46,8 +48,12 @@ def chosen_options(job: Any) -> dict[str, str]:
     return {group: option for group, option in job.runtime.choices.items() if not group.startswith("hydra/")}
 
 
-def compose(overrides: list[str]) -> Configuration:
-    """What these overrides compose to outside of a job."""
+def compose(overrides: list[str], config_dir: Path | None = None) -> Configuration:
+    """What these overrides compose to outside of a job, with the options in a --config-dir."""
+    if config_dir is not None:
+        folders.check(config_dir, "as --config-dir a folder that has one for each group, such as model")
+        quoted = str(config_dir.absolute()).replace("'", r"\'")
+        overrides = [*overrides, f"hydra.searchpath=['file://{quoted}']"]
     with hydra.initialize_config_dir(str(groups.folder()), **hydra_compat.VERSION_BASE):
         cfg = hydra.compose("config", overrides, return_hydra_config=True)
     return Configuration.of(jobs.without_hydra(cfg), chosen_options(cfg.hydra))

@@ -6,6 +6,8 @@ Knows folders, not Hydra: its own `--help` takes a second, as it copies the conf
 import argparse
 from pathlib import Path
 
+from cifarsweep.terminal import streams
+
 HEADER = "cifarsweep trains small image classifiers and compares them over depth, optimizer, learning rate, batch size."
 FOOTER = """\
 Examples:
@@ -35,7 +37,8 @@ def show_help(words: list[str]) -> None:
     own = parser.parse_known_args(words)[0].config_dir
     groups = options_by_group(*([own] if own else []))
     lines = [f"{group}: {', '.join(options)}" for group, options in groups.items()]
-    print(HEADER, "Groups (choose one with group=option)", "\n".join(lines), FOOTER, sep="\n\n")
+    for line in [HEADER, "", "Groups (choose one with group=option)", "", *lines, "", *FOOTER.splitlines()]:
+        streams.print_line(line)
 
 
 def options_by_group(*further: Path) -> dict[str, list[str]]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from cifarsweep.data import Batcher, DataSet
 from cifarsweep.results import files, folders, identity, provenance, records
 from cifarsweep.results.records import Description, Epoch, RunResult
-from cifarsweep.terminal import errors, progress
+from cifarsweep.terminal import command_line, errors, progress
 from cifarsweep.training import checkpoint, loop, process, run_files
 from cifarsweep.training.configuration import Configuration
 from cifarsweep.training.session import Session
@@ -104,7 +104,7 @@ def _train(session: Session, run_dir: Path, report: Report) -> RunResult:
     run_files.start(run_dir, session)
     epochs = _resume(session, run_dir)
     with run_files.log_file(run_dir / "train.log", "a" if epochs else "w"):
-        command = " ".join(provenance.command_line())
+        command = " ".join(command_line.words())
         log.info("%s on %s, %d thread(s)", command, session.device, torch.get_num_threads())
         if epochs:
             log.info("goes on after epoch %d", len(epochs))
@@ -214,7 +214,7 @@ def _result(session: Session, started: str, epochs: list[Epoch], figures: Mappin
             "threads": torch.get_num_threads(),
             "started": started,
             "finished": provenance.now(),
-            "command_line": provenance.command_line(),
+            "command_line": command_line.words(),
             "provenance": provenance.provenance(),
             "format": identity.FORMAT,
             **figures,

@@ -8,7 +8,8 @@ from filelock import FileLock
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from cifarsweep.results import provenance, sweeps
+from cifarsweep.results import sweeps
+from cifarsweep.terminal import command_line
 from cifarsweep.training import schema
 from cifarsweep.training.configuration import plain
 
@@ -42,7 +43,7 @@ def _open(config: DictConfig) -> None:
         lock = sweeps.own_sweep(folder)
         if lock is None:
             raise ValueError(f"name={folder.name}: another process runs this sweep; wait, or give another name=")
-    sweeps.open_sweep(folder, provenance.command_line(), plain(config, resolve=False))
+    sweeps.open_sweep(folder, command_line.words(), command_line.hidden(plain(config, resolve=False)))
     _opened.set((folder, lock))
 
 

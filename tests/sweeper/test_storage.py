@@ -23,8 +23,8 @@ import optuna
 import pytest
 from conftest import REPOSITORY, run_python
 
-from cifarsweep.results import provenance
 from cifarsweep.sweeper import storage
+from cifarsweep.terminal.command_line import without_credentials
 
 PASSWORD = "open-sesame"
 TOY = str(REPOSITORY / "tests" / "toy.py")
@@ -303,7 +303,7 @@ def test_a_driver_that_is_not_installed_is_named_with_the_command_that_installs_
     ],
 )
 def test_a_password_is_hidden_and_nothing_else(address: str, shown: str) -> None:
-    assert provenance.hide_password(address) == shown
+    assert without_credentials(address) == shown
 
 
 # searches whose task trains nothing

@@ -1,0 +1,31 @@
+"""The words that a process was started with, and what of them nobody else may read. Knows no key."""
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+_SECRET = r"[\w.-]*(?:pass|pwd|secret|token|credential|key)[\w.-]*"
+"""Parameters of an address that hold a credential, or name the file of one: password, sslpassword, access_token, …"""
+
+
+def words() -> list[str]:
+    """`python -m cifarsweep …` as a person types it, without credentials."""
+    script = Path(sys.argv[0] if sys.argv else "")
+    started = ["python", "-m", script.parent.name] if script.name == "__main__.py" else [script.name]
+    return [*started, *map(without_credentials, sys.argv[1:])]
+
+
+def without_credentials(text: str) -> str:
+    """Hides those of addresses in the text: user:password@host, and parameters such as ?password=…"""
+    text = re.sub(r"(://[^:/@\s]*):[^\n]*@", r"\1:***@", text)
+    return re.sub(rf"(?i)([?&;]{_SECRET}=)[^&;'\"\s]*", r"\1***", text)
+
+
+def hidden(value: Any) -> Any:
+    """The value of a configuration without the credentials in any of its texts."""
+    if isinstance(value, dict):
+        return {key: hidden(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [hidden(inner) for inner in value]
+    return without_credentials(value) if isinstance(value, str) else value
