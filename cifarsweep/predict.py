@@ -2,7 +2,7 @@
 that a results folder names: the network is one of cifarsweep.models, the weights are opened with weights_only=True."""
 
 import sys
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,57 +11,95 @@ from torch import Tensor, nn
 
 from cifarsweep import models
 from cifarsweep.data import read_image
-from cifarsweep.terminal.arguments import Parser, exit_code, one_line_errors
-from cifarsweep.terminal.formatting import printable
+from cifarsweep.results import folders
+from cifarsweep.terminal import boundary, streams
+from cifarsweep.terminal.arguments import Parser
+
+MOST_SIZE = 4096
+"""Pixels a side: an image of that size takes 200 MB."""
 
 
-@one_line_errors
-def main() -> int:
+@boundary.command
+def main(arguments: list[str] | None = None) -> int:
     parser = Parser(prog="python -m cifarsweep.predict", description="Classify image files.")
     parser.add_argument("run", type=Path, help="directory of a complete run, outputs/runs/…")
     parser.add_argument("images", type=Path, nargs="+", help="image files of any size")
     parser.add_argument("--top", type=int, default=3, metavar="N", help="classes shown for each image (default 3)")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     predictor = load(args.run)
     for image in args.images:
         ranked = sorted(classify(predictor, image).items(), key=lambda pair: -pair[1])[: max(args.top, 1)]
-        print(f"{image}: " + ", ".join(f"{printable(name)} {probability:.1%}" for name, probability in ranked))
+        named = ", ".join(f"{name} {probability:.1%}" for name, probability in ranked)
+        streams.print_line(f"{image}: {named}")
     return 0
 
 
-def load(run_dir: Path) -> dict[str, Any]:
-    """What model.pt holds, with `model`, the trained network, in evaluation mode. ValueError where there is none."""
+@dataclass(frozen=True)
+class Predictor:
+    """What model.pt holds, checked, with the trained network in evaluation mode."""
+
+    model: nn.Module
+    class_names: list[str]
+    mean: Tensor
+    """And `std`: (C, 1, 1), of pixels from 0 to 1."""
+    std: Tensor
+    image_size: int
+
+
+def load(run_dir: Path) -> Predictor:
+    """The predictor of a run. ValueError where there is none."""
+    folders.check(run_dir, "the directory of a complete run")
     path = run_dir / "model.pt"
-    if not path.exists():
+    if not path.is_file():
         raise ValueError(f"{run_dir}: no model.pt in it, expected the directory of a complete run")
     try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # pickle, zip and runtime errors: all say that this is no file of ours
-        raise ValueError(f"{path}: not a model file ({str(error).splitlines()[0]})") from error
-    target, name = content["target"], content["target"].removeprefix(f"{models.__name__}.")
+        return _built(torch.load(path, map_location="cpu", weights_only=True))
+    except (
+        Exception
+    ) as error:  # pickle, zip and runtime errors, and a network's own: all say that this is no file of ours
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ValueError(f"{path}: not a model file ({reason})") from error
+
+
+def _built(content: dict[str, Any]) -> Predictor:
+    """Raises whatever comes of content that is not what a run writes."""
+    target, arguments, class_names = content["target"], content["arguments"], content["class_names"]
+    name = target.removeprefix(f"{models.__name__}.")
     makes = None if name.startswith("_") else getattr(models, name, None)
-    is_ours = callable(makes) and f"{makes.__module__}.{makes.__name__}" == target
-    model = makes(**content["arguments"]) if makes and is_ours else None
-    if not isinstance(model, nn.Module):
-        raise ValueError(f"model {target}: expected one of {models.__name__}")
-    model.load_state_dict(content["state_dict"])
-    return {**content, "model": model.eval()}
+    if not callable(makes) or f"{makes.__module__}.{makes.__name__}" != target:
+        raise ValueError(f"target={target}: expected one of {models.__name__}")
+    mean, std = (torch.tensor(content[key], dtype=torch.float32).view(-1, 1, 1) for key in ("mean", "std"))
+    if not (mean.shape == std.shape and mean.isfinite().all() and std.isfinite().all() and (std > 0).all()):
+        raise ValueError("mean, std: expected finite numbers, above 0 as std")
+    if not isinstance(class_names, list) or not all(isinstance(name, str) for name in class_names):
+        raise ValueError("class_names: expected a list of texts")
+    image_size = arguments["image_size"]
+    if type(image_size) is not int or not 1 <= image_size <= MOST_SIZE:
+        raise ValueError(f"image_size={image_size}: expected a whole number, 1 to {MOST_SIZE}")
+    with torch.device("meta"):  # whatever size the arguments say, memory is taken for the weights that are there only
+        model = makes(**arguments)
+    model.load_state_dict(content["state_dict"], assign=True)
+    scores = model.eval()(torch.zeros(1, len(mean), image_size, image_size))
+    if scores.shape != (1, len(class_names)):
+        raise ValueError(f"{len(class_names)} class_names: expected {scores.shape[-1]}")
+    if not scores.isfinite().all():
+        raise ValueError("state_dict: expected weights that give finite scores")
+    return Predictor(model, class_names, mean, std, image_size)
 
 
 @torch.inference_mode()
-def classify(predictor: Mapping[str, Any], image: Path) -> dict[str, float]:
+def classify(predictor: Predictor, image: Path) -> dict[str, float]:
     """Probability of each class: the softmax of the scores. OSError or ValueError where the image cannot be read."""
     try:
-        pixels = read_image(image, predictor["arguments"]["image_size"])
+        pixels = read_image(image, predictor.image_size)
     except (FileNotFoundError, PermissionError, IsADirectoryError):
         raise
     except Exception as error:  # whatever a decoder raises on a damaged file
         raise ValueError(f"{image}: not an image that can be read ({error})") from error
-    mean, std = (torch.tensor(predictor[key]).view(-1, 1, 1) for key in ("mean", "std"))
-    normalised = (torch.tensor(pixels).permute(2, 0, 1) / 255 - mean) / std
-    scores: Tensor = predictor["model"](normalised[None])
-    return dict(zip(predictor["class_names"], scores.softmax(dim=1)[0].tolist(), strict=True))
+    normalised = (torch.tensor(pixels).permute(2, 0, 1) / 255 - predictor.mean) / predictor.std
+    scores: Tensor = predictor.model(normalised[None])
+    return dict(zip(predictor.class_names, scores.softmax(dim=1)[0].tolist(), strict=True))
 
 
 if __name__ == "__main__":
-    sys.exit(exit_code(main))
+    sys.exit(main())
