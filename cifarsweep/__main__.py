@@ -1,23 +1,27 @@
 """The command `python -m cifarsweep`: trains one configuration or sweeps over many, then reports on the sweep."""
 
 import importlib.util
+import os
 import sys
+from functools import partial
 from pathlib import Path
 
-from cifarsweep.terminal import streams
+from cifarsweep.terminal import boundary
 from cifarsweep.training import groups
 
 
-def main() -> None:
-    streams.prepare(work_goes_on=True)
+@partial(boundary.command, work_goes_on=True)
+def main() -> int:
     if "--help" in sys.argv[1:] or "-h" in sys.argv[1:]:
         groups.show_help(sys.argv[1:])
-        return
+        return 0
     if importlib.util.find_spec("hydra_plugins.cifarsweep_study") is None:  # a checkout that was not installed
         sys.path.append(str(Path(__file__).resolve().parent / "sweeper"))
+    if os.getcwd() not in sys.path and not sys.flags.safe_path:  # the console script finds what `python -m` finds
+        sys.path.insert(0, os.getcwd())
     from cifarsweep.training import command
 
-    sys.exit(command.run(report=_report))
+    return command.run(report=_report)
 
 
 def _report(sweep_dir: Path) -> int:
@@ -32,8 +36,9 @@ def _report(sweep_dir: Path) -> int:
     from cifarsweep import report
 
     logging.getLogger("matplotlib").setLevel(logging.WARNING)  # Hydra's console handler would show its font cache
-    return report.main([str(sweep_dir)])
+    report.show(report.write(sweep_dir))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

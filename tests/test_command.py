@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Command
+from conftest import REPOSITORY, Command
 from PIL import Image
 
 from cifarsweep.results.folders import find
@@ -198,3 +200,16 @@ def test_a_sweep_with_a_bad_value_is_refused_before_it_trains(
     assert done.returncode == 1
     assert done.stderr == "optimizer.lr=-1: expected a number above 0\n"
     assert not (tmp_path / "outputs" / "runs").exists()
+
+
+@pytest.mark.slow
+def test_the_console_script_finds_a_model_in_the_current_folder(tmp_path: Path, small: list[str]) -> None:
+    """As `python -m cifarsweep` does, in a sweep's workers as well."""
+    (tmp_path / "mine.py").write_text("from cifarsweep.models import LayersNet\n\nclass Net(LayersNet):\n    pass\n")
+    script = "import sys; from cifarsweep.__main__ import main; sys.path.remove(''); sys.exit(main())"  # as pip's does
+    words = [*small, "model._target_=mine.Net", "trainer.epochs=1", "-m", "seed=0,1", "name=own"]
+    env = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(
+        [sys.executable, "-c", script, *words], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=240
+    )
+    assert (done.returncode, done.stderr) == (0, "")
