@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import secrets
 import socket
 import threading
@@ -22,7 +23,7 @@ class Heartbeat:
     """
 
     def __init__(self, folder: Path, grace_period: float) -> None:
-        self.id = f"{socket.gethostname()}--{os.getpid()}-{secrets.token_hex(4)}"
+        self.id = f"{_host()}--{os.getpid()}-{secrets.token_hex(4)}"
         self._path = folder / self.id
         self._interval = grace_period / 5
         self._over = threading.Event()
@@ -45,11 +46,18 @@ class Heartbeat:
                 os.utime(self._path)
 
 
+def _host() -> str:
+    """Its name as part of a file's name; empty where it has none."""
+    with contextlib.suppress(OSError, UnicodeError):
+        return re.sub(r"[^A-Za-z0-9_.-]", "_", socket.gethostname())
+    return ""
+
+
 def is_alive(folder: Path, worker: str, grace_period: float) -> bool:
     path = folder / worker
     if not path.exists():
         return False
-    if worker.rpartition("--")[0] != socket.gethostname():
+    if worker.rpartition("--")[0] != _host():
         probe = folder / f".now-{os.getpid()}-{time.monotonic_ns()}"
         probe.touch()
         try:  # by the clock of the file server, which also dates the touched files

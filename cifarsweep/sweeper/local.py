@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import pickle
 import platform
+import re
 import signal
 import subprocess
 import threading
@@ -141,7 +142,7 @@ def _gpus() -> list[str]:
         return ["mps"] if platform.machine() == "arm64" else []
     try:
         listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, subprocess.SubprocessError, UnicodeError):
         return []
     indices = [str(i) for i in range(sum(line.startswith("GPU ") for line in listed.splitlines()))]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -278,10 +279,10 @@ def _death(exitcode: int | None, oom_kills_before: int | None, oom_kills: int | 
 def _oom_kills() -> int | None:
     """How many processes the system has killed for want of memory since it started; None where it does not say."""
     try:
-        lines = Path("/proc/vmstat").read_text().splitlines()
+        kills = re.search(rb"^oom_kill (\d+)$", Path("/proc/vmstat").read_bytes(), re.MULTILINE)
     except OSError:
         return None
-    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), None)
+    return int(kills[1]) if kills else None
 
 
 # the worker's side

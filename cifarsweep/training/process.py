@@ -1,9 +1,11 @@
 """What a run sets in its process and asks of the machine: threads, determinism, memory, generators, devices."""
 
+import contextlib
 import ctypes
 import os
 import platform
 import random
+import re
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -23,9 +25,8 @@ def prepare(trainer: Mapping[str, Any]) -> None:
 
 def num_cores() -> int:
     """How many cores this process may use: what a launcher gave it by OMP_NUM_THREADS or affinity."""
-    given = os.environ.get("OMP_NUM_THREADS", "")
-    if given.isdigit() and int(given) > 0:
-        return int(given)
+    if given := re.fullmatch("[1-9][0-9]{0,3}", os.environ.get("OMP_NUM_THREADS", "")):
+        return int(given[0])
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -36,10 +37,11 @@ def keep_freed_memory() -> None:
     Without this it gives blocks of 128 KiB and more back to the system, which then clears every page anew. That takes
     a fifth of the time of a step of 512 images.
     """
-    if platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
-        libc.mallopt(M_MMAP_MAX, 0)  # no blocks of their own, which would go back at once
-        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+    with contextlib.suppress(OSError):  # nobody knows which library it is
+        if platform.libc_ver()[0] == "glibc":
+            libc = ctypes.CDLL(None)
+            libc.mallopt(M_MMAP_MAX, 0)  # no blocks of their own, which would go back at once
+            libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def set_determinism(deterministic: bool) -> None:

@@ -253,14 +253,6 @@ def test_provenance_names_versions_and_the_commit() -> None:
     assert set(made_by) >= {"git_commit", "git_dirty", "platform", "cpu", "cores"}
 
 
-def test_a_git_that_takes_too_long_leaves_the_commit_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    def too_long(*words: object, **options: object) -> None:
-        raise subprocess.TimeoutExpired("git", 20)
-
-    monkeypatch.setattr(subprocess, "run", too_long)
-    assert provenance._git() == {"git_commit": None, "git_dirty": None}
-
-
 # records
 
 
