@@ -1,14 +1,16 @@
 """Decoded data sets on disk: arrays that are made once, memory-mapped and shared by processes. Knows no data set."""
 
+import errno
+import functools
 import hashlib
 import json
 import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,9 @@ log = logging.getLogger("cifarsweep.data")
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 FORMAT = 2
 """Part of every key: a change of the layout makes new entries and leaves the old ones alone."""
+
+MOST_META_BYTES = 100_000_000
+"""Of meta.json, whose names of classes take the most room."""
 
 
 @dataclass(frozen=True)
@@ -84,27 +89,60 @@ def temporary_folder(parent: Path, name: str) -> Iterator[Path]:
 
 
 def _open(folder: Path) -> Decoded | None:
-    """The entry, or None where there is none or it is not what was written. Reads all images: 0.1 s for 200 MB."""
+    """The entry, or None where there is none or it is not what was written. Reads all images: 0.15 s for 200 MB.
+
+    The id of a run holds no more of the data than the fingerprint, so what it leaves out is computed again.
+    """
+    paths = {name: folder / f"{name}.npy" for name in ARRAYS}
+    if not all(path.is_file() for path in (*paths.values(), folder / "meta.json")):  # a FIFO would be waited for
+        return None
     try:
         # "c", copy on write: PyTorch wants writable memory, and a stray write must never reach the file.
-        images = {name: np.load(folder / f"{name}.npy", mmap_mode="c") for name in ("train_images", "test_images")}
-        labels = {name: np.load(folder / f"{name}.npy") for name in ("train_labels", "test_labels")}
-        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        arrays = {name: open_memmap(path, mode="c") for name, path in paths.items()}
+        with (folder / "meta.json").open("rb") as file:
+            meta = json.loads(file.read(MOST_META_BYTES))
         intact = meta.pop("sha256") == _digest(meta)
-        if not intact or _fingerprint(meta["class_names"], {**images, **labels}) != meta["fingerprint"]:
+        warning = meta.pop("warning", "")
+        tensors: dict[str, Any] = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        decoded = Decoded(**tensors, **meta)
+        if not intact or type(warning) is not str or not _holds_together(decoded, arrays):
             return None
-        tensors: dict[str, Any] = {name: torch.from_numpy(images[name]).permute(0, 3, 1, 2) for name in images}
-        tensors |= {name: torch.from_numpy(array) for name, array in labels.items()}
-        return Decoded(**tensors, **meta)
-    except (FileNotFoundError, ValueError, TypeError, EOFError, KeyError, AttributeError):
+    except OSError:
+        raise
+    except Exception:  # whatever the parsers of numpy and JSON raise on a damaged file: ValueError, TokenError, …
         return None
+    if warning:
+        _warn_once(warning)
+    images = {name: tensors[name].permute(0, 3, 1, 2) for name in ("train_images", "test_images")}
+    return replace(decoded, **images)
+
+
+_warn_once = functools.cache(log.warning)
+"""In a process, which may open the entry for many runs."""
+
+
+def _holds_together(decoded: Decoded, arrays: Mapping[str, NDArray[Any]]) -> bool:
+    names, figures = decoded.class_names, [*decoded.mean, *decoded.std]
+    side = arrays["train_images"].shape[1]
+    for part in ("train", "test"):
+        images, labels = arrays[f"{part}_images"], arrays[f"{part}_labels"]
+        as_written = images.flags.c_contiguous and images.dtype == np.uint8 and labels.dtype == np.int64
+        if not as_written or images.shape != (len(labels), side, side, 3) or labels.ndim != 1:
+            return False
+        if not 0 <= labels.min() <= labels.max() < len(names):
+            return False
+    if not {type(name) for name in names} <= {str} or {type(figure) for figure in figures} != {float}:
+        return False
+    statistics = np.concatenate(_fast_statistics(arrays["train_images"]))
+    same = len(figures) == 6 and np.allclose(figures, statistics, rtol=0, atol=1e-9)
+    return same and _fingerprint(names, arrays) == decoded.fingerprint
 
 
 def _digest(meta: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
 
 
-def _fingerprint(class_names: list[str], arrays: dict[str, NDArray[Any]]) -> str:
+def _fingerprint(class_names: list[str], arrays: Mapping[str, NDArray[Any]]) -> str:
     digest = hashlib.sha256(json.dumps(class_names).encode())
     for name in ARRAYS:
         digest.update(repr(arrays[name].shape).encode())
@@ -118,9 +156,15 @@ class Writer:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.class_names: list[str] = []
+        self.warning = ""
+        """What whoever uses the data should know. Logged whenever the entry is opened, once in a process."""
 
     def split(self, name: str, num_images: int, side: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """Images (N, side, side, 3) and labels (N,) of the split, mapped files to be written to in place."""
+        needed, free = num_images * side * side * 3, shutil.disk_usage(self.folder).free
+        if needed > free:  # before it fills up
+            sizes = f"{num_images:,} images of {side}×{side} need {needed / 1e9:,.1f} GB, {free / 1e9:,.1f} GB are free"
+            raise OSError(errno.ENOSPC, sizes, str(self.folder.parent))
         images = open_memmap(self.folder / f"{name}_images.npy", "w+", np.uint8, (num_images, side, side, 3))
         labels = open_memmap(self.folder / f"{name}_labels.npy", "w+", np.int64, (num_images,))
         for what in ("images", "labels"):
@@ -131,7 +175,9 @@ class Writer:
         arrays = {name: np.load(self.folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
         mean, std = _channel_statistics(arrays["train_images"])
         fingerprint = _fingerprint(self.class_names, arrays)
-        meta = {"class_names": self.class_names, "mean": mean, "std": std, "fingerprint": fingerprint}
+        meta: dict[str, Any] = {"class_names": self.class_names, "mean": mean, "std": std, "fingerprint": fingerprint}
+        if self.warning:
+            meta["warning"] = self.warning
         text = json.dumps({**meta, "sha256": _digest(meta)}, indent=1)
         (self.folder / "meta.json").write_text(text, encoding="utf-8")
         for file in self.folder.iterdir():
@@ -159,9 +205,28 @@ def _channel_statistics(images: NDArray[np.uint8]) -> tuple[list[float], list[fl
             counts[channel] += np.bincount(block[..., channel].ravel(), minlength=256)
     values = np.arange(256) / 255
     mean = counts @ values / counts.sum(axis=1)
-    std = np.sqrt(counts @ values**2 / counts.sum(axis=1) - mean**2)
+    return mean.tolist(), _deviation(mean, counts @ values**2 / counts.sum(axis=1)).tolist()
+
+
+def _fast_statistics(images: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The same but for rounding, in a seventh of the time, from sums and sums of squares."""
+    side = images.shape[1]
+    # Blocks of 256 rows: float32 is exact up to 2²⁴, and 256·255² is just below. Long rows, as numpy likes them.
+    width = max(3 * side * n for n in range(1, side + 1) if side % n == 0 and (n == 1 or 3 * side * n <= 4096))
+    rows, ones = images.reshape(-1, width), np.ones(256, np.float32)
+    sums = np.zeros((2, width))
+    for start in range(0, len(rows), 256):
+        block = rows[start : start + 256].astype(np.float32)
+        sums[0] += ones[: len(block)] @ block
+        sums[1] += ones[: len(block)] @ np.square(block, out=block)
+    mean, mean_square = sums.reshape(2, -1, 3).sum(axis=1) / (images.size // 3) / [[255], [255**2]]
+    return mean, _deviation(mean, mean_square)
+
+
+def _deviation(mean: NDArray[np.float64], mean_square: NDArray[np.float64]) -> NDArray[np.float64]:
+    deviation = np.sqrt(mean_square - mean**2)
     # Images of one colour have no deviation; 1 keeps normalisation finite.
-    return mean.tolist(), [float(s) if s > 1e-6 else 1.0 for s in std]
+    return np.where(deviation > 1e-6, deviation, 1.0)
 
 
 def file_key(folder: Path, files: Iterable[Path]) -> tuple[tuple[str, int, int], ...]:
