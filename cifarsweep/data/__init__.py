@@ -2,7 +2,8 @@
 
 from cifarsweep.data.augment import Augmentation, Batcher
 from cifarsweep.data.dataset import DataSet
-from cifarsweep.data.image_folder import load_image_folder, read_image
+from cifarsweep.data.image_file import read_image
+from cifarsweep.data.image_folder import load_image_folder
 from cifarsweep.data.shapes import load_shapes
 from cifarsweep.data.torchvision_sets import load_torchvision
 

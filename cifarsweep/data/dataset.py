@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cifarsweep.data.augment import Augmentation, Batcher
 from cifarsweep.data.cache import Decoded
+from cifarsweep.data.class_folders import listed
 
 
 @dataclass(frozen=True)
@@ -52,24 +53,38 @@ def split(
     split_seed: int,
 ) -> DataSet:
     """Splits validation images off, and leaves `subset` of the others for training, both stratified."""
-    labels = decoded.train_labels
+    labels, class_names = decoded.train_labels, decoded.class_names
     everything = torch.arange(len(labels))
     val = stratified(labels, count("val_size", val_size, len(labels)), split_seed)
     train = everything[torch.isin(everything, val, invert=True)]
+    check_classes_left("val_size", val_size, class_names, labels, labels[train])
     if subset is not None:
         if not 1 <= subset <= len(train):
             raise ValueError(f"subset={subset}: expected 1 to {len(train)}, the number of training images")
-        train = train[stratified(labels[train], subset, split_seed)]
+        before = labels[train]
+        train = train[stratified(before, subset, split_seed)]
+        check_classes_left("subset", subset, class_names, before, labels[train])
     augmentation = Augmentation(**(augment or {}))
     return DataSet(**vars(decoded), name=name, train_indices=train, val_indices=val, augmentation=augmentation)
 
 
-def count(key: str, size: float, num_images: int) -> int:
-    """`size` itself, or that part of the images where it is below 1. ValueError where these are too many."""
-    count = round(size * num_images) if 0 < size < 1 else int(size)
-    if not 0 <= count < num_images:
-        raise ValueError(f"{key}={size}: expected 0 to {num_images - 1} images, or a part of them below 1")
-    return count
+def count(key: str, size: float, num_images: int, least: int = 0) -> int:
+    """`size` itself, or that part of the images where it is below 1. ValueError where they are too few or too many."""
+    is_part = 0 < size < 1
+    count = round(size * num_images) if is_part else size
+    if not least <= count < num_images or count != int(count):
+        found = f"; of {num_images} images this is {count}" if is_part else ""
+        expected = f"expected {least} to {num_images - 1} images, or a part of them below 1"
+        raise ValueError(f"{key}={size}: {expected}{found}")
+    return int(count)
+
+
+def check_classes_left(key: str, value: float, class_names: list[str], before: Tensor, after: Tensor) -> None:
+    """ValueError where `key` leaves no training image of a class that had some: labels `before` and `after` it."""
+    had, has = (torch.bincount(labels, minlength=len(class_names)) > 0 for labels in (before, after))
+    if lost := [class_names[label] for label in (had & ~has).nonzero()[:, 0].tolist()]:
+        fewer = "more" if key == "subset" else "fewer"
+        raise ValueError(f"{key}={value}: no training image of class {listed(lost)} is left; expected {fewer} images")
 
 
 def stratified(labels: Tensor, count: int, seed: int) -> Tensor:

@@ -55,6 +55,9 @@ def load_shapes(
     name: str = "shapes",
 ) -> DataSet:
     """Any number of 32×32 drawings of ten kinds of shape, from a seed."""
+    for argument, num in (("num_train", num_train), ("num_test", num_test)):
+        if num < len(CLASSES):
+            raise ValueError(f"{argument}={num}: expected {len(CLASSES)} or more, an image a class")
 
     def decode(writer: Writer) -> None:
         writer.class_names = list(CLASS_NAMES)
