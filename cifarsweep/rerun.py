@@ -127,7 +127,7 @@ def _content(path: Path) -> object:
         return None
     if path.name == "metrics.csv":
         return [replace(epoch, seconds=0.0) for epoch in records.read_metrics(path.parent)]
-    return path.read_bytes()
+    return files.read_bytes(path, files.MOST_WEIGHTS)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
 """The confusion matrix of one run: which classes were taken for which. Knows the run's confusion.csv, no figures."""
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from cifarsweep.results import files
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,7 @@ def read(run_dir: Path) -> Confusion | None:
     if not path.exists():
         return None
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            header, *rows = list(csv.reader(file))
+        header, *rows = list(files.read_rows(path))
         counts = np.array([[int(cell) for cell in row[1:]] for row in rows], dtype=np.int64)
     except (ValueError, OverflowError) as error:
         raise ValueError(f"{path}: not a confusion matrix ({error})") from error

@@ -161,7 +161,7 @@ def _best(best: Best, tables: Tables, sources: tuple[Path, ...]) -> dict[str, An
     seeds = sorted(int(seed) for seed in best.runs["seed"].dropna())
     run_dir = tables.directories[run["run_id"]]
     try:
-        config = (run_dir / "config.yaml").read_text(encoding="utf-8")
+        config = files.read_text(run_dir / "config.yaml", files.MOST_YAML)
     except (OSError, ValueError):
         config = ""
     return {
@@ -205,7 +205,7 @@ def _command(run_dir: Path, sources: tuple[Path, ...]) -> str | None:
 
 def _data_address(path: Path) -> str:
     """The SVG beside the figure, or the PNG where the SVG is large."""
-    svg, png = (path.with_suffix(suffix).read_bytes() for suffix in (".svg", ".png"))
+    svg, png = (files.read_bytes(path.with_suffix(suffix)) for suffix in (".svg", ".png"))
     if len(svg) > MOST_SVG and len(png) < len(svg):
         return f"data:image/png;base64,{base64.b64encode(png).decode()}"
     if b";base64," in svg:  # images, which base64 would make a third longer once more

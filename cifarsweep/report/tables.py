@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import yaml
 from pandas.api.typing import SeriesGroupBy
 
 from cifarsweep.report.statistics import half_interval
@@ -78,7 +77,7 @@ def read(run_dirs: Iterable[Path], jobs_without_run: list[str]) -> Tables:
     for run_dir in dict.fromkeys(run_dirs):
         try:
             run = _read_run(run_dir)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = _one_line(error)
             unreadable.append(reason if str(run_dir) in reason else f"{run_dir}: {reason}")
             continue
@@ -141,8 +140,7 @@ def _checked(key: str, value: Any) -> Any:
 def _settings(run_dir: Path) -> dict[str, Any]:
     """The groups of config.yaml as flat keys, as `optimizer.weight_decay`."""
     # `run` is the last key, and is known already: without it, reading takes a third of the time.
-    text = (run_dir / "config.yaml").read_text(encoding="utf-8").partition("\nrun:\n")[0]
-    config = yaml.load(text, files.YAML_LOADER)
+    config = files.read_yaml(run_dir / "config.yaml", before="run:")
     groups = {group: config[group] for group in _GROUPS if isinstance(config.get(group), Mapping)}
     flat = {f"{group}.{key}": value for group, values in groups.items() for key, value in values.items()}
     return {
@@ -255,8 +253,8 @@ def write(tables: Tables, folder: Path, parquet: bool = False) -> None:
         "epochs": tables.curves.assign(epoch=tables.curves["epoch"].astype("Int64")).iloc[order],
     }
     for name, table in named.items():
-        with files.atomic(folder / f"{name}.csv") as file:
-            table.to_csv(file, index=False, lineterminator="\n")
+        columns = [[None if v is None or v is pd.NA or v != v else v for v in table[key].tolist()] for key in table]
+        files.write_csv(folder / f"{name}.csv", map(str, table), zip(*columns, strict=True))
         if parquet:
             mixed = [key for key in table if table[key].map(type).nunique() > 1 and table[key].dtype == object]
             texts = table[mixed].map(lambda value: None if value is None or value != value else str(value))

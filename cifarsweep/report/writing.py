@@ -14,7 +14,7 @@ from cifarsweep.report.findings import best_configurations
 from cifarsweep.report.pictures import places
 from cifarsweep.report.search_results import Study
 from cifarsweep.report.tables import Tables
-from cifarsweep.results import folders, mosaic, records
+from cifarsweep.results import files, folders, mosaic, records
 
 Found = TypeVar("Found")
 
@@ -43,7 +43,7 @@ def write(paths: tuple[Path, ...], run_dirs: Sequence[Path], parquet: bool) -> R
         )
     folder = paths[0] / "report"
     with contextlib.suppress(FileExistsError):
-        folder.mkdir()
+        files.make_folder(folder)
     folders.check(folder, "the folder of the report")
     tables.write(read, folder, parquet)
     if study:
@@ -61,7 +61,7 @@ def write(paths: tuple[Path, ...], run_dirs: Sequence[Path], parquet: bool) -> R
     patterns += [] if depth else ["depth_study*.csv"]
     earlier = {path for pattern in patterns for path in folder.glob(pattern)}
     for path in earlier - {path.with_suffix(suffix) for path in drawn for suffix in SUFFIXES}:
-        path.unlink()
+        files.remove(path)
     return Report(folder, read, drawn, [*notes, *missing])
 
 

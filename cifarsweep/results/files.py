@@ -1,11 +1,20 @@
-"""Files that are written whole or not at all. Reading one names its damage. Knows no file by its name."""
+"""Files that are written whole or not at all. Reading one names its damage. Knows no file by its name.
+
+A folder of results may come from a stranger. So nothing is read, written or deleted through a symbolic link: neither
+a file nor the folder that holds it may be one. Links further up are the user's own, such as `outputs` or `outputs/runs`
+on another disk, and so is what a command line names, which folders.named resolves. What is read is a regular file of a
+bounded size, of plain values that are nested a bounded number of times.
+"""
 
 import csv
+import io
 import json
 import os
+import re
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
 from pathlib import Path
@@ -13,22 +22,107 @@ from typing import IO, Any, Self
 
 import yaml
 
-YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where libyaml is there
+MOST_BYTES = 2**30
+"""Of a file that is read, unless its reader knows better. The record of a million jobs has 300 MB."""
+MOST_YAML = 2**16
+"""Bytes. A configuration has 2 kB. A number in base 60, which YAML knows, takes the square of its length to read."""
+MOST_WEIGHTS = 2**32
+"""Bytes of a network, and of the state of its training."""
+MOST_LEVELS = 64
+"""Of values in each other. A thousand would end in a RecursionError here or there."""
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where libyaml is there
+_AT_ONCE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # Windows has neither
+_FORMULA = re.compile("'*[=+\\-@\t\r\n＝＋－＠]")
+"""How a text begins that a spreadsheet would compute (OWASP, "CSV Injection"), or that is quoted against it."""
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|nan)")
 
 
 class Corrupt(ValueError):
-    """A file of a run that cannot be what it should be. The message names it."""
+    """A file or folder of results that cannot be what it should be. The message names it."""
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(f"{path}: {reason}")
         self.path = path
 
 
+def check_folder(folder: Path) -> None:
+    """Corrupt where the folder is a symbolic link."""
+    if folder.is_symlink():
+        raise Corrupt(folder, "a symbolic link, expected a folder")
+
+
+def make_folder(folder: Path, below: Path | None = None) -> Path:
+    """The folder, made with its parents. Corrupt where it is a symbolic link, or any folder on the way from `below`."""
+    for part in (folder, *folder.parents):
+        if part == (below or folder.parent):
+            break
+        check_folder(part)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def check_file(path: Path) -> None:
+    """Corrupt where there is something else than a regular file in a folder of its own."""
+    check_folder(path.parent)
+    with suppress(FileNotFoundError):
+        _check_regular(path, path.lstat())
+
+
+def _check_regular(path: Path, status: os.stat_result) -> None:
+    if stat.S_ISLNK(status.st_mode):
+        raise Corrupt(path, "a symbolic link, expected a file")
+    if not stat.S_ISREG(status.st_mode):
+        raise Corrupt(path, "a folder, expected a file" if stat.S_ISDIR(status.st_mode) else "not a regular file")
+
+
+def opener(path: str, flags: int) -> int:
+    """For `open`, which then takes a regular file only, and neither waits for a FIFO nor changes what it refuses."""
+    check_file(Path(path))
+    descriptor = os.open(path, flags | _AT_ONCE, 0o666)
+    try:
+        _check_regular(Path(path), os.fstat(descriptor))
+    except Corrupt:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+@contextmanager
+def opened(path: Path, most: int = MOST_BYTES) -> Iterator[IO[bytes]]:
+    """The file, to be read. OSError where there is none; Corrupt where it has more than `most` bytes or is no file."""
+    with open(path, "rb", opener=opener) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise Corrupt(path, f"{size:,} bytes, expected {most:,} or fewer")
+        yield file
+
+
+def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
+    """What `opened` gives."""
+    with opened(path, most) as file:
+        return file.read()
+
+
+def read_text(path: Path, most: int = MOST_BYTES) -> str:
+    """What `opened` gives; Corrupt where it is no text."""
+    try:
+        return read_bytes(path, most).decode()
+    except UnicodeDecodeError as error:
+        raise Corrupt(path, f"not text in UTF-8 ({error.reason} at byte {error.start})") from error
+
+
+def remove(path: Path) -> None:
+    """Deletes the file where there is one; of a symbolic link only the link."""
+    check_folder(path.parent)
+    path.unlink(missing_ok=True)
+
+
 def set_aside(path: Path) -> Path:
     """Renames a corrupt file or folder to *.corrupt, or *.2.corrupt and so on; its new name."""
+    check_folder(path.parent)
     aside = path.with_name(f"{path.name}.corrupt")
     number = 1
-    while aside.exists():
+    while os.path.lexists(aside):
         number += 1
         aside = path.with_name(f"{path.name}.{number}.corrupt")
     path.rename(aside)
@@ -41,6 +135,7 @@ def atomic(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
 
     Half a surrogate pair, which JSON can hold and UTF-8 cannot, is written as an escape.
     """
+    check_folder(path.parent)
     try:
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     except OSError as error:
@@ -74,29 +169,103 @@ def write_json(path: Path, value: Any) -> None:
         file.write("\n")
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, most: int = MOST_BYTES) -> Any:
     """The file's value; Corrupt where it is no JSON."""
+    text = read_text(path, most)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(text)
+        if text.count("{") + text.count("[") > MOST_LEVELS:  # to look at all values takes as long as to read them
+            _check_plain(value)
+        return value
     except (ValueError, RecursionError) as error:
         raise Corrupt(path, f"not a JSON file ({error})") from error
 
 
-def write_csv(path: Path, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
-    """Comma-separated, floats at full precision, None as an empty cell."""
+def write_yaml(path: Path, value: Any) -> None:
     with atomic(path) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(rows)
+        yaml.dump(value, file, _Dumper, sort_keys=False, allow_unicode=True)
+
+
+def read_yaml(path: Path, most: int = MOST_YAML, before: str | None = None) -> Any:
+    """The plain values in the file, or in the part of it before a line; Corrupt where it is something else.
+
+    A value that repeats is written again. Aliases, of which a few lines can stand for billions of values, are refused.
+    """
+    text = read_text(path, most)
+    if before:
+        text = text.partition(f"\n{before}\n")[0]
+    try:
+        if "&" in text and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, _LOADER)):
+            raise ValueError("expected no aliases")
+        value = yaml.load(text, _LOADER)
+        _check_plain(value)
+        return value
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise Corrupt(path, f"not plain values in YAML ({' '.join(str(error).split())})") from error
+
+
+class _Dumper(yaml.SafeDumper):
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _check_plain(value: Any) -> None:
+    """ValueError where values are not of JSON's types, too large for 64 bits, or in each other too many times."""
+    level = [value]
+    for _ in range(MOST_LEVELS):
+        nodes = [node for node in level if isinstance(node, dict | list)]
+        for leaf in level:
+            if not isinstance(leaf, dict | list | str | int | float | None):
+                raise ValueError(f"a value of type {type(leaf).__name__}")
+            if isinstance(leaf, int) and leaf.bit_length() > 64:
+                raise ValueError(f"a number of {leaf.bit_length():,} bits")
+        level = [child for node in nodes for child in (node.values() if isinstance(node, dict) else node)]
+        if not level:
+            return
+    raise ValueError(f"more than {MOST_LEVELS} levels")
+
+
+def write_csv(path: Path, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+    """Comma-separated, floats at full precision, None as an empty cell, texts as `cell` makes them."""
+    with atomic(path) as file:
+        writer = csv.writer(_Lines(file), lineterminator="\r\n")
+        writer.writerow(map(cell, columns))
+        writer.writerows(map(cell, row) for row in rows)
+
+
+class _Lines:
+    """Ends lines by a line feed. A csv.writer that does so itself leaves texts unquoted that have a carriage return."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+
+    def write(self, line: str) -> int:
+        return self._file.write(line.removesuffix("\r\n") + "\n")
+
+
+def cell(value: Any) -> Any:
+    """The value as a cell of a CSV file has it: with a quote before a text that a spreadsheet would compute."""
+    is_formula = isinstance(value, str) and _FORMULA.match(value) and not _NUMBER.fullmatch(value)
+    return f"'{value}" if is_formula else value
+
+
+def read_rows(path: Path, most: int = 2**26) -> Iterator[list[str]]:
+    """The rows that `write_csv` wrote, with their header, one by one. Corrupt where it is something else."""
+    with opened(path, most) as file:
+        try:
+            for row in csv.reader(io.TextIOWrapper(file, encoding="utf-8", newline="")):
+                yield [text[1:] if text.startswith("'") and _FORMULA.match(text) else text for text in row]
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise Corrupt(path, f"not a CSV file ({error})") from error
 
 
 def read_csv(path: Path, columns: list[str]) -> Iterator[dict[str, str]]:
-    """The rows that `write_csv` wrote, one by one. ValueError where the columns are others."""
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        if reader.fieldnames != columns:
-            raise ValueError(f"columns {reader.fieldnames}")
-        yield from reader
+    """The rows below the header. ValueError where the columns are others, or a row has more or fewer."""
+    rows = read_rows(path)
+    header = next(rows, None)
+    if header != columns:
+        raise ValueError(f"columns {header}")
+    yield from (dict(zip(columns, row, strict=True)) for row in rows if row)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 """Rows of small images under their names, as one PNG file. Knows Pillow, not what the images show."""
 
 import json
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from cifarsweep.results import files
 
 MOST_SIDE = 64
 """Pixels. A larger image is made smaller, as it is shown at a centimetre."""
+MOST_PIXELS = 2**26
+"""Of a file: 1,600 rows of ten images. A PNG file of a few kB can stand for billions."""
+MOST_BYTES = 2**28
 _KEY = "cifarsweep"
 
 
@@ -25,14 +29,14 @@ class Mosaic:
 
     def write(self, path: Path) -> None:
         """A PNG file without gaps, which holds the names as text."""
-        images = self.images
+        images = self.images[: MOST_PIXELS // (self.images.shape[1] * MOST_SIDE**2)]
         rows, columns, height, width, channels = images.shape
         if max(height, width) > MOST_SIDE:
             flat, height, width = images.reshape(-1, height, width, channels), MOST_SIDE, MOST_SIDE
             small = [Image.fromarray(image).resize((width, height), Image.Resampling.BOX) for image in flat]
             images = np.stack([np.asarray(image) for image in small]).reshape(rows, columns, height, width, channels)
         about = PngInfo()
-        about.add_itxt(_KEY, json.dumps({"names": self.names, "columns": columns}))
+        about.add_itxt(_KEY, json.dumps({"names": self.names[:rows], "columns": columns}))
         whole = images.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, 3)
         with files.atomic(path, "wb") as file:
             Image.fromarray(whole).save(file, format="PNG", pnginfo=about)
@@ -43,12 +47,18 @@ def read(path: Path) -> Mosaic | None:
     if not path.exists():
         return None
     try:
-        with Image.open(path, formats=["PNG"]) as image:
+        with warnings.catch_warnings(), files.opened(path, MOST_BYTES) as file:
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            image = Image.open(file, formats=["PNG"])
+            if image.width * image.height > MOST_PIXELS:
+                raise files.Corrupt(path, f"{image.width}×{image.height} pixels, expected {MOST_PIXELS:,} or fewer")
             about = json.loads(image.text[_KEY])  # type: ignore[attr-defined]
             names, columns = [str(name) for name in about["names"]], int(about["columns"])
             pixels = np.asarray(image.convert("RGB"))
         height, width = pixels.shape[0] // len(names), pixels.shape[1] // columns
         images = pixels.reshape(len(names), height, columns, width, 3).transpose(0, 2, 1, 3, 4)
+    except files.Corrupt:
+        raise
     except Exception as error:  # whatever a decoder raises on a damaged file: SyntaxError, zlib.error, …
         raise ValueError(f"{path}: not rows of images") from error
     return Mosaic(names, images)

@@ -8,7 +8,6 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-import yaml
 from filelock import Timeout
 
 from cifarsweep.results import files, folders, identity
@@ -84,7 +83,7 @@ class RunResult(Description):
         path = run_dir / "result.json"
         if not path.exists():
             return None
-        values = files.read_json(path)
+        values = files.read_json(path, most=2**24)
         if not isinstance(values, dict) or not values.keys() >= {*COLUMNS}:
             raise files.Corrupt(path, "not the result of a run")
         return cls.of(values)
@@ -128,10 +127,10 @@ def read_config(run_dir: Path) -> dict[str, Any]:
     """The resolved configuration. `run` in it has the run's description and `choices`. OSError or files.Corrupt."""
     path = run_dir / "config.yaml"
     try:
-        config = yaml.load(path.read_text(encoding="utf-8"), files.YAML_LOADER)
+        config = files.read_yaml(path)
         if isinstance(config, dict) and isinstance(config["run"], dict):
             return config
-    except (yaml.YAMLError, KeyError, ValueError, RecursionError) as error:
+    except KeyError as error:
         raise files.Corrupt(path, "not the configuration of a run") from error
     raise files.Corrupt(path, "not the configuration of a run")
 
@@ -140,8 +139,7 @@ def write_config(
     run_dir: Path, config: Mapping[str, Any], description: Description, choices: Mapping[str, str]
 ) -> None:
     content = {**config, "run": {**description.as_dict(), "choices": dict(choices)}}
-    with files.atomic(run_dir / "config.yaml") as file:
-        yaml.safe_dump(content, file, sort_keys=False, allow_unicode=True)
+    files.write_yaml(run_dir / "config.yaml", content)
 
 
 @dataclass(frozen=True)
@@ -184,6 +182,8 @@ def read_metrics(run_dir: Path) -> list[Epoch]:
             lr, train_loss, train_accuracy, seconds = (float(row[key]) for key in ("lr", *METRICS[2:4], "seconds"))
             epochs.append(Epoch(int(row["epoch"]), lr, train_loss, train_accuracy, val_loss, val_accuracy, seconds))
         return epochs
+    except files.Corrupt:
+        raise
     except (TypeError, ValueError, OverflowError, csv.Error) as error:
         raise files.Corrupt(path, "not the metrics of a run") from error
 
@@ -226,6 +226,8 @@ def read_layers(run_dir: Path) -> list[Layer]:
             if min(layer.params, layer.multiply_adds, *shape, 0) < 0:
                 raise ValueError("a negative number")
             layers.append(layer)
+    except files.Corrupt:
+        raise
     except (KeyError, TypeError, AttributeError, ValueError, csv.Error) as error:
         raise files.Corrupt(path, "not the layers of a network") from error
     if any(not 0 <= source < number for number, layer in enumerate(layers, 1) for source in layer.inputs):

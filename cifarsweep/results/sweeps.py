@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from cifarsweep.results import files, identity, provenance
 from cifarsweep.results.files import Record
-from cifarsweep.results.locks import is_held
+from cifarsweep.results.locks import file_lock, is_held
 
 _JOURNAL = "jobs.jsonl"
 """Beside sweep.json while a command runs: what its jobs have told."""
@@ -83,8 +83,7 @@ class SweepRecord(Record):
 
 def own_sweep(sweep_dir: Path) -> FileLock | None:
     """The lock on a sweep, which this process holds until it releases it. None where another process holds it."""
-    sweep_dir.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(sweep_dir / ".owner.lock")
+    lock = file_lock(sweep_dir / ".owner.lock")
     try:
         lock.acquire(timeout=0.5)  # whoever asks if the sweep runs holds it for a moment
     except Timeout:
@@ -94,7 +93,6 @@ def own_sweep(sweep_dir: Path) -> FileLock | None:
 
 def open_sweep(sweep_dir: Path, command_line: list[str], plan: Mapping[str, Any]) -> None:
     """Writes sweep.json, or adds this command to the one that is there."""
-    sweep_dir.mkdir(parents=True, exist_ok=True)
     with _changed(sweep_dir, begin=True) as sweep:
         made_by = provenance.provenance()
         sweep.commands.append(Command(time=provenance.now(), command_line=command_line, plan=plan, provenance=made_by))
@@ -118,12 +116,12 @@ def _changed(sweep_dir: Path, begin: bool = False) -> Iterator[SweepRecord]:
 
     FileNotFoundError where the record was removed meanwhile, unless this command begins one.
     """
-    with FileLock(sweep_dir / ".lock"):
+    with file_lock(sweep_dir / ".lock"):
         is_new = begin and not (sweep_dir / "sweep.json").exists()
         sweep = SweepRecord(format=identity.FORMAT, commands=[], jobs={}) if is_new else SweepRecord.read(sweep_dir)
         yield sweep
         sweep.write(sweep_dir)
-        (sweep_dir / _JOURNAL).unlink(missing_ok=True)
+        files.remove(sweep_dir / _JOURNAL)
 
 
 def register_job(
@@ -136,11 +134,10 @@ def register_job(
     """
     told = JobRecord(job=job, overrides=overrides, run=run, error=error)
     line = json.dumps(told.as_dict(), ensure_ascii=False) + "\n"
-    sweep_dir.mkdir(parents=True, exist_ok=True)
     path = sweep_dir / _JOURNAL
-    with FileLock(sweep_dir / ".lock"):
+    with file_lock(sweep_dir / ".lock"):
         try:
-            with path.open("ab+") as file:
+            with open(path, "ab+", opener=files.opener) as file:
                 file.seek(0)
                 file.truncate(file.read().rfind(b"\n") + 1)  # less the line that a full disk has cut short
                 file.write(line.encode())
@@ -155,7 +152,7 @@ def _read_journal(sweep_dir: Path) -> list[JobRecord]:
     """What jobs have told since sweep.json was written, in that order."""
     path = sweep_dir / _JOURNAL
     try:
-        lines = path.read_bytes().split(b"\n")[:-1]  # what follows the last end of a line was cut short
+        lines = files.read_bytes(path).split(b"\n")[:-1]  # what follows the last end of a line was cut short
     except FileNotFoundError:
         return []
     try:

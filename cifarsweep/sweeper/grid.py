@@ -11,6 +11,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from cifarsweep.results import files
 from cifarsweep.sweeper import jobs
 
 
@@ -48,8 +49,8 @@ def sweep(
     for overrides in combinations:
         compose(overrides)
     folder = Path(config.hydra.sweep.dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(config, folder / "multirun.yaml")  # as Hydra's own sweeper
+    with files.atomic(files.make_folder(folder) / "multirun.yaml") as file:  # as Hydra's own sweeper
+        OmegaConf.save(config, file)
     launcher = Plugins.instance().instantiate_launcher(
         hydra_context=hydra_context, task_function=task_function, config=config
     )

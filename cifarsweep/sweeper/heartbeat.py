@@ -10,9 +10,8 @@ import time
 from pathlib import Path
 from typing import Self
 
-from filelock import FileLock
-
-from cifarsweep.results.locks import is_held
+from cifarsweep.results import files
+from cifarsweep.results.locks import file_lock, is_held
 
 
 class Heartbeat:
@@ -29,8 +28,8 @@ class Heartbeat:
         self._over = threading.Event()
 
     def __enter__(self) -> Self:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(self._path)
+        files.make_folder(self._path.parent, below=self._path.parents[2])
+        self._lock = file_lock(self._path)
         self._lock.acquire()
         threading.Thread(target=self._touch, daemon=True).start()
         return self

@@ -15,6 +15,7 @@ from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
+from cifarsweep.results import files
 from cifarsweep.results.locks import Lock
 from cifarsweep.terminal.command_line import without_credentials
 
@@ -110,7 +111,7 @@ class _Backend(JournalFileBackend):
 def _journal(path: Path) -> JournalStorage:
     # The operating system's lock is free once its holder dies; Optuna's own lock files would block for 30 s.
     lock = Lock(Path(f"{path}.lock"))
-    with lock, contextlib.suppress(FileNotFoundError), path.open("r+b") as file:
+    with lock, contextlib.suppress(FileNotFoundError), open(path, "r+b", opener=files.opener) as file:
         # A process killed while it wrote leaves half a line, which would spoil the next one. Nobody has counted on it.
         content = file.read()
         if not content.endswith(b"\n"):

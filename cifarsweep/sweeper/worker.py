@@ -22,6 +22,7 @@ from omegaconf import DictConfig, open_dict, read_write
 from optuna.trial import TrialState
 
 from cifarsweep import trial as current_trial
+from cifarsweep.results import files
 from cifarsweep.sweeper import jobs, local, pruning, storage
 from cifarsweep.sweeper.application import Application
 from cifarsweep.sweeper.heartbeat import Heartbeat
@@ -122,8 +123,7 @@ class _Handle:
 
     def directory(self) -> Path:
         folder = self._plan.folder / "trials" / self._plan.subfolder / str(self._trial.number)
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+        return files.make_folder(folder, below=self._plan.folder)
 
     def _checked(self, step: Any, measured: Any) -> dict[str, Any]:
         """The figures by name; ValueError where the task reports what cannot be a figure of a step."""

@@ -80,7 +80,7 @@ def _recorded(run_dir: Path, report: Report) -> RunResult | None:
             return result
     if result.status not in FINAL:
         return None
-    (run_dir / CHECKPOINT).unlink(missing_ok=True)  # of a process that was killed at the very end
+    files.remove(run_dir / CHECKPOINT)  # of a process that was killed at the very end
     return result
 
 
@@ -121,7 +121,7 @@ def _train(session: Session, run_dir: Path, report: Report) -> RunResult:
         result = _result(session, started, epochs, figures)
         result.write(run_dir)
         if result.status in FINAL:
-            (run_dir / CHECKPOINT).unlink(missing_ok=True)
+            files.remove(run_dir / CHECKPOINT)
         log.info("%s", result)
         progress.result(f"{run_dir}: {result}")
     return result
@@ -131,7 +131,7 @@ def _resume(session: Session, run_dir: Path) -> list[Epoch]:
     """The epochs that an earlier process trained, with everything put back to their end."""
     path = run_dir / CHECKPOINT
     if session.values["force"]:
-        path.unlink(missing_ok=True)
+        files.remove(path)
     try:
         epochs = checkpoint.restore(path, session.description.run_id, session.model, session.optimizer)
     except files.Corrupt as error:

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 from collections.abc import Iterator
+from io import TextIOWrapper
 from pathlib import Path
 
 import torch
@@ -17,15 +18,15 @@ from cifarsweep.training.session import Session
 
 def start(run_dir: Path, session: Session) -> None:
     """Writes what is known before the training: configuration, layers, pictures of the data set. Removes a result."""
-    run_dir.mkdir(parents=True, exist_ok=True)
-    (run_dir / "result.json").unlink(missing_ok=True)
+    files.make_folder(run_dir)
+    files.remove(run_dir / "result.json")
     for left_by_a_killed_process in run_dir.glob(".*.part"):
-        left_by_a_killed_process.unlink()
+        files.remove(left_by_a_killed_process)
     records.write_config(run_dir, session.values, session.description, session.choices)
     records.write_layers(run_dir, session.layers)
     dataset = session.dataset
     folder = folders.pictures(Path(session.values["outputs"]), dataset.name, dataset.fingerprint)
-    folder.mkdir(parents=True, exist_ok=True)
+    files.make_folder(folder)
     drawn = {"classes.png": samples.of_classes}
     if dataset.augmentation != Augmentation():
         drawn[folders.augmentation_picture(**vars(dataset.augmentation))] = samples.augmented
@@ -74,6 +75,9 @@ def show_log(name: str) -> None:
 
 class _LogFile(logging.FileHandler):
     """Goes on without a line that cannot be written: on a full disk, the next result is named in an error."""
+
+    def _open(self) -> TextIOWrapper:
+        return TextIOWrapper(open(self.baseFilename, f"{self.mode}b", opener=files.opener), encoding=self.encoding)
 
     def handleError(self, record: logging.LogRecord) -> None:
         return
