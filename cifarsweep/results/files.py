@@ -208,6 +208,13 @@ class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
+    def represent_str(self, text: str) -> yaml.Node:
+        """In double quotes where PyYAML 6 would end a line at a separator that it reads back as another one."""
+        return self.represent_scalar("tag:yaml.org,2002:str", text, '"' if set(text) & {*"\x85\u2028\u2029"} else None)
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
+
 
 def _check_plain(value: Any) -> None:
     """ValueError where values are not of JSON's types, too large for 64 bits, or in each other too many times."""
