@@ -140,7 +140,7 @@ def register_job(
             with open(path, "ab+", opener=files.opener) as file:
                 file.seek(0)
                 file.truncate(file.read().rfind(b"\n") + 1)  # less the line that a full disk has cut short
-                file.write(line.encode())
+                file.write(line.encode("utf-8", "backslashreplace"))  # half a surrogate pair, as of a file's name
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:

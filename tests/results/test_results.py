@@ -210,6 +210,16 @@ def test_a_line_that_was_cut_short_costs_no_other(tmp_path: Path) -> None:
     assert [*SweepRecord.read(tmp_path).jobs] == ["seed=1", "seed=3"]
 
 
+@given(st.text(st.characters()))
+def test_whatever_a_jobs_error_says_is_recorded_and_read(tmp_path_factory: pytest.TempPathFactory, error: str) -> None:
+    sweep = tmp_path_factory.mktemp("sweep")
+    sweeps.open_sweep(sweep, ["cifarsweep"], {})
+    sweeps.register_job(sweep, 0, ["seed=1"], error=f"{error}\udcff")
+    read = SweepRecord.read(sweep).jobs["seed=1"].error
+    assert read is not None
+    assert read.encode("utf-8", "backslashreplace") == f"{error}\udcff".encode("utf-8", "backslashreplace")
+
+
 def test_many_processes_register_their_jobs_in_one_sweep(tmp_path: Path) -> None:
     sweeps.open_sweep(tmp_path, ["x"], {})
     code = (
