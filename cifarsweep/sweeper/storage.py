@@ -101,9 +101,14 @@ class _Backend(JournalFileBackend):
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
-        with self._lock, open(self._file_path, "ab") as file:  # type: ignore[attr-defined]  # a Lock
-            file.write(lines.encode())
-            file.flush()
+        with self._lock, open(self._file_path, "ab", buffering=0) as file:  # type: ignore[attr-defined]  # a Lock
+            whole, left = file.tell(), lines.encode()
+            try:
+                while left:
+                    left = left[file.write(left) :]
+            except OSError:
+                file.truncate(whole)  # the half line of a full disk would spoil the next one
+                raise
             if any(TrialState(log.get("state", TrialState.RUNNING)).is_finished() for log in logs):
                 os.fsync(file.fileno())
 

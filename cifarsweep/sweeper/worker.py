@@ -35,7 +35,8 @@ from cifarsweep.terminal import errors, progress
 class Worker:
     """Hydra's task function of a launched job: works until no trial is left. Returns what stopped it early, or None.
 
-    It does not raise where the storage is lost, so that a person is told in one line, not in one a worker.
+    It does not raise where the storage is lost or the disk is full, so that a person is told in one line, not in one a
+    worker.
     """
 
     whole: StudyPlan
@@ -192,6 +193,7 @@ def _kind(value: Any) -> str:
 
 
 def _outcome(result: JobReturn, objectives: tuple[str, ...]) -> Outcome:
+    """How the trial ended. Raises the error that is the machine's fault: the trial is not to blame, and waits again."""
     returned = result._return_value
     if result.status != JobStatus.FAILED:
         values = list(returned) if isinstance(returned, list | tuple) else [returned]
@@ -203,6 +205,8 @@ def _outcome(result: JobReturn, objectives: tuple[str, ...]) -> Outcome:
         return Outcome(TrialState.FAIL, reason=reason)
     if isinstance(returned, current_trial.Pruned | optuna.TrialPruned):
         return Outcome(TrialState.PRUNED)
+    if fault := errors.machines_fault(returned):
+        raise fault
     details = "".join(traceback.format_exception(returned))
     return Outcome(TrialState.FAIL, reason=errors.one_line(returned), details=details)
 

@@ -1,11 +1,19 @@
 """One line for each mistake of a user: key, value and what is accepted. Knows Hydra's exceptions, raises none."""
 
+import errno
 from collections.abc import Callable
 
 from cifarsweep.terminal import formatting
 
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")
 """How a RuntimeError of PyTorch says it, on one system or another."""
+
+# fmt: off
+FAULTS_OF_A_MACHINE = {
+    "ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS", "EACCES", "EPERM", "EMFILE", "ENFILE", "ENOMEM", "ESTALE",
+}
+# fmt: on
+"""Names of errno."""
 
 
 def is_users(error: BaseException) -> bool:
@@ -34,6 +42,13 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, RuntimeError):
         return any(words in str(error).lower() for words in OUT_OF_MEMORY)
     return isinstance(error, MemoryError)
+
+
+def machines_fault(error: BaseException | None) -> OSError | None:
+    """The error of a full or broken disk, a limit or a missing permission that led to this one: anything would fail."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__
+    return error if error is not None and errno.errorcode.get(error.errno or 0) in FAULTS_OF_A_MACHINE else None
 
 
 def one_line(error: BaseException, known_keys: Callable[[str], list[str]] = lambda parent: []) -> str:
