@@ -82,8 +82,6 @@ def _built(content: dict[str, Any]) -> Predictor:
     scores = model.eval()(torch.zeros(1, len(mean), image_size, image_size))
     if scores.shape != (1, len(class_names)):
         raise ValueError(f"{len(class_names)} class_names: expected {scores.shape[-1]}")
-    if not scores.isfinite().all():
-        raise ValueError("state_dict: expected weights that give finite scores")
     return Predictor(model, class_names, mean, std, image_size)
 
 
@@ -98,6 +96,8 @@ def classify(predictor: Predictor, image: Path) -> dict[str, float]:
         raise ValueError(f"{image}: not an image that can be read ({error})") from error
     normalised = (torch.tensor(pixels).permute(2, 0, 1) / 255 - predictor.mean) / predictor.std
     scores: Tensor = predictor.model(normalised[None])
+    if not scores.isfinite().all():
+        raise ValueError(f"{image}: the network gives it no finite scores, expected other weights in its model.pt")
     return dict(zip(predictor.class_names, scores.softmax(dim=1)[0].tolist(), strict=True))
 
 

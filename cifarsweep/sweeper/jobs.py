@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from cifarsweep.sweeper import hydra_compat
+from cifarsweep.terminal.command_line import without_credentials
 
 if TYPE_CHECKING:  # Optuna, which a grid need not wait for
     from cifarsweep.sweeper.space import Space
@@ -241,7 +242,7 @@ def run_trial(job: Job, task: TaskFunction, context: HydraContext) -> JobReturn:
             only_hydra = job.hydra if list(job.hydra) == ["hydra"] else OmegaConf.masked_copy(job.hydra, "hydra")
             (folder / hydra.output_subdir).mkdir(parents=True, exist_ok=True)
             for part, config in (("config", job.task), ("hydra", only_hydra), ("overrides", hydra.overrides.task)):
-                text = OmegaConf.to_yaml(config)
+                text = without_credentials(OmegaConf.to_yaml(config))
                 (folder / hydra.output_subdir / f"{part}.yaml").write_text(text, encoding="utf-8")
         stack.enter_context(env_override({key: str(value) for key, value in hydra.job.env_set.items()}))
         return _call(task, job)

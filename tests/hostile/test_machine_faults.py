@@ -91,6 +91,7 @@ def test_a_search_on_a_full_disk_ends_in_one_line_and_goes_on_later(tmp_path: Pa
     (tmp_path / "full").touch()
     words = ["-m", "hydra/sweeper=study", f"hydra/launcher={launcher}", "hydra.sweep.dir=s", "+x=interval(0, 1)"]
     words += ["hydra.sweeper.n_trials=12", "hydra.sweeper.sampler.seed=0", "hydra.sweeper.max_failures=0"]
+    words += ["+hydra.job.env_set.ADDRESS='postgresql://me:open-sesame@here/x?sslpassword=open-sesame'"]
 
     def search() -> subprocess.CompletedProcess[str]:
         env = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
@@ -105,3 +106,6 @@ def test_a_search_on_a_full_disk_ends_in_one_line_and_goes_on_later(tmp_path: Pa
     assert done.returncode == 0, done.stderr
     trials = json.loads((tmp_path / "s" / "study.json").read_text())["trials"]
     assert [trial["state"] for trial in trials] == ["complete"] * 12
+    written = [path.read_text() for path in (tmp_path / "s").glob("*/.hydra/*.yaml")]
+    assert "postgresql://me:***@here/x" in "".join(written)
+    assert "open-sesame" not in "".join(written)
