@@ -1,11 +1,14 @@
 """The sweeper of grids: every combination of the values that overrides list. Knows Hydra's jobs, not what they do."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, RangeSweep
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import HydraContext, TaskFunction
@@ -13,13 +16,21 @@ from omegaconf import DictConfig, OmegaConf
 
 from cifarsweep.results import files
 from cifarsweep.sweeper import jobs
+from cifarsweep.terminal import domains
+from cifarsweep.terminal.domains import Domain
+
+MOST_JOBS = 100_000
+
+_ACCEPTED = {
+    "max_batch_size": domains.whole(1).or_null(),
+    "params": Domain(lambda value: isinstance(value, dict | DictConfig), "values for each key").or_null(),
+}
 
 
 def sweep(
     arguments: Sequence[str],
     *,
-    params: Mapping[str, Any] | None,
-    max_batch_size: int | None,
+    keys: Mapping[str, Any],
     hydra_context: HydraContext,
     task_function: TaskFunction,
     config: DictConfig,
@@ -28,33 +39,18 @@ def sweep(
 
     Every job is composed before any starts. Where jobs failed, the others run all the same, and ValueError follows.
     """
-    if max_batch_size is not None and (type(max_batch_size) is not int or max_batch_size < 1):
-        raise ValueError(f"hydra.sweeper.max_batch_size={max_batch_size}: expected a whole number, 1 or more, or null")
-    words = [*(f"{key}={value}" for key, value in (params or {}).items()), *arguments]
-    parser = OverridesParser.create(config_loader=hydra_context.config_loader)
-    by_key: dict[str, list[str]] = {}
-    for override in parser.parse_overrides(words):
-        key = override.get_key_element()
-        if not override.is_sweep_override():
-            by_key[key] = [override.input_line or f"{key}={override.get_value_element_as_str()}"]
-        elif override.is_discrete_sweep():
-            by_key[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
-            if not by_key[key]:
-                raise ValueError(f"{override.input_line}: stands for no value, expected one or more")
-        else:
-            space = override.get_value_string()
-            raise ValueError(f"{key}={space}: a grid needs a list of values; hydra/sweeper=study searches an interval")
-    combinations = [list(combination) for combination in itertools.product(*by_key.values())]
+    domains.check("hydra.sweeper", keys, _ACCEPTED)
+    combinations = list_jobs(arguments, keys["params"] or {}, hydra_context.config_loader)
     compose = jobs.Composer(hydra_context.config_loader, config)
     for overrides in combinations:
         compose(overrides)
-    folder = Path(config.hydra.sweep.dir)
-    with files.atomic(files.make_folder(folder) / "multirun.yaml") as file:  # as Hydra's own sweeper
-        OmegaConf.save(config, file)
     launcher = Plugins.instance().instantiate_launcher(
         hydra_context=hydra_context, task_function=task_function, config=config
     )
-    size = max_batch_size or len(combinations)
+    folder = files.make_folder(Path(config.hydra.sweep.dir))
+    with files.atomic(folder / "multirun.yaml") as file:  # as Hydra's own sweeper
+        OmegaConf.save(config, file)
+    size = keys["max_batch_size"] or len(combinations)
     batches = [
         launcher.launch(combinations[start : start + size], initial_job_idx=start)
         for start in range(0, len(combinations), size)
@@ -63,3 +59,37 @@ def sweep(
     if num_failed:
         raise ValueError(f"{num_failed} of {len(combinations)} jobs failed; the same command tries them again")
     return batches
+
+
+def list_jobs(arguments: Sequence[str], params: Mapping[str, Any], loader: ConfigLoader | None) -> list[list[str]]:
+    """The overrides of each job. ValueError where a key has no list of values, none, or all are too many jobs."""
+    words = [*(f"{key}={value}" for key, value in params.items()), *arguments]
+    parser = OverridesParser.create(config_loader=loader)
+    by_key: dict[str, list[str]] = {}
+    for override in parser.parse_overrides(words):
+        key = override.get_key_element()
+        if not override.is_sweep_override():
+            by_key[key] = [override.input_line or f"{key}={override.get_value_element_as_str()}"]
+        elif override.is_discrete_sweep():
+            by_key[key] = [f"{key}={value}" for value in _values(override)]
+            if not by_key[key]:
+                raise ValueError(f"{override.input_line}: stands for no value, expected one or more")
+            if math.prod(map(len, by_key.values())) > MOST_JOBS:
+                fewer = f"expected up to {MOST_JOBS} jobs; hydra/sweeper=study searches among more"
+                raise ValueError(f"{override.input_line}: {fewer}")
+        else:
+            space = override.get_value_string()
+            raise ValueError(f"{key}={space}: a grid needs a list of values; hydra/sweeper=study searches an interval")
+    return [list(combination) for combination in itertools.product(*by_key.values())]
+
+
+def _values(override: Override) -> Iterator[str]:
+    """What the override lists, cut where that is too much."""
+    value: Any = override._value
+    if isinstance(value, RangeSweep) and value.shuffle and len(list(_first(value.range()))) > MOST_JOBS:
+        value.shuffle = False  # Hydra would make a list of it
+    return _first(override.sweep_string_iterator())
+
+
+def _first(values: Iterable[Any]) -> Iterator[Any]:
+    return itertools.islice(values, MOST_JOBS + 1)

@@ -12,9 +12,15 @@ import hydra
 from hydra._internal.callbacks import Callbacks
 from hydra.core import utils
 from hydra.core.config_loader import ConfigLoader
+from hydra.core.plugins import Plugins
 from hydra.errors import CompactHydraException
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, RunMode
-from omegaconf import DictConfig, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from cifarsweep.terminal import formatting
+from cifarsweep.terminal.domains import as_typed
 
 IS_1_3 = hydra.__version__.startswith("1.3")
 VERSION_BASE: dict[str, Any] = {"version_base": "1.3"} if IS_1_3 else {}
@@ -29,7 +35,17 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise CompactHydraException(str(error)) from error
+        raise CompactHydraException(formatting.one_line(error)) from error
+
+
+def check_plugins(config: DictConfig) -> None:
+    """ValueError where Hydra would end in a traceback: hydra.sweeper or hydra.launcher is none (1.3 and 1.4)."""
+    for part, kind in (("sweeper", Sweeper), ("launcher", Launcher)):
+        given = OmegaConf.select(config, f"hydra.{part}")
+        key, value = (f"{part}._target_", given.get("_target_")) if isinstance(given, DictConfig) else (part, given)
+        known = Plugins.instance().discover(kind)
+        if value not in [f"{plugin.__module__}.{plugin.__qualname__}" for plugin in known]:
+            raise ValueError(f"hydra.{key}={as_typed(value)}: expected an option of its group, as in hydra/{part}=…")
 
 
 def load_single_run(loader: ConfigLoader, master: DictConfig, overrides: Sequence[str]) -> DictConfig:

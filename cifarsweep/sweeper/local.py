@@ -21,7 +21,7 @@ from functools import cache
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus, setup_globals
@@ -30,8 +30,9 @@ from omegaconf import DictConfig
 
 from cifarsweep.sweeper import jobs, pickling
 from cifarsweep.sweeper.application import Application
-from cifarsweep.terminal import errors, progress, streams
+from cifarsweep.terminal import domains, errors, progress, streams
 
+MOST_WORKERS = 1000
 MAX_STARTS = 2
 """A job whose process dies is started once more. A second death is the job's own fault, unless it said `began`."""
 
@@ -72,6 +73,11 @@ class WorkerProcess:
     job: Job | None = None
 
 
+def check(keys: Mapping[str, Any]) -> None:
+    """ValueError names a key below hydra.launcher, its value and what is accepted."""
+    domains.check("hydra.launcher", keys, {"n_workers": domains.whole(1, MOST_WORKERS).or_null()})
+
+
 def launch(
     job_overrides: Sequence[Sequence[str]],
     initial_job_idx: int,
@@ -86,8 +92,6 @@ def launch(
     The application sees every job's configuration before any starts, and hears of each job that is given up because its
     process died again. A job that fails is shown at once, and the others go on.
     """
-    if n_workers is not None and (type(n_workers) is not int or n_workers < 1):
-        raise ValueError(f"hydra.launcher.n_workers={n_workers}: expected a whole number, 1 or more, or null")
     setup_globals()
     application, folder = Application.of(task_function), Path(config.hydra.sweep.dir).absolute()
     application.expect_jobs(config, initial_job_idx + len(job_overrides))

@@ -61,7 +61,10 @@ def sweep(
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     loader, application = hydra_context.config_loader, Application.of(task_function)
-    space = parse(OmegaConf.to_container(config.hydra.sweeper.params), arguments, loader)  # type: ignore[arg-type]
+    params = OmegaConf.select(config, "hydra.sweeper.params")
+    if not isinstance(params, DictConfig):
+        raise ValueError(f"hydra.sweeper.params={domains.as_typed(params)}: expected a space for each key, or {{}}")
+    space = parse(OmegaConf.to_container(params), arguments, loader)  # type: ignore[arg-type]
     folder = Path(config.hydra.sweep.dir).absolute()
     if not space.parameters:
         raise ValueError("nothing to search: give a key a space, as in lr=interval(0.01,1)")
@@ -72,7 +75,7 @@ def sweep(
     setting = _Setting(hydra_context, config, application, compose, base)
     whole = StudyPlan(
         name=folder.name,
-        address=_address(checked.storage, folder),
+        address=storage.address_of(checked.storage, folder),
         folder=folder,
         space=space,
         settings=checked,
@@ -80,6 +83,7 @@ def sweep(
         deadline=None if checked.timeout is None else time.time() + checked.timeout,
         finals=_final_runs(setting, space, checked),
     )
+    Plugins.instance().instantiate_launcher(hydra_context, task_function, config)  # it checks its own keys
     _check_before_start(setting, whole)
     try:
         plans = tuple(whole.divided())
@@ -118,14 +122,6 @@ def _final_runs(setting: _Setting, space: Space, checked: Settings) -> FinalRuns
         objective=application.final_objective or checked.objectives[0],
         direction="maximize" if application.final_objective else checked.directions[0],
     )
-
-
-def _address(given: str | None, folder: Path) -> str:
-    if given is None:
-        return str(folder / "study.journal")
-    if given.startswith("sqlite:///") and not given.startswith("sqlite:////"):
-        return f"sqlite:///{Path(given.removeprefix('sqlite:///')).absolute()}"
-    return given if "://" in given else str(Path(given).absolute())
 
 
 def _fixed_of_a_run(setting: _Setting, space: Space) -> tuple[str, ...]:

@@ -2,6 +2,8 @@
 
 import hashlib
 import importlib.util
+import inspect
+import pkgutil
 import re
 import warnings
 from collections.abc import Mapping
@@ -9,18 +11,62 @@ from dataclasses import dataclass
 from typing import Any
 
 import optuna
-from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 from optuna.exceptions import ExperimentalWarning
 
 from cifarsweep.results.study_records import DIRECTIONS, Direction
+from cifarsweep.sweeper import local
 from cifarsweep.sweeper.application import Application
 from cifarsweep.sweeper.space import Space
-from cifarsweep.terminal.domains import BOOLEAN, Domain, as_typed, number, whole
+from cifarsweep.terminal import formatting
+from cifarsweep.terminal.domains import BOOLEAN, Domain, as_typed, check, number, whole
 
 _ENUMERATING = ("GridSampler", "BruteForceSampler")
 _NEEDS = {"CmaEsSampler": ["cmaes"], "GPSampler": ["scipy", "torch"], "QMCSampler": ["scipy"]}
 """Packages that Optuna imports only once a trial asks for them."""
+
+MOST_TRIALS = 100_000
+"""Each is a line of the journal before the first starts, and whoever claims one reads them all."""
+
+_KINDS = {
+    "None": Domain(lambda value: value is None, "null"),
+    "bool": BOOLEAN,
+    "int": Domain(lambda value: type(value) is int, "a whole number"),
+    "float": number("a number", lambda value: True),
+    "str": Domain(lambda value: isinstance(value, str), "text"),
+    "dict": Domain(lambda value: isinstance(value, dict), "a mapping"),
+}
+"""What the type of a constructor's argument accepts, by its name in the signature."""
+_NUMBERS = ("int", "float")
+_OBJECT = Domain(lambda value: False, "an object, as {_target_: …}")
+
+_BUILT = {"sampler": optuna.samplers.BaseSampler, "pruner": optuna.pruners.BasePruner}
+
+_ARGUMENTS = {
+    "seed": whole(0, 2**32 - 1),
+    "n_startup_trials": whole(0, MOST_TRIALS),
+    "n_ei_candidates": whole(1, 10_000),
+    "prior_weight": number("a number above 0, up to 1000000", lambda value: 0 < value <= 1e6),
+    "sigma0": number("a number above 0, up to 1000000", lambda value: 0 < value <= 1e6),
+    "popsize": whole(2, 10_000),
+    "population_size": whole(2, 10_000),
+    "dividing_parameter": whole(1, 100),
+    "min_resource": whole(1, 10**9),
+    "max_resource": whole(1, 10**9),
+    "reduction_factor": whole(2, 10**6),
+    "min_early_stopping_rate": whole(0, 100),
+    "bootstrap_count": whole(0, MOST_TRIALS),
+    "n_warmup_steps": whole(0, 10**9),
+    "interval_steps": whole(1, 10**9),
+    "n_min_trials": whole(1, MOST_TRIALS),
+    "patience": whole(0, 10**9),
+    "min_delta": number("a number, 0 or more", lambda value: value >= 0),
+    "percentile": number("a number from 0 to 100", lambda value: 0 <= value <= 100),
+    "p_threshold": number("a number from 0 to 1", lambda value: 0 <= value <= 1),
+    "n_startup_steps": whole(0, 10**9),
+}
+"""The numbers that arguments of Optuna's samplers and pruners accept. A class takes others without a word, and fails
+or means something else once its model or rule is first used."""
 
 
 @dataclass(frozen=True)
@@ -85,17 +131,17 @@ def read(sweeper: DictConfig, application: Application, base: DictConfig) -> Set
     plain = OmegaConf.to_container(sweeper, resolve=True)
     assert isinstance(plain, dict)
     values: dict[str, Any] = {str(key): value for key, value in plain.items()}
-    values.setdefault("max_steps", values.pop(f"max_{application.unit}s", None))
-    for key, domain in _accepted(application).items():
-        if not domain.accepts(values[key]):
-            raise ValueError(f"hydra.sweeper.{key}={as_typed(values[key])}: expected {domain.text}")
+    epochs = values.pop(f"max_{application.unit}s", None)
+    values["max_steps"] = values.get("max_steps", epochs)
+    check("hydra.sweeper", values, _accepted(application))
+    for kind in _BUILT:
+        _check_arguments(f"hydra.sweeper.{kind}", values[kind], _BUILT[kind])
     objectives = _listed(values["objectives"] or list(application.objectives))
     directions = _listed(values["direction"] or list(application.directions))
     known = application.known_objectives
-    for key, options, names in (("objectives", known, objectives), ("direction", DIRECTIONS, directions)):
-        for name in names:
-            if options is not None and name not in options:
-                raise ValueError(f"hydra.sweeper.{key}={as_typed(name)}: expected some of {', '.join(options)}")
+    for name in objectives:
+        if known is not None and name not in known:
+            raise ValueError(f"hydra.sweeper.objectives={name}: expected some of {', '.join(known)}")
     if len(objectives) != len(directions):
         count = f"{len(objectives)}, one for each of {', '.join(objectives)}"
         raise ValueError(f"hydra.sweeper.direction={as_typed(values['direction'])}: expected {count}")
@@ -133,50 +179,68 @@ def read(sweeper: DictConfig, application: Application, base: DictConfig) -> Set
 def _accepted(application: Application) -> dict[str, Domain]:
     """What each key accepts."""
     kinds = list(dict.fromkeys(["trials", "steps", f"{application.unit}s", "seconds"]))
-    budget = re.compile(rf"({'|'.join(kinds)}):[1-9]\d*")
-    names = "a name" if application.known_objectives is None else f"some of {', '.join(application.known_objectives)}"
+    budget = re.compile(rf"({'|'.join(kinds)}):[1-9]\d{{0,8}}")
+    known = application.known_objectives
+    names = "a name, or a list of different ones" if known is None else f"some of {', '.join(known)}, each once"
     built = Domain(
         lambda value: isinstance(value, dict) and isinstance(value.get("_target_"), str), "an option of its group"
     )
-    seconds = number("seconds above 0", lambda value: value > 0)
     return {
-        "n_trials": whole(1),
-        "study_per": Domain(
-            lambda value: value == [] or _strings(value), "a list of keys that are searched, such as [model]"
-        ),
-        "budget": Domain(
-            lambda value: budget.fullmatch(str(value)) is not None,
-            f"{', '.join(f'{kind}:N' for kind in kinds[:-1])} or {kinds[-1]}:N with a whole number N",
-        ).or_null(),
-        "max_steps": whole(1).or_null(),
-        "finalists": whole(0),
-        "repeats": whole(1),
-        "final_on": Domain(lambda value: value in (None, *application.final_on), " or ".join(application.final_on)),
-        "dry_run": BOOLEAN,
-        "n_workers": whole(1).or_null(),
-        "timeout": seconds.or_null(),
-        "storage": Domain(lambda value: isinstance(value, str), "an address").or_null(),
-        "objectives": Domain(lambda value: value is None or _strings(value), names),
-        "direction": Domain(
-            lambda value: value is None or _strings(value), f"{' or '.join(DIRECTIONS)}, or a list of them"
-        ),
         "sampler": built,
         "pruner": built,
+        "n_trials": whole(1, MOST_TRIALS),
+        "study_per": Domain(
+            lambda value: value == [] or _names(value), "a list of keys that are searched, such as [model]"
+        ),
+        "budget": Domain(
+            lambda value: budget.fullmatch(str(value)) is not None and whole(1, MOST_TRIALS).accepts(_trials(value)),
+            f"{', '.join(f'{kind}:N' for kind in kinds[:-1])} or {kinds[-1]}:N with a whole number N, "
+            f"up to {MOST_TRIALS} trials",
+        ).or_null(),
+        "max_steps": whole(1, 10**9).or_null(),
+        "finalists": whole(0, 1000),
+        "repeats": whole(1, 1000),
+        "final_on": Domain(lambda value: value in (None, *application.final_on), " or ".join(application.final_on)),
+        "dry_run": BOOLEAN,
+        "n_workers": whole(1, local.MOST_WORKERS).or_null(),
+        "timeout": _seconds(10**9).or_null(),
+        "storage": Domain(lambda value: isinstance(value, str), "an address").or_null(),
+        "objectives": Domain(lambda value: value is None or _names(value), names),
+        "direction": Domain(
+            lambda value: value is None or (all(text in DIRECTIONS for text in _listed(value)) and value != []),
+            f"{' or '.join(DIRECTIONS)}, or a list of them",
+        ),
         "enqueue": Domain(
             lambda value: isinstance(value, list) and all(isinstance(values, dict) for values in value),
             "a list of mappings, such as [{model: layers3, optimizer.lr: 0.1}]",
         ),
         "warm_start": BOOLEAN,
         "join": BOOLEAN,
-        "max_failures": whole(0),
-        "max_retries": whole(0),
-        "grace_period": seconds,
+        "max_failures": whole(0, MOST_TRIALS),
+        "max_retries": whole(0, 1000),
+        "grace_period": _seconds(10**6),
+        # Hydra's own
+        "_target_": Domain(lambda value: isinstance(value, str), "hydra/sweeper=study"),
+        "_recursive_": Domain(lambda value: value is False, "false"),
+        "params": Domain(lambda value: isinstance(value, dict), "a space for each key, such as {lr: 'interval(0,1)'}"),
     }
 
 
-def _strings(value: Any) -> bool:
-    """Whether it is a text that is not empty, or a list of texts."""
-    return value not in ("", []) and all(isinstance(text, str) for text in _listed(value))
+def _seconds(most: float) -> Domain:
+    return number(f"seconds above 0, up to {most}", lambda value: 0 < value <= most)
+
+
+def _trials(budget: str) -> int:
+    """How many trials a budget asks for; 1 where it counts something else."""
+    kind, _, amount = budget.partition(":")
+    return int(amount) if kind == "trials" else 1
+
+
+def _names(value: Any) -> bool:
+    """Whether it is a name, or a list of different ones."""
+    names = _listed(value)
+    are_names = all(isinstance(name, str) and name.strip() and name.isprintable() for name in names)
+    return bool(names) and are_names and len(set(names)) == len(names)
 
 
 def _listed(value: Any) -> list[Any]:
@@ -208,20 +272,61 @@ def make_pruner(settings: Settings) -> optuna.pruners.BasePruner:
 
 
 def try_out(settings: Settings, space: Space) -> None:
-    """Makes a trial in memory: some mistakes in a sampler's or a pruner's arguments show only when it is used."""
+    """Makes two trials in memory: some mistakes in a sampler's or a pruner's arguments show only when it is used."""
     kind = "sampler"
     try:
-        study = optuna.create_study(directions=settings.directions, sampler=make_sampler(settings, space, 0))
+        study = optuna.create_study(directions=settings.directions)
         study.stop = lambda: None  # type: ignore[method-assign]
-        trial = study.ask()
-        space.suggest(trial)
-        kind, study.pruner = "pruner", make_pruner(settings)
-        if len(settings.directions) == 1:
-            trial.report(0.0, 1)
-            trial.should_prune()
-        study.tell(trial, [0.0] * len(settings.directions))
-    except TypeError as error:
-        raise ValueError(f"hydra.sweeper.{kind}: {' '.join(str(error).split())}") from error
+        for number in range(2):
+            kind, study.sampler = "sampler", make_sampler(settings, space, number)
+            trial = study.ask()
+            space.suggest(trial)
+            kind, study.pruner = "pruner", make_pruner(settings)
+            if len(settings.directions) == 1:
+                trial.report(0.0, 1)
+                trial.should_prune()
+            study.tell(trial, [0.0] * len(settings.directions))
+    except Exception as error:  # whatever the class raises: all that it was given is the user's
+        if str(error).startswith("hydra"):
+            raise
+        raise ValueError(f"hydra.sweeper.{kind}: {formatting.one_line(error)}") from error
+
+
+def _check_arguments(key: str, given: Mapping[str, Any], base: type = object) -> None:
+    """ValueError names an argument that the class of `given` does not take, or whose value it cannot use."""
+    try:
+        built = pkgutil.resolve_name(given["_target_"])
+        if not (isinstance(built, type) and issubclass(built, base)):
+            raise ValueError(f"expected a class derived from {base.__name__}")
+        parameters = dict(inspect.signature(built).parameters)
+    except Exception as error:  # an import runs whatever code stands there
+        raise ValueError(f"{key}._target_={given['_target_']}: {formatting.one_line(error)}") from error
+    if built is optuna.samplers.GridSampler:
+        del parameters["search_space"]  # which the space gives it
+    takes_any = any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters.values())
+    for name, value in given.items():
+        if name in parameters:
+            domain = _argument(name, parameters[name].annotation)
+            if isinstance(value, Mapping) and "_target_" in value:
+                _check_arguments(f"{key}.{name}", value)
+            elif not domain.accepts(value):
+                raise ValueError(f"{key}.{name}={as_typed(value)}: expected {domain.text}")
+        elif name != "_target_" and not takes_any:
+            raise ValueError(f"{key}.{name}: no such key; {built.__name__} takes {', '.join(parameters) or 'none'}")
+
+
+def _argument(name: str, annotation: Any) -> Domain:
+    """What an argument of a constructor accepts, by its type and by what is known of its name."""
+    text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+    types = [part.strip() for part in text.split("|")]
+    if annotation is inspect.Parameter.empty or "Any" in types or text.startswith(("typing.", "Optional", "Union")):
+        return Domain(lambda value: True, "anything")
+    domains = [
+        _ARGUMENTS[name] if name in _ARGUMENTS and kind in _NUMBERS else _KINDS.get(kind.partition("[")[0], _OBJECT)
+        for kind in types
+    ]
+    texts = dict.fromkeys(domain.text for domain in domains)
+    return Domain(lambda value: any(domain.accepts(value) for domain in domains), " or ".join(texts))
 
 
 def _make(kind: str, arguments: Mapping[str, Any]) -> Any:
@@ -231,18 +336,15 @@ def _make(kind: str, arguments: Mapping[str, Any]) -> Any:
         raise ValueError(f"hydra/sweeper/{kind}: {_name(arguments)} needs {names}: pip install {names}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
+        given = {
+            key: _make(kind, value) if isinstance(value, dict) and "_target_" in value else value
+            for key, value in arguments.items()
+            if key != "_target_"
+        }
         try:
-            target = get_class(arguments["_target_"])
-            given = {
-                key: _make(kind, value) if isinstance(value, dict) and "_target_" in value else value
-                for key, value in arguments.items()
-                if key != "_target_"
-            }
-            return target(**given)
-        except ImportError as error:
-            raise ValueError(f"hydra.sweeper.{kind}: {error}") from error
+            return pkgutil.resolve_name(arguments["_target_"])(**given)
         except (TypeError, ValueError) as error:
-            raise ValueError(f"hydra.sweeper.{kind}: {' '.join(str(error).split())}") from error
+            raise ValueError(f"hydra.sweeper.{kind}: {formatting.one_line(error)}") from error
 
 
 def _name(arguments: Mapping[str, Any]) -> str:

@@ -24,6 +24,8 @@ DRIVERS = {
     "postgresql": "pip install 'cifarsweep[postgres]', then postgresql+psycopg://…",
     "mysql": "pip install pymysql, then mysql+pymysql://…",
 }
+JOURNAL_SUFFIXES = (".journal", ".log")
+"""Of a file that is not there yet. Optuna's own examples end in .log."""
 BUSY_SECONDS = 60
 """How long SQLite waits for another process's transaction."""
 READ_THE_JOURNAL = ("read_logs", "apply_logs", "_apply_create_study", "_apply_create_trial")
@@ -34,15 +36,53 @@ class Lost(ValueError):
     """The storage cannot be reached or read; the message names it."""
 
 
+def address_of(given: str | None, folder: Path) -> str:
+    """The address of a sweep's storage, the same for all its processes: a path (a journal file) or an SQLAlchemy URL.
+
+    Lost where `given` names no storage that there is or could be made.
+    """
+    if given is None:
+        return str(folder / "study.journal")
+    if "://" not in given:
+        path = Path(os.path.expanduser(given)).absolute()
+        if "\0" in given or not (path.suffix in JOURNAL_SUFFIXES or _is_journal(path)):
+            raise Lost(
+                f"hydra.sweeper.storage={given}: expected a journal file such as study.journal, or an address such as "
+                "sqlite:///study.db or postgresql+psycopg://…"
+            )
+        return str(path)
+    dialect = _dialect(given)
+    if dialect not in DRIVERS:
+        raise Lost(f"{_key(given)}: expected a journal file's path or an address of {', '.join(DRIVERS)}")
+    if dialect != "sqlite":
+        return given
+    file, _, options = given.partition("sqlite:///")[2].partition("?")
+    if not file or file == ":memory:":
+        raise Lost(f"{_key(given)}: expected a file, such as sqlite:///study.db, which all workers can open")
+    path = Path(os.path.expanduser(file)).absolute()
+    if path.exists() and not _begins(path, b"SQLite format 3\0"):
+        raise Lost(f"{_key(given)}: the file there is no SQLite database; move it away, or name another")
+    return f"sqlite:///{path}" + (f"?{options}" if options else "")
+
+
+def _begins(path: Path, start: bytes) -> bool:
+    """Whether it is a file that begins like this, or an empty one."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(start)) in (start, b"")
+
+
+def _is_journal(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0 and _begins(path, b'{"op_code":')
+
+
 def open_storage(address: str) -> BaseStorage:
-    """The storage at a path (a journal file) or an SQLAlchemy URL. Lost names what is wrong with it."""
+    """The storage at an address. Lost names what is wrong with it."""
     with reaching(address):
         if "://" not in address:
             return _journal(Path(address))
-        dialect = _dialect(address)
-        if dialect not in DRIVERS:
-            raise Lost(f"{_key(address)}: expected a journal file's path or an address of {', '.join(DRIVERS)}")
-        return _sqlite(address) if dialect == "sqlite" else _server(address)
+        return _sqlite(address) if _dialect(address) == "sqlite" else _server(address)
 
 
 def _dialect(address: str) -> str:
@@ -132,8 +172,6 @@ def _sqlite(address: str) -> BaseStorage:
     from sqlalchemy import event
 
     file = address.partition("sqlite:///")[2].partition("?")[0]
-    if not file or file == ":memory:":
-        raise Lost(f"{_key(address)}: expected a file, such as sqlite:///study.db, which all workers can open")
     Path(file).parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{file}.lock"):  # two processes that create the tables at once trip over each other
         storage = optuna.storages.RDBStorage(address, engine_kwargs={"connect_args": {"timeout": BUSY_SECONDS}})

@@ -47,7 +47,7 @@ LEAST_FOR_IMPORTANCE = 10
 def conclude(
     whole: StudyPlan, studies: Studies, seconds: float, application: Application
 ) -> float | list[list[float]] | None:
-    """Writes and prints what was found; the best value, or the Pareto set's. ValueError where failures stopped one."""
+    """Writes and prints what was found; the best value, or the Pareto set's. ValueError on failures."""
     write(whole, studies, application)
     search, is_single = studies.searches[0], len(studies.searches) == 1
     best, space = best_trials(search.plan, search.trials), search.plan.space
@@ -83,6 +83,10 @@ def _raise_for_failures(studies: Studies) -> None:
             f"study {study.plan.name} stopped, as more than {study.plan.settings.max_failures} trials failed in a row "
             f"(hydra.sweeper.max_failures); trial {stopped.number}: {stopped.user_attrs.get(REASON)}"
         )
+    for study in studies.searches:
+        if {trial.state for trial in study.trials if trial.state.is_finished()} == {TrialState.FAIL}:
+            reason = study.finished[0].user_attrs.get(REASON)
+            raise ValueError(f"study {study.plan.name}: all {len(study.finished)} trials failed; the first: {reason}")
     failed = [trial for study in studies.finals for trial in study.latest if trial.state == TrialState.FAIL]
     if failed:
         raise ValueError(

@@ -13,8 +13,10 @@ class Domain(NamedTuple):
         return Domain(lambda value: value is None or self.accepts(value), f"{self.text}, or null")
 
 
-def whole(low: int) -> Domain:
-    return Domain(lambda value: type(value) is int and low <= value < 2**63, f"a whole number, {low} or more")
+def whole(low: int, high: int | None = None) -> Domain:
+    text = f"a whole number, {low} or more" if high is None else f"a whole number from {low} to {high}"
+    most = 2**63 - 1 if high is None else high
+    return Domain(lambda value: type(value) is int and low <= value <= most, text)
 
 
 def number(text: str, inside: Callable[[float], bool]) -> Domain:
@@ -31,6 +33,18 @@ BOOLEAN = Domain(lambda value: type(value) is bool, "true or false")
 def as_typed(value: Any) -> str:
     """A value as a command line has it."""
     return str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)
+
+
+def check(parent: str, values: Mapping[str, Any], accepted: Mapping[str, Domain]) -> None:
+    """ValueError names the first key below `parent` that is unknown or missing, or whose value is not accepted."""
+    for key in values:
+        if key not in accepted:
+            raise ValueError(f"{parent}.{key}: no such key; {parent} accepts {', '.join(accepted)}")
+    for key, domain in accepted.items():
+        if key not in values:
+            raise ValueError(f"{parent}.{key}: missing, expected {domain.text}")
+        if not domain.accepts(values[key]):
+            raise ValueError(f"{parent}.{key}={as_typed(values[key])}: expected {domain.text}")
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -9,6 +9,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from cifarsweep.results import sweeps
+from cifarsweep.sweeper import hydra_compat
 from cifarsweep.terminal import command_line
 from cifarsweep.training import schema
 from cifarsweep.training.configuration import plain
@@ -35,6 +36,7 @@ class SweepCallback(Callback):
 
 def _open(config: DictConfig) -> None:
     schema.check_values({"name": config.name, "outputs": config.outputs})
+    hydra_compat.check_plugins(config)
     folder = Path(config.hydra.sweep.dir).absolute()
     if OmegaConf.select(config, "hydra.sweeper.dry_run"):  # which leaves nothing
         return

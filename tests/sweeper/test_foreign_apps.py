@@ -347,3 +347,39 @@ def test_objectives_and_directions_must_match_in_number(run: Run) -> None:
 
     assert done.returncode == 1
     assert "hydra.sweeper.direction" in done.stderr
+
+
+def test_a_search_whose_trials_all_failed_is_a_failure_with_the_first_reason(run: Run, tmp_path: Path) -> None:
+    done = run("mistakes", "-m", *SEARCH, "hydra.sweeper.n_trials=3", "mistake=choice(raises)", "x=range(3)")
+
+    assert done.returncode == 1
+    assert "study sweep: all 3 trials failed; the first: the application's own error" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [trial["state"] for trial in read_trials(tmp_path)] == ["failed"] * 3
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "hydra.sweeper.n_trials=99999999999999",
+        "hydra.sweeper.storage=foo",
+        "hydra.sweeper.objectives=[value,value]",
+        "+hydra.sweeper.zzz=1",
+        "~hydra.sweeper.n_trials",
+        "+hydra.launcher.zzz=1",
+        "hydra.launcher.n_workers=0",
+        "hydra.launcher.n_workers=1000000000",
+        "hydra.sweeper.sampler.seed=abc",
+        "hydra.sweeper.sampler.n_startup_trials=-5",
+        "+hydra.sweeper.pruner.zzz=1",
+        "hydra.sweeper.sampler._target_=os.system",
+    ],
+)
+def test_a_key_of_the_engine_that_cannot_be_used_is_refused_and_nothing_is_written(
+    run: Run, tmp_path: Path, word: str
+) -> None:
+    done = run("plain", "-m", *SEARCH, "x=interval(0, 4)", word)
+
+    assert done.returncode == 1
+    assert done.stderr.startswith(word.lstrip("+~").partition("=")[0])
+    assert not list(tmp_path.iterdir())

@@ -263,7 +263,7 @@ def test_a_server_that_is_not_there_is_one_line_without_the_password(tmp_path: P
 )
 def test_an_address_that_names_no_storage_is_refused(address: str, message: str) -> None:
     with pytest.raises(storage.Lost, match=r"^hydra\.sweeper\.storage=") as refused:
-        storage.open_storage(address)
+        storage.open_storage(storage.address_of(address, Path()))
 
     assert message in str(refused.value)
     assert "\n" not in str(refused.value)

@@ -21,7 +21,7 @@ KNOWS = {
     "queue": "heartbeat settings",
     "search": "application estimate hydra_compat jobs local monitor queue "
     "settings space storage studies summary warm_start worker",
-    "settings": "application space",
+    "settings": "application local space",
     "space": "",
     "storage": "",
     "studies": "pruning queue settings space storage",

@@ -6,8 +6,9 @@ from hydra.plugins.sweeper import Sweeper
 
 
 class GridSweeper(Sweeper):
-    def __init__(self, max_batch_size: int | None = None, params: dict[str, Any] | None = None) -> None:
-        self._keys = {"max_batch_size": max_batch_size, "params": params}
+    def __init__(self, **keys: Any) -> None:
+        """They are checked where they are used, as Hydra wraps what a constructor raises."""
+        self._keys = keys
 
     def setup(self, **given: Any) -> None:
         self._given = given
@@ -16,4 +17,4 @@ class GridSweeper(Sweeper):
         from cifarsweep.sweeper import grid, hydra_compat
 
         with hydra_compat.one_line_errors():
-            return grid.sweep(arguments, **self._keys, **self._given)
+            return grid.sweep(arguments, keys=self._keys, **self._given)

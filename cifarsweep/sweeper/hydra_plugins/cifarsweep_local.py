@@ -8,14 +8,19 @@ from hydra.plugins.launcher import Launcher
 
 
 class LocalLauncher(Launcher):
-    def __init__(self, n_workers: int | None = None) -> None:
-        self._n_workers = n_workers
+    def __init__(self, **keys: Any) -> None:
+        """They are checked by `setup`, as Hydra wraps what a constructor raises."""
+        self._keys = keys
 
     def setup(self, **given: Any) -> None:
+        from cifarsweep.sweeper import hydra_compat, local
+
+        with hydra_compat.one_line_errors():
+            local.check(self._keys)
         self._given = given
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from cifarsweep.sweeper import hydra_compat, local
 
         with hydra_compat.one_line_errors():
-            return local.launch(job_overrides, initial_job_idx, n_workers=self._n_workers, **self._given)
+            return local.launch(job_overrides, initial_job_idx, **self._keys, **self._given)
