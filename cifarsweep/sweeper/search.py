@@ -142,14 +142,10 @@ def _fixed_of_a_run(setting: _Setting, space: Space) -> tuple[str, ...]:
 
 def _check_before_start(setting: _Setting, plan: StudyPlan) -> None:
     """ValueError where the sampler, the pruner, an option or a value of the space cannot be used."""
-    name = type(settings.make_sampler(plan.settings, plan.space, 0)).__name__
-    if plan.settings.enumerates and plan.space.size(1) is None:
-        free = next(p for p in plan.space.parameters if p.options is None)
-        raise ValueError(f"{free.key}={free.text}: {name} needs choice(…) or range(…)")
     settings.try_out(plan.settings, plan.space)
     if plan.settings.enumerates and (plan.settings.enqueue or plan.settings.warm_start):
         raise ValueError(
-            f"hydra.sweeper.enqueue and hydra.sweeper.warm_start: not with {name}, which visits each point"
+            "hydra.sweeper.enqueue and hydra.sweeper.warm_start: not with a sampler that visits each point"
         )
     for trial in plan.settings.enqueue:
         try:

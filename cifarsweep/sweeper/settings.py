@@ -264,6 +264,8 @@ def make_sampler(settings: Settings, space: Space, trial: int) -> optuna.sampler
         arguments["seed"] = int.from_bytes(digest[:4], "big")
     if _name(settings.sampler) == "GridSampler":
         arguments["search_space"] = space.grid()
+    elif settings.enumerates:
+        space.check_finite(_name(settings.sampler))
     return _make("sampler", arguments)  # type: ignore[no-any-return]
 
 
@@ -272,7 +274,10 @@ def make_pruner(settings: Settings) -> optuna.pruners.BasePruner:
 
 
 def try_out(settings: Settings, space: Space) -> None:
-    """Makes two trials in memory: some mistakes in a sampler's or a pruner's arguments show only when it is used."""
+    """Makes two trials in memory: some mistakes in a sampler's or a pruner's arguments show only when it is used.
+
+    ValueError names the argument, or what of the space the sampler cannot use.
+    """
     kind = "sampler"
     try:
         study = optuna.create_study(directions=settings.directions)

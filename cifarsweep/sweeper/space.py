@@ -32,6 +32,12 @@ from optuna.trial import Trial
 MOST_STEPS = 100_000
 """A range of floats with more values than this is an interval in disguise, and slow to spell out."""
 
+MOST_OPTIONS = 10_000
+"""A sampler that visits each point looks at all values of a key for each trial."""
+
+MOST_NUMBER, MOST_WHOLE = 1e100, 2**60
+"""Samplers subtract, square and convert the ends of a range; these are far from where that overflows."""
+
 _FORMS = "choice(…), range(…), interval(…), tag(log, …) or glob(…)"
 
 
@@ -211,15 +217,24 @@ class Space:
             overrides = (parameter.override(values[key]) for key, parameter in divided.items())
             yield values, Space(left, (*self.fixed, *overrides))
 
+    def check_finite(self, sampler: str) -> None:
+        """ValueError where a sampler that visits each point would never come to an end, or not to its first trial."""
+        for parameter in self.parameters:
+            given = f"{parameter.key}={parameter.text}: {sampler}"
+            if parameter.options is None:
+                raise ValueError(f"{given} needs choice(…) or range(…)")
+            if len(parameter.options) > MOST_OPTIONS:
+                raise ValueError(f"{given} needs {MOST_OPTIONS} values or fewer")
+
     def grid(self) -> dict[str, list[Any]]:
-        """For Optuna's GridSampler. ValueError where a value is continuous or depends on another."""
+        """For Optuna's GridSampler. ValueError where a value depends on another, or there are too many points."""
         if any(parameter.conditions for parameter in self.parameters):
             raise ValueError("a space with conditions has no grid; hydra/sweeper/sampler=bruteforce walks through it")
-        grid = {}
-        for parameter in self.parameters:
-            if parameter.options is None:
-                raise ValueError(f"{parameter.key}={parameter.text}: a grid needs choice(…) or range(…)")
-            grid[parameter.name] = list(parameter.options)
+        self.check_finite("GridSampler")
+        grid = {parameter.name: list(parameter.options or ()) for parameter in self.parameters}
+        if (size := math.prod(map(len, grid.values()))) > MOST_STEPS:
+            keys = ", ".join(self.keys)
+            raise ValueError(f"{keys}: a grid of {size} points, expected {MOST_STEPS} or fewer")
         return grid
 
     def unsearched(self, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -381,6 +396,8 @@ def _labels(elements: Sequence[Any]) -> list[Any]:
     if not labels:
         raise ValueError("no value to choose from")
     for i, label in enumerate(labels):
+        if label != label:
+            raise ValueError("nan is no choice, as it equals nothing")
         if label in labels[:i]:  # by Python's equality, as Optuna tells them apart: 1, 1.0 and true are one
             raise ValueError(f"{label} stands twice, or equals another choice")
     return labels
@@ -389,6 +406,9 @@ def _labels(elements: Sequence[Any]) -> list[Any]:
 def _range(sweep: RangeSweep) -> tuple[IntDistribution | FloatDistribution, tuple[float, ...]]:
     """Hydra's range: the end is exclusive, the step may be negative or a fraction, the order does not matter."""
     log = _is_log(sweep)
+    _check_numbers(sweep.start, sweep.stop, sweep.step)
+    if sweep.step == 0:
+        raise ValueError("expected a step that is not 0")
     numbers = sweep.range()
     if isinstance(numbers, range):
         if not numbers:
@@ -414,6 +434,7 @@ def _interval(sweep: IntervalSweep) -> IntDistribution | FloatDistribution:
     log = _is_log(sweep)
     assert sweep.start is not None
     assert sweep.end is not None
+    _check_numbers(sweep.start, sweep.end)
     if not sweep.start < sweep.end:
         raise ValueError("expected the first number below the second")
     if log and sweep.start <= 0:
@@ -421,6 +442,13 @@ def _interval(sweep: IntervalSweep) -> IntDistribution | FloatDistribution:
     if "int" in sweep.tags or (type(sweep.start) is int and type(sweep.end) is int):
         return IntDistribution(math.ceil(sweep.start), math.floor(sweep.end), log=log)
     return FloatDistribution(float(sweep.start), float(sweep.end), log=log)
+
+
+def _check_numbers(*numbers: float | None) -> None:
+    for number in numbers:
+        assert number is not None
+        if not abs(number) <= (MOST_WHOLE if type(number) is int else MOST_NUMBER):  # nan is neither less nor more
+            raise ValueError(f"{number}: expected numbers up to {MOST_NUMBER:g}, whole ones up to {MOST_WHOLE}")
 
 
 def _is_log(sweep: Sweep) -> bool:
