@@ -31,7 +31,7 @@ class Sweep:
     def rows(self, running: bool) -> list[dict[str, Any]]:
         """A row for each job that has begun: first those that run, then those that failed. ValueError for no sweep."""
         jobs = SweepRecord.read(self.folder).jobs.values()
-        rows = [self._row(job, running) for job in sorted(jobs, key=lambda job: -(job.job or 0))]
+        rows = [self._row(job, running) for job in sorted(jobs, key=lambda job: -job.job)]
         return sorted(rows, key=lambda row: ORDER.get(row["status"], len(ORDER)))
 
     def total(self) -> int | None:
@@ -47,7 +47,7 @@ class Sweep:
     def _row(self, job: JobRecord, running: bool) -> dict[str, Any]:
         name = Path(str(job.run or "")).name
         state = "failed" if job.error else "running" if running else "unfinished"
-        row: dict[str, Any] = {"run": name or " ".join(job.overrides or ()), "reason": job.error, "status": state}
+        row: dict[str, Any] = {"run": name or " ".join(job.overrides), "reason": job.error, "status": state}
         if not name:
             return row
         run_dir = self.folder.parent.parent / "runs" / name

@@ -183,17 +183,14 @@ def _command(run_dir: Path, sources: tuple[Path, ...]) -> str | None:
         except (OSError, ValueError):
             continue
         job = next((job for job in jobs if job.run == run_dir.name), None)
-        if job and isinstance(job.overrides, list):
-            # without what makes it a part of its sweep
-            words = [str(word) for word in job.overrides if not str(word).startswith(("search=", "hydra", "name="))]
+        if job:  # without what makes it a part of its sweep
+            words = [word for word in job.overrides if not word.startswith(("search=", "hydra", "name="))]
             return shlex.join(["python", "-m", "cifarsweep", *words])
     try:
         result = RunResult.read(run_dir)
     except (OSError, ValueError):
         return None
-    words = result.command_line if result else []
-    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        return None
+    words = (result and result.command_line) or []
     started = next((start for start in STARTS if words[: len(start)] == start), None)
     if started is None or {"-m", "--multirun"} & set(words[len(started) :]):
         return None

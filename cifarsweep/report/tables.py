@@ -16,7 +16,6 @@ from pandas.api.typing import SeriesGroupBy
 from cifarsweep.report.statistics import half_interval
 from cifarsweep.results import files, identity, records, sweeps
 
-STATUSES = ("complete", "diverged", "pruned", "failed", "unfinished")
 SETTINGS = ["optimizer", "lr", "batch_size", "schedule", "loss", "epochs"]
 """Those that have a column of their own, whether the runs differ in them or not."""
 DECIDING = ["optimizer", "schedule", "loss", "label"]
@@ -29,7 +28,7 @@ _COLUMNS += ["num_train", "num_val", "num_test", "device", "threads", "started",
 _COLUMNS += ["directory", "data_fingerprint"]
 _ORDER = ["data", "depth", *CONFIGURATION, "config_id", "seed", "run_id"]
 
-_TEXT = {"run_id", "status", "data", "model", "optimizer", "schedule", "loss", "config_id"}
+_REQUIRED = ("run_id", "data", "model", "optimizer", "schedule", "loss", "config_id")
 _TYPES = {field.name: field.type for field in fields(records.RunResult)}
 _INTEGERS = [key for key in _COLUMNS if _TYPES.get(key) in (int, int | None)]
 _NUMBERS = [key for key in _COLUMNS if _TYPES.get(key) in (float, float | None)]
@@ -109,32 +108,25 @@ class _Run(NamedTuple):
 
 
 def _read_run(run_dir: Path) -> _Run:
-    curve = records.read_metrics(run_dir)
     result = records.RunResult.read_or_unfinished(run_dir)
-    if result.format not in (None, identity.FORMAT):
-        raise ValueError(f"format={result.format!r}: expected {identity.FORMAT}")
-    values = {**vars(result), "directory": run_dir.name}
+    result.check(run_dir, "config.yaml", "metrics.csv")
+    curve = records.read_metrics(run_dir)
+    name = run_dir.name.encode("utf-8", "backslashreplace").decode()  # a name may hold any bytes, a CSV cannot
+    values = {**vars(result), "directory": name}
     if values["epochs_trained"] is None:  # unfinished
         values["epochs_trained"] = len(curve)
-    row = {key: _checked(key, values.get(key)) for key in _COLUMNS}
-    if row["status"] not in STATUSES:
-        raise ValueError(f"status={row['status']}: expected one of {', '.join(STATUSES)}")
+    row = {key: _finite(values[key]) for key in _COLUMNS}
+    for key in _REQUIRED:
+        if row[key] is None:
+            raise ValueError(f"{key}=None: expected text")
     accuracy = row["test_accuracy"]
     if row["status"] == "complete" and (accuracy is None or not 0 <= accuracy <= 1):
         raise ValueError(f"test_accuracy={accuracy}: expected 0 to 1, as status=complete")
     return _Run({**row, **_settings(run_dir)}, curve, run_dir, json.dumps(result.provenance, sort_keys=True))
 
 
-def _checked(key: str, value: Any) -> Any:
-    if key not in (*_INTEGERS, *_NUMBERS) and (key in _TEXT or value is not None):
-        if not isinstance(value, str):
-            raise ValueError(f"{key}={value!r}: expected text")
-        return value.encode("utf-8", "backslashreplace").decode()  # JSON can hold half a surrogate pair, a CSV cannot
-    if value is None or (isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63):
-        return value
-    if key in _NUMBERS and isinstance(value, float):
-        return value if math.isfinite(value) else None
-    raise ValueError(f"{key}={value!r}: expected {'a number' if key in _NUMBERS else 'an integer'}")
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _settings(run_dir: Path) -> dict[str, Any]:

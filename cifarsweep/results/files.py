@@ -7,18 +7,18 @@ bounded size, of plain values that are nested a bounded number of times.
 """
 
 import csv
+import hashlib
 import io
 import json
 import os
 import re
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Any
 
 import yaml
 
@@ -38,11 +38,11 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|nan)")
 
 
 class Corrupt(ValueError):
-    """A file or folder of results that cannot be what it should be. The message names it."""
+    """A file or folder of results that cannot be what it should be. The message names it, and what to do if known."""
 
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{path}: {reason}")
-        self.path = path
+    def __init__(self, path: Path, reason: str, advice: str = "") -> None:
+        super().__init__("; ".join(filter(None, [f"{path}: {reason}", advice])))
+        self.path, self.reason = path, reason
 
 
 def check_folder(folder: Path) -> None:
@@ -88,7 +88,7 @@ def opener(path: str, flags: int) -> int:
 
 
 @contextmanager
-def opened(path: Path, most: int = MOST_BYTES) -> Iterator[IO[bytes]]:
+def opened(path: Path, most: int = MOST_BYTES) -> Iterator[io.BufferedReader]:
     """The file, to be read. OSError where there is none; Corrupt where it has more than `most` bytes or is no file."""
     with open(path, "rb", opener=opener) as file:
         size = os.fstat(file.fileno()).st_size
@@ -165,7 +165,7 @@ def _umask() -> int:
 def write_json(path: Path, value: Any) -> None:
     """Records in `value` become objects."""
     with atomic(path) as file:
-        json.dump(value, file, indent=1, ensure_ascii=False, default=Record.as_dict)
+        json.dump(value, file, indent=1, ensure_ascii=False, default=lambda record: record.as_dict())
         file.write("\n")
 
 
@@ -275,23 +275,10 @@ def read_csv(path: Path, columns: list[str]) -> Iterator[dict[str, str]]:
     yield from (dict(zip(columns, row, strict=True)) for row in rows if row)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Record:
-    """An object in a JSON file. Keys that are not among the fields stay in `further` and are written again.
-
-    A value that the file does not have is None. A field with a default is left out of the file where it is None.
-    """
-
-    further: dict[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, values: Mapping[str, Any]) -> Self:
-        names = {item.name for item in fields(cls)} - {"further"}
-        further = {key: value for key, value in values.items() if key not in names}
-        return cls(**{name: values.get(name) for name in names}, further=further)
-
-    def as_dict(self) -> dict[str, Any]:
-        """The object of the file; records in it stay records, which `write_json` writes."""
-        present = ((item, getattr(self, item.name)) for item in fields(self) if item.name != "further")
-        values = {item.name: value for item, value in present if value is not None or item.default is MISSING}
-        return values | self.further
+def digest(path: Path) -> str | None:
+    """The SHA-256 of a file in hexadecimal digits; None where there is none."""
+    try:
+        with opened(path, MOST_WEIGHTS) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return None

@@ -3,15 +3,16 @@
 import contextlib
 import csv
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import astuple, dataclass, fields
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from filelock import Timeout
 
 from cifarsweep.results import files, folders, identity
-from cifarsweep.results.files import Record
+from cifarsweep.results.typed import FileRecord, Record, Unexpected, whole
 
 # fmt: off
 COLUMNS = [
@@ -22,6 +23,11 @@ COLUMNS = [
 # fmt: on
 """How runs.csv begins; result.json holds every one of them, in this order."""
 
+FILES = ("config.yaml", "metrics.csv", "layers.csv", "confusion.csv", "confused.png", "model.pt")
+"""What a run leaves beside result.json, which has their digests, its log and its checkpoint, which has its own."""
+
+Status = Literal["complete", "diverged", "pruned", "failed", "unfinished"]
+
 LAYERS = ["layer", "name", "kind", "inputs", "output_shape", "params", "multiply_adds"]
 
 
@@ -29,6 +35,7 @@ LAYERS = ["layer", "name", "kind", "inputs", "output_shape", "params", "multiply
 class Description(Record):
     """What is known of a run before it is trained; in config.yaml, under `run`."""
 
+    may_lack_values = True
     run_id: str
     config_id: str
     """Shared by runs that differ in their seed only."""
@@ -50,10 +57,14 @@ class Description(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunResult(Description):
+class RunResult(FileRecord, Description):
     """result.json. Figures that are not finite are None; so is what an older version did not record."""
 
-    status: str
+    file = "result.json"
+    holds = "the result of a run"
+    made_again_by = "the command that trained the run trains it again"
+    instead = "update cifarsweep, or train the run again with force=true"
+    status: Status
     """complete, diverged, pruned or failed; unfinished where there is no result.json."""
     train_loss: float | None
     train_accuracy: float | None
@@ -78,15 +89,11 @@ class RunResult(Description):
     format: int
 
     @classmethod
-    def read(cls, run_dir: Path) -> Self | None:
-        """None where the run has not ended. files.Corrupt where the file is no result."""
-        path = run_dir / "result.json"
-        if not path.exists():
-            return None
-        values = files.read_json(path, most=2**24)
-        if not isinstance(values, dict) or not values.keys() >= {*COLUMNS}:
-            raise files.Corrupt(path, "not the result of a run")
-        return cls.of(values)
+    def of(cls, values: Mapping[str, Any]) -> Self:
+        result = super().of(values)
+        if result.status is None:
+            raise ValueError("status: missing")
+        return result
 
     @classmethod
     def read_or_unfinished(cls, run_dir: Path) -> Self:
@@ -94,15 +101,49 @@ class RunResult(Description):
 
         OSError or ValueError where neither file can be read.
         """
-        return cls.read(run_dir) or cls.of({**read_config(run_dir)["run"], "status": "unfinished"})
+        if result := cls.read(run_dir):
+            return result
+        known = read_config(run_dir)["run"]
+        try:
+            return cls.of({**known, "status": "unfinished"})
+        except Unexpected as error:
+            raise files.Corrupt(run_dir / "config.yaml", f"not the configuration of a run (run.{error})") from error
+
+    @property
+    def versions(self) -> dict[str, Any]:
+        """Of the libraries that trained it, as far as they are known."""
+        versions = (self.provenance or {}).get("versions")
+        return versions if isinstance(versions, dict) else {}
+
+    def damaged(self, run_dir: Path, *names: str) -> Iterator[files.Corrupt]:
+        """Those of the run's files that are not what they were when the result was written; of all without `names`."""
+        if self.digests is None:
+            return
+        advice = f"{shlex.join(self.command_line)} makes it again" if self.command_line else self.made_again_by
+        for path in (run_dir / name for name in names or FILES):
+            try:
+                found = files.digest(path)
+            except files.Corrupt as error:
+                yield files.Corrupt(path, error.reason, advice)
+                continue
+            if found != self.digests.get(path.name):
+                reason = "missing" if found is None else "damaged: not what its digest in result.json says"
+                yield files.Corrupt(path, reason, advice)
+
+    def check(self, run_dir: Path, *names: str) -> None:
+        """files.Corrupt where one of these files of the run is damaged or missing."""
+        for error in self.damaged(run_dir, *names):
+            raise error
 
     def as_dict(self) -> dict[str, Any]:
         values = super().as_dict()
         finite = {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in values.items()}
         return {column: finite[column] for column in COLUMNS} | finite
 
-    def write(self, run_dir: Path) -> None:
-        files.write_json(run_dir / "result.json", self.as_dict())
+    def write(self, run_dir: Path) -> Self:
+        """With the digests of the run's files as they are now."""
+        found = {name: digest for name in FILES if (digest := files.digest(run_dir / name))}
+        return FileRecord.write(replace(self, digests=found), run_dir)
 
     def __str__(self) -> str:
         """How the run ended, for a person."""
@@ -110,7 +151,8 @@ class RunResult(Description):
             return f"diverged in epoch {self.diverged_epoch}: the loss is no longer finite"
         if self.status != "complete":
             return f"{self.status} after {self.epochs_trained} epochs"
-        return f"test accuracy {self.test_accuracy:.2%} after {self.epochs} epochs in {self.train_seconds:.0f} s"
+        accuracy = "unknown" if self.test_accuracy is None else f"{self.test_accuracy:.2%}"
+        return f"test accuracy {accuracy} after {self.epochs} epochs in {self.train_seconds or 0:.0f} s"
 
 
 def mark_failed(run_dir: Path, reason: str) -> None:
@@ -184,7 +226,7 @@ def read_metrics(run_dir: Path) -> list[Epoch]:
         return epochs
     except files.Corrupt:
         raise
-    except (TypeError, ValueError, OverflowError, csv.Error) as error:
+    except (TypeError, ValueError, csv.Error) as error:
         raise files.Corrupt(path, "not the metrics of a run") from error
 
 
@@ -220,9 +262,10 @@ def read_layers(run_dir: Path) -> list[Layer]:
     layers: list[Layer] = []
     try:
         for row in files.read_csv(path, LAYERS):
-            inputs = tuple(int(word) for word in row["inputs"].split())
-            shape = tuple(int(size) for size in row["output_shape"].split("×") if size)
-            layer = Layer(row["name"], row["kind"], inputs, shape, int(row["params"]), int(row["multiply_adds"]))
+            inputs = tuple(whole(word) for word in row["inputs"].split())
+            shape = tuple(whole(size) for size in row["output_shape"].split("×") if size)
+            params, multiply_adds = whole(row["params"]), whole(row["multiply_adds"])
+            layer = Layer(row["name"], row["kind"], inputs, shape, params, multiply_adds)
             if min(layer.params, layer.multiply_adds, *shape, 0) < 0:
                 raise ValueError("a negative number")
             layers.append(layer)

@@ -1,16 +1,16 @@
 """What searches leave behind: study.json of one, studies.json of several. Knows nothing of how they search."""
 
+import reprlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
-from types import UnionType
-from typing import Any, ClassVar, Literal, Self, get_args
+from dataclasses import dataclass
+from typing import Any, Literal, Self, get_args
 
-from cifarsweep.results import files
-from cifarsweep.results.files import Record
+from cifarsweep.results import identity
+from cifarsweep.results.typed import FileRecord, Record, Unexpected
 
-FORMAT = 1
-STATES = ("complete", "pruned", "failed", "running", "waiting")
+FORMAT = identity.FORMAT
+State = Literal["complete", "pruned", "failed", "running", "waiting"]
+STATES = get_args(State)
 Direction = Literal["maximize", "minimize"]
 DIRECTIONS = get_args(Direction)
 
@@ -18,7 +18,7 @@ DIRECTIONS = get_args(Direction)
 @dataclass(frozen=True, kw_only=True)
 class TrialRecord(Record):
     number: int
-    state: str
+    state: State
     values: list[Any] | None
     """One for each objective; None where the trial has none."""
     params: dict[str, Any]
@@ -30,20 +30,14 @@ class TrialRecord(Record):
     """Why it failed."""
     started: str | None
     finished: str | None
-    warm_start: bool
+    warm_start: bool | None
     """Whether its result was known before the search began."""
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:
         trial = super().of(values)
-        _check(trial, int, "a whole number", "number")
-        if trial.state not in STATES:
-            raise ValueError(f"state={trial.state!r}: expected one of {', '.join(STATES)}")
-        _check(trial, list | None, "a list or null", "values")
-        _check(trial, dict, "an object", "params", "epochs")
-        _check(trial, str | None, "text or null", "run", "reason", "started", "finished")
-        if not all(step.isdecimal() for step in trial.epochs):
-            raise ValueError(f"epochs={trial.epochs!r} of trial {trial.number}: expected steps")
+        if not all(step.isdecimal() and len(step) < 19 for step in trial.epochs):
+            raise Unexpected(trial.epochs, "steps").inside(".epochs")
         return trial
 
 
@@ -52,49 +46,19 @@ class FinalRunRecord(Record):
     finalist: int
     """The number of the trial whose configuration it trains."""
     seed: int
-    state: str
+    state: State
     run: str | None
     reason: str | None
 
-    @classmethod
-    def of(cls, values: Mapping[str, Any]) -> Self:
-        run = super().of(values)
-        _check(run, int, "a whole number", "finalist", "seed")
-        _check(run, str, "text", "state")
-        _check(run, str | None, "text or null", "run", "reason")
-        return run
-
 
 @dataclass(frozen=True, kw_only=True)
-class _File(Record):
-    """A file in a sweep's folder."""
+class _File(FileRecord):
+    """A file in the folder of a search."""
 
-    file: ClassVar[str]
-    holds: ClassVar[str]
+    made_again_by = "the command of the search writes it again"
+    instead = "another name= begins a new search"
     format: int
-    name: str
-
-    @classmethod
-    def of(cls, values: Mapping[str, Any]) -> Self:
-        record = super().of(values)
-        if record.format != FORMAT:
-            raise ValueError(f"format={record.format!r}: expected {FORMAT}")
-        return record
-
-    @classmethod
-    def read(cls, sweep_dir: Path) -> Self | None:
-        """None where there is no such file. files.Corrupt where it is something else."""
-        path = sweep_dir / cls.file
-        if not path.exists():
-            return None
-        values = files.read_json(path)
-        try:
-            return cls.of(values)
-        except (TypeError, AttributeError, ValueError) as error:
-            raise files.Corrupt(path, f"expected the record of {cls.holds} ({error})") from error
-
-    def write(self, sweep_dir: Path) -> None:
-        files.write_json(sweep_dir / self.file, self)
+    name: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,9 +66,9 @@ class StudyRecord(_File):
     """study.json, which is there where one search made the sweep."""
 
     file = "study.json"
-    holds = "a search"
+    holds = "the record of a search"
     objectives: list[str]
-    directions: list[str]
+    directions: list[Direction]
     n_trials: int | None
     params: list[str]
     log: list[str]
@@ -118,14 +82,11 @@ class StudyRecord(_File):
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:
         study = super().of(values)
-        _check_texts(study, "objectives", "directions", "params", "log")
         num_objectives = len(study.objectives)
-        if not num_objectives or len(study.directions) != num_objectives or not {*study.directions} <= {*DIRECTIONS}:
-            expected = f"{' or '.join(DIRECTIONS)} for each of {study.objectives}"
-            raise ValueError(f"directions={study.directions}: expected {expected}")
-        _check(study, dict, "an object", "importances")
-        _check(study, list, "a list", "best", "trials")
-        return replace(study, trials=_trials(study.trials, study.objectives))
+        if not num_objectives or len(study.directions) != num_objectives:
+            raise ValueError(f"directions={study.directions}: expected one for each of {study.objectives}")
+        _check_values(study.trials, num_objectives)
+        return study
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,24 +104,16 @@ class StudyWithFinalRuns(Record):
     """Numbers of trials, best first; empty until the search is over."""
     final_runs: list[FinalRunRecord]
 
-    @classmethod
-    def of(cls, values: Mapping[str, Any]) -> Self:
-        study = super().of(values)
-        _check(study, dict, "an object", "values")
-        _check_texts(study, "params")
-        _check(study, list, "a list", "trials", "finalists", "final_runs")
-        return replace(study, final_runs=[FinalRunRecord.of(run) for run in values["final_runs"]])
-
 
 @dataclass(frozen=True, kw_only=True)
 class StudiesRecord(_File):
     """studies.json."""
 
     file = "studies.json"
-    holds = "several searches"
+    holds = "the record of several searches"
     study_per: list[str]
     objectives: list[str]
-    directions: list[str]
+    directions: list[Direction]
     budget: str
     max_epochs: int | None
     finalists: int
@@ -172,30 +125,12 @@ class StudiesRecord(_File):
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:
         record = super().of(values)
-        _check_texts(record, "objectives")
-        _check(record, list, "a list", "seeds", "studies")
-        studies = [StudyWithFinalRuns.of(study) for study in values["studies"]]
-        return replace(record, studies=[replace(s, trials=_trials(s.trials, record.objectives)) for s in studies])
+        for study in record.studies:
+            _check_values(study.trials, len(record.objectives))
+        return record
 
 
-def _trials(rows: list[Any], objectives: list[str]) -> list[TrialRecord]:
-    trials = [TrialRecord.of(row) for row in rows]
+def _check_values(trials: list[TrialRecord], num_objectives: int) -> None:
     for trial in trials:
-        if trial.state == "complete" and len(trial.values or ()) != len(objectives):
-            raise ValueError(f"values={trial.values!r} of trial {trial.number}: expected {len(objectives)}")
-    return trials
-
-
-def _check(record: Record, kind: type | UnionType, expected: str, *keys: str) -> None:
-    for key in keys:
-        value = getattr(record, key)
-        if not isinstance(value, kind):
-            whose = f" of trial {record.number}" if isinstance(record, TrialRecord) else ""
-            raise ValueError(f"{key}={value!r}{whose}: expected {expected}")
-
-
-def _check_texts(record: Record, *keys: str) -> None:
-    for key in keys:
-        texts = getattr(record, key)
-        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-            raise ValueError(f"{key}={texts!r}: expected a list of texts")
+        if trial.state == "complete" and len(trial.values or ()) != num_objectives:
+            raise ValueError(f"values={reprlib.repr(trial.values)} of trial {trial.number}: expected {num_objectives}")

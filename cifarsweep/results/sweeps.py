@@ -1,8 +1,9 @@
 """The record of a sweep: its commands and its jobs, in sweep.json and jobs.jsonl."""
 
+import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import Any, Self
 from filelock import FileLock, Timeout
 
 from cifarsweep.results import files, identity, provenance
-from cifarsweep.results.files import Record
 from cifarsweep.results.locks import file_lock, is_held
+from cifarsweep.results.study_records import StudiesRecord, StudyRecord
+from cifarsweep.results.typed import FileRecord, Record, sealed, unsealed
 
 _JOURNAL = "jobs.jsonl"
 """Beside sweep.json while a command runs: what its jobs have told."""
@@ -32,13 +34,14 @@ class JobRecord(Record):
     @property
     def key(self) -> str:
         """What makes it the same job when its command comes again."""
-        return " ".join(self.overrides or ()) or str(self.job)
+        return " ".join(self.overrides) or str(self.job)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Command(Record):
     """A command that began or continued the sweep."""
 
+    may_lack_values = True
     time: str
     command_line: list[str]
     plan: Mapping[str, Any]
@@ -48,37 +51,44 @@ class Command(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SweepRecord(Record):
+class SweepRecord(FileRecord):
+    file = "sweep.json"
+    holds = "the record of a sweep"
+    made_again_by = "the command of the sweep makes it again, without training what is trained"
+    instead = "update cifarsweep, or begin another sweep with another name="
     format: int | None = None
     commands: list[Command]
     """At least one."""
     jobs: dict[str, JobRecord]
 
     @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Self:
+        sweep = super().of(values)
+        if not sweep.commands:
+            raise ValueError("commands=[]: expected one or more")
+        return sweep
+
+    @classmethod
     def read(cls, sweep_dir: Path) -> Self:
         """What sweep.json holds, with what the jobs of a command that still runs have told since.
 
-        files.Corrupt where either file is something else.
+        files.Corrupt where either file is damaged.
         """
-        told = _read_journal(sweep_dir)  # first, as what is moved from there to sweep.json meanwhile may be read twice
-        path = sweep_dir / "sweep.json"
-        values = files.read_json(path)
-        try:
-            commands = [Command.of(command) for command in values["commands"]]
-            jobs = {key: JobRecord.of(job) for key, job in values["jobs"].items()}
-        except (KeyError, TypeError, AttributeError) as error:
-            raise files.Corrupt(path, "expected the record of a sweep") from error
-        if not commands or not all(isinstance(job.run, str | None) for job in (*jobs.values(), *told)):
-            raise files.Corrupt(path, "expected the record of a sweep")
-        for job in told:  # a job that begins is told of anew; it changes nothing to add the same twice
+        told, damaged = _read_journal(sweep_dir)  # first, as what is moved to sweep.json meanwhile may be read twice
+        if damaged:
+            raise damaged
+        path = sweep_dir / cls.file
+        return cls.of_file(path, files.read_json(path)).with_told(told)
+
+    def with_told(self, told: Iterable[JobRecord]) -> Self:
+        """With what these lines add. A job that begins is told of anew; it changes nothing to add the same twice."""
+        jobs = dict(self.jobs)
+        for job in told:
             known = jobs.get(job.key)
             if known and job.run is None:
                 job = replace(job, run=known.run, further=known.further | job.further)
             jobs[job.key] = job
-        return replace(cls.of(values), commands=commands, jobs=jobs)
-
-    def write(self, sweep_dir: Path) -> None:
-        files.write_json(sweep_dir / "sweep.json", self)
+        return replace(self, jobs=jobs)
 
 
 def own_sweep(sweep_dir: Path) -> FileLock | None:
@@ -91,11 +101,43 @@ def own_sweep(sweep_dir: Path) -> FileLock | None:
     return lock
 
 
-def open_sweep(sweep_dir: Path, command_line: list[str], plan: Mapping[str, Any]) -> None:
-    """Writes sweep.json, or adds this command to the one that is there."""
-    with _changed(sweep_dir, begin=True) as sweep:
+def open_sweep(sweep_dir: Path, command_line: list[str], plan: Mapping[str, Any]) -> list[str]:
+    """Writes sweep.json, or adds this command to the one that is there. A line for each damaged file set aside."""
+    with file_lock(sweep_dir / ".lock"):
+        sweep, set_aside = _read_or_begin(sweep_dir)
         made_by = provenance.provenance()
         sweep.commands.append(Command(time=provenance.now(), command_line=command_line, plan=plan, provenance=made_by))
+        _write(sweep_dir, sweep)
+    return set_aside
+
+
+def _read_or_begin(sweep_dir: Path) -> tuple[SweepRecord, list[str]]:
+    """The record, or one without commands; what is damaged is set aside, and known jobs are those of what is not."""
+    told, damaged_journal = _read_journal(sweep_dir)
+    damaged = [damaged_journal] if damaged_journal else []
+    path = sweep_dir / SweepRecord.file
+    sweep = SweepRecord(format=identity.FORMAT, commands=[], jobs={})
+    try:
+        if path.exists():
+            sweep = SweepRecord.of_file(path, files.read_json(path))
+    except files.Corrupt as error:
+        damaged.append(error)
+        sweep = sweep.with_told(_jobs_of_searches(sweep_dir))
+    lines = [f"{error.path}: {error.reason}; kept as {files.set_aside(error.path).name}" for error in damaged]
+    return sweep.with_told(told), [f"{line}, the record is made again" for line in lines]
+
+
+def _jobs_of_searches(sweep_dir: Path) -> list[JobRecord]:
+    """The runs of trials that have ended, which the command of a search does not name again."""
+    runs: list[tuple[int, str | None]] = []
+    with contextlib.suppress(OSError, ValueError):
+        if study := StudyRecord.read(sweep_dir):
+            runs += [(trial.number, trial.run) for trial in study.trials]
+    with contextlib.suppress(OSError, ValueError):
+        for search in studies.studies if (studies := StudiesRecord.read(sweep_dir)) else []:
+            runs += [(trial.number, trial.run) for trial in search.trials]
+            runs += [(run.finalist, run.run) for run in search.final_runs]
+    return [JobRecord(job=number, overrides=[f"run={run}"], run=run) for number, run in dict.fromkeys(runs) if run]
 
 
 def expect_jobs(sweep_dir: Path, num_jobs: int) -> None:
@@ -111,17 +153,20 @@ def close_sweep(sweep_dir: Path) -> None:
 
 
 @contextmanager
-def _changed(sweep_dir: Path, begin: bool = False) -> Iterator[SweepRecord]:
+def _changed(sweep_dir: Path) -> Iterator[SweepRecord]:
     """The record. The end of the block writes it, with the lists as they are by then.
 
-    FileNotFoundError where the record was removed meanwhile, unless this command begins one.
+    FileNotFoundError where the record was removed meanwhile.
     """
     with file_lock(sweep_dir / ".lock"):
-        is_new = begin and not (sweep_dir / "sweep.json").exists()
-        sweep = SweepRecord(format=identity.FORMAT, commands=[], jobs={}) if is_new else SweepRecord.read(sweep_dir)
+        sweep = SweepRecord.read(sweep_dir)
         yield sweep
-        sweep.write(sweep_dir)
-        files.remove(sweep_dir / _JOURNAL)
+        _write(sweep_dir, sweep)
+
+
+def _write(sweep_dir: Path, sweep: SweepRecord) -> None:
+    sweep.write(sweep_dir)
+    files.remove(sweep_dir / _JOURNAL)
 
 
 def register_job(
@@ -132,8 +177,8 @@ def register_job(
     Appends a line to jobs.jsonl. To write all jobs again for each would take longer than to train them in a sweep of
     thousands.
     """
-    told = JobRecord(job=job, overrides=overrides, run=run, error=error)
-    line = json.dumps(told.as_dict(), ensure_ascii=False) + "\n"
+    told = JobRecord.of({"job": job, "overrides": overrides, "run": run, "error": error})
+    line = json.dumps(sealed(told.as_dict(), _JOURNAL), ensure_ascii=False) + "\n"
     path = sweep_dir / _JOURNAL
     with file_lock(sweep_dir / ".lock"):
         try:
@@ -148,22 +193,22 @@ def register_job(
     return told
 
 
-def _read_journal(sweep_dir: Path) -> list[JobRecord]:
-    """What jobs have told since sweep.json was written, in that order."""
+def _read_journal(sweep_dir: Path) -> tuple[list[JobRecord], files.Corrupt | None]:
+    """What jobs have told since sweep.json was written, in that order; and the first damaged line. It is left out."""
     path = sweep_dir / _JOURNAL
     try:
         lines = files.read_bytes(path).split(b"\n")[:-1]  # what follows the last end of a line was cut short
     except FileNotFoundError:
-        return []
-    try:
-        told = [json.loads(line) for line in lines]
-    except (ValueError, RecursionError) as error:
-        raise files.Corrupt(path, f"not lines of JSON ({error})") from error
-    for job in told:
-        overrides = job.get("overrides") if isinstance(job, dict) and "job" in job else None
-        if not isinstance(overrides, list) or not all(isinstance(word, str) for word in overrides):
-            raise files.Corrupt(path, "expected the record of jobs")
-    return [JobRecord.of(job) for job in told]
+        return [], None
+    told, damaged = [], None
+    for number, line in enumerate(lines, 1):
+        try:
+            job = JobRecord.of(unsealed(json.loads(line), _JOURNAL))
+            job.further.pop("digests", None)
+            told.append(job)
+        except (ValueError, RecursionError) as error:
+            damaged = damaged or files.Corrupt(path, f"line {number}: {error}", SweepRecord.made_again_by)
+    return told, damaged
 
 
 def is_running(sweep_dir: Path) -> bool:

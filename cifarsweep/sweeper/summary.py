@@ -18,6 +18,7 @@ from cifarsweep.results.study_records import (
     FORMAT,
     Direction,
     FinalRunRecord,
+    State,
     StudiesRecord,
     StudyRecord,
     StudyWithFinalRuns,
@@ -32,7 +33,7 @@ from cifarsweep.terminal import progress
 from cifarsweep.terminal.domains import as_typed
 from cifarsweep.terminal.formatting import duration, plain_lines
 
-STATES = {
+STATES: dict[TrialState, State] = {
     TrialState.COMPLETE: "complete",
     TrialState.PRUNED: "pruned",
     TrialState.FAIL: "failed",

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from cifarsweep.results import sweeps
 from cifarsweep.sweeper import hydra_compat
-from cifarsweep.terminal import command_line
+from cifarsweep.terminal import command_line, progress
 from cifarsweep.training import schema
 from cifarsweep.training.configuration import plain
 
@@ -45,7 +45,9 @@ def _open(config: DictConfig) -> None:
         lock = sweeps.own_sweep(folder)
         if lock is None:
             raise ValueError(f"name={folder.name}: another process runs this sweep; wait, or give another name=")
-    sweeps.open_sweep(folder, command_line.words(), command_line.hidden(plain(config, resolve=False)))
+    plan = command_line.hidden(plain(config, resolve=False))
+    for line in sweeps.open_sweep(folder, command_line.words(), plan):
+        progress.line(line)
     _opened.set((folder, lock))
 
 

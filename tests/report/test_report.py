@@ -277,7 +277,8 @@ def test_a_run_of_another_format_is_left_out_by_name(tmp_path: Path) -> None:
     other = fake_run(tmp_path, "layers2", format=0)
     found = read(tmp_path)
     assert len(found.runs) == 1
-    assert found.unreadable == [f"{other}: format=0: expected 1"]
+    (line,) = found.unreadable
+    assert line.startswith(f"{other / 'result.json'}: not the result of a run (format=0: expected 1)")
 
 
 def test_means_never_cross_data_sets(tmp_path: Path) -> None:
@@ -566,7 +567,8 @@ def test_a_result_of_the_wrong_kind_is_unreadable(tmp_path: Path, figures: dict[
     files.write_json(run_dir / "result.json", {**files.read_json(run_dir / "result.json"), **figures})
     (key,) = figures
     (line,) = read(tmp_path).unreadable
-    assert f"{run_dir}: {key}=" in line
+    assert line.startswith(str(run_dir))
+    assert f"{key}=" in line
 
 
 # printed

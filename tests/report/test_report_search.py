@@ -155,16 +155,16 @@ def test_a_search_without_a_run_is_still_reported(tmp_path: Path, capsys: pytest
     ("study", "reason"),
     [
         ('{"format": 1, "na', "not a JSON file"),
-        ("[1]", "expected the record of a search"),
-        ("{}", "format=None: expected 1"),
-        ({"format": 2}, "format=2: expected 1"),
-        ({"directions": ["up"]}, "directions=['up']: expected maximize or minimize"),
+        ("[1]", "not the record of a search"),
+        ("{}", "format=None: expected a whole number"),
+        ({"format": 2}, "format=2: a newer version of cifarsweep wrote it"),
+        ({"directions": ["up"]}, "directions[0]='up': expected one of maximize, minimize"),
         ({"objectives": []}, "directions="),
-        ({"params": "lr"}, "params='lr': expected a list of texts"),
+        ({"params": "lr"}, "params='lr': expected a list"),
         ({"trials": [trial(0, state="odd")]}, "state='odd': expected one of complete"),
         ({"trials": [trial(0, [0.1, 0.2])]}, "values=[0.1, 0.2] of trial 0: expected 1"),
-        ({"trials": [trial(0, [0.1], run=3)]}, "run=3 of trial 0: expected text or null"),
-        ({"trials": [trial(0, [0.1], params=None)]}, "expected the record of a search"),
+        ({"trials": [trial(0, [0.1], run=3)]}, "trials[0].run=3: expected text or null"),
+        ({"trials": [trial(0, [0.1], params=None)]}, "trials[0].params=None: expected an object"),
     ],
 )
 def test_a_study_of_the_wrong_kind_is_refused_with_the_reason(tmp_path: Path, study: Any, reason: str) -> None:
@@ -215,7 +215,7 @@ def test_the_record_of_several_studies_is_written_as_it_was_read(tmp_path: Path)
     record.write(tmp_path)
     assert files.read_json(tmp_path / "studies.json") == values
     files.write_json(tmp_path / "studies.json", {**values, "studies": [{**study, "final_runs": [3]}]})
-    with pytest.raises(files.Corrupt, match=r"studies\.json: expected the record of several searches"):
+    with pytest.raises(files.Corrupt, match=r"studies\.json: not the record of several searches"):
         StudiesRecord.read(tmp_path)
 
 
