@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from cifarsweep import models
 from cifarsweep.data import read_image
 from cifarsweep.results import folders
+from cifarsweep.results.records import RunResult
 from cifarsweep.terminal import boundary, streams
 from cifarsweep.terminal.arguments import Parser
 
@@ -49,6 +50,8 @@ class Predictor:
 def load(run_dir: Path) -> Predictor:
     """The predictor of a run. ValueError where there is none."""
     folders.check(run_dir, "the directory of a complete run")
+    if result := RunResult.read(run_dir):
+        result.check(run_dir, "model.pt")
     path = run_dir / "model.pt"
     if not path.is_file():
         raise ValueError(f"{run_dir}: no model.pt in it, expected the directory of a complete run")

@@ -43,8 +43,7 @@ def _rerun(run_dir: Path, outputs: Path, data_root: str | None, trust: bool) -> 
     recorded = RunResult.read_or_unfinished(run_dir)
     if recorded.status not in ("complete", "pruned", "diverged"):
         raise ValueError(f"{run_dir}: {recorded.status}, expected a run that is complete, pruned or diverged")
-    if recorded.format != identity.FORMAT:
-        raise ValueError(f"{run_dir}: format {recorded.format}, expected {identity.FORMAT}")
+    recorded.check(run_dir, "config.yaml", *COMPARED)
     config = records.read_config(run_dir)
     if not trust:
         _check_targets(run_dir, config)
@@ -68,7 +67,7 @@ def _rerun(run_dir: Path, outputs: Path, data_root: str | None, trust: bool) -> 
     from cifarsweep.training.configuration import Configuration
 
     def stops_where_it_did(epoch: int, figures: Mapping[str, Any]) -> bool:
-        return bool(recorded.status == "pruned" and epoch >= recorded.epochs_trained)
+        return recorded.status == "pruned" and epoch >= (recorded.epochs_trained or 0)
 
     new = run.train(Configuration.of(OmegaConf.create(config), choices), stops_where_it_did)
     (new_dir,) = (outputs / "runs").glob(f"*-{new.run_id}")
@@ -113,9 +112,7 @@ def _differences(run_dir: Path, recorded: RunResult, new_dir: Path, new: RunResu
     changed = [name for name in _compared_files(run_dir) if _content(run_dir / name) != _content(new_dir / name)]
     yield from (f"{name}: not the same" for name in changed)
     if figures or changed:
-        then, now = (
-            {**run.provenance["versions"], "device": run.device, "threads": run.threads} for run in (recorded, new)
-        )
+        then, now = ({**run.versions, "device": run.device, "threads": run.threads} for run in (recorded, new))
         for key in sorted({*then, *now}):
             if then.get(key) != now.get(key):
                 yield f"{key}: was {then.get(key)}, is {now.get(key)}"

@@ -30,8 +30,8 @@ MOST_NAMES = 40
 MOST_BARS = 30
 
 
-def places(run_dir: Path, fingerprint: Any) -> tuple[Path | None, Path | None, Path]:
-    """Where the images of a run are: the classes of its data set, their augmentation, and what the run confused.
+def places(run_dir: Path, fingerprint: Any) -> tuple[Path | None, Path | None]:
+    """Where the images of a run's data set are: its classes, and their augmentation.
 
     The data set goes by the name that the run has for it; None where the run's configuration names none.
     """
@@ -40,7 +40,7 @@ def places(run_dir: Path, fingerprint: Any) -> tuple[Path | None, Path | None, P
         config = records.read_config(run_dir)
         classes = folders.pictures(run_dir.parent.parent, config["run"]["data"], fingerprint) / "classes.png"
         augmentation = classes.parent / folders.augmentation_picture(**(config["data"]["augment"] or {}))
-    return classes, augmentation, run_dir / "confused.png"
+    return classes, augmentation
 
 
 def confusion_matrix(confusion: Confusion, whose: str) -> Figure:

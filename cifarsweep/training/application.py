@@ -1,6 +1,5 @@
 """The application: the task that trains one configuration, and what the search engine needs to know of it."""
 
-import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,7 @@ from cifarsweep.results import identity, records, sweeps
 from cifarsweep.results.records import RunResult
 from cifarsweep.sweeper import local
 from cifarsweep.sweeper.application import Application, Cost, KnownRun
-from cifarsweep.terminal import errors
+from cifarsweep.terminal import errors, progress
 from cifarsweep.training import schema, sweep
 from cifarsweep.training.configuration import Configuration, chosen_options, plain
 
@@ -68,15 +67,20 @@ class ImageTraining(Application):
         return cost.measure(Configuration.of(config, choices), threads)
 
     def known_runs(self, sweep: Path, objectives: Sequence[str]) -> Iterator[KnownRun]:
-        """The complete runs in outputs/runs. What cannot be read is passed over, as by the report."""
+        """The complete runs in outputs/runs. What cannot be read is named and passed over, as by the report."""
         for run_dir in sorted((sweep.parent.parent / "runs").glob("*/")):
-            with contextlib.suppress(ValueError, OSError, KeyError, TypeError):
-                result, config = RunResult.read(run_dir), records.read_config(run_dir)
+            try:
+                result = RunResult.read(run_dir)
                 if result is None or result.status != "complete":
                     continue
-                values = [result.as_dict()[name] for name in objectives]
+                result.check(run_dir)
+                config = records.read_config(run_dir)
+                values, choices = [result.as_dict()[name] for name in objectives], config["run"]["choices"]
+            except (ValueError, OSError, KeyError) as error:
+                progress.line(f"not counted as a trial, cannot be read: {errors.one_line(error)}")
+            else:
                 if None not in values:
-                    yield KnownRun(run_dir.name, config, config["run"]["choices"], values, partial(_is_of, result))
+                    yield KnownRun(run_dir.name, config, choices, values, partial(_is_of, result))
 
     def device(self, config: DictConfig) -> str:
         return str(config.trainer.device)

@@ -53,17 +53,17 @@ def train(
     wait = partial(progress.line, f"{slug}-{about.run_id}: another process trains it, waiting for its result")
     with folders.owned(Path(values["outputs"]) / "runs", slug, about.run_id, wait) as run_dir:
         announce(run_dir.name)
-        result = None if values["force"] else _recorded(run_dir, report)
+        result = None if values["force"] else _recorded(session, run_dir, report)
         if result:
             progress.result(f"{run_dir}: trained before, {result}")
             return result
         return _train(session, run_dir, report)
 
 
-def _recorded(run_dir: Path, report: Report) -> RunResult | None:
+def _recorded(session: Session, run_dir: Path, report: Report) -> RunResult | None:
     """The result of a run that answers this request. A pruned run does so where it would be pruned again.
 
-    A corrupt file is set aside, and the run does not count as trained.
+    What is damaged is set aside and made again. Where that takes a training, the run does not count as trained.
     """
     try:
         result, epochs = RunResult.read(run_dir), records.read_metrics(run_dir)
@@ -72,6 +72,11 @@ def _recorded(run_dir: Path, report: Report) -> RunResult | None:
         if len(epochs) != result.epochs_trained:
             reason = f"{len(epochs)} epochs, expected {result.epochs_trained}"
             raise files.Corrupt(run_dir / "metrics.csv", reason)
+        damaged = list(result.damaged(run_dir))
+        for error in damaged:
+            _set_aside(error)
+        if damaged and not _made_again(session, run_dir, result, {error.path.name for error in damaged}):
+            return None
     except files.Corrupt as error:
         _set_aside(error)
         return None
@@ -92,7 +97,23 @@ def _reported(report: Report, about: Description, epochs: Sequence[Epoch]) -> bo
 
 
 def _set_aside(error: files.Corrupt) -> None:
-    progress.line(f"{error}; kept as {files.set_aside(error.path).name}, the work is done again")
+    kept = f"kept as {files.set_aside(error.path).name}, " if error.path.exists() else ""
+    progress.line(f"{error.path}: {error.reason}; {kept}the work is done again")
+
+
+def _made_again(session: Session, run_dir: Path, result: RunResult, names: set[str]) -> bool:
+    """Makes lost files again that need no training, and says if these were all."""
+    if {"metrics.csv", "model.pt"} & names or (result.status != "complete" and names & {*run_files.OF_TEST}):
+        return False
+    run_files.write_known(run_dir, session)
+    if names & {*run_files.OF_TEST}:
+        model = run_files.read_model(run_dir, session)
+        test = _evaluate(session, model, session.dataset.batchers(session.device).test)
+        if test.accuracy != result.test_accuracy:  # another device, or other versions
+            return False
+        run_files.write_confusion(run_dir, session.dataset, test.predicted)
+    result.write(run_dir)
+    return True
 
 
 def _train(session: Session, run_dir: Path, report: Report) -> RunResult:
@@ -118,8 +139,7 @@ def _train(session: Session, run_dir: Path, report: Report) -> RunResult:
             raise
         finally:
             progress.end()
-        result = _result(session, started, epochs, figures)
-        result.write(run_dir)
+        result = _result(session, started, epochs, figures).write(run_dir)
         if result.status in FINAL:
             files.remove(run_dir / CHECKPOINT)
         log.info("%s", result)
@@ -157,9 +177,6 @@ def _fit(session: Session, run_dir: Path, epochs: list[Epoch], report: Report) -
         slug, done, total = run_dir.name.rpartition("-")[0], (epoch - 1) * num_steps, about.epochs * num_steps
         return progress.track(shuffled, progress.Stage(slug, epoch, about.epochs, accuracy, done, total))
 
-    def evaluate(batcher: Batcher) -> loop.Evaluation:
-        return loop.evaluate(network, batcher.evaluation(EVALUATION_BATCH), session.loss_fn, session.autocast)
-
     # A search may have missed the end of an epoch, so it hears of each again.
     pruned = any(_reported(report, about, epochs[:n]) for n in range(1, len(epochs) + 1))
     remaining = loop.train(
@@ -171,7 +188,7 @@ def _fit(session: Session, run_dir: Path, epochs: list[Epoch], report: Report) -
         steps_per_epoch=num_steps,
         first_epoch=len(epochs) + 1,
         num_epochs=about.epochs,
-        validate=lambda: evaluate(data.val) if len(data.val.indices) else None,
+        validate=lambda: _evaluate(session, network, data.val) if len(data.val.indices) else None,
         autocast=session.autocast,
     )
     for epoch in () if pruned or (epochs and epochs[-1].diverged) else remaining:
@@ -188,10 +205,14 @@ def _fit(session: Session, run_dir: Path, epochs: list[Epoch], report: Report) -
         return {"status": "diverged", "diverged_epoch": epochs[-1].epoch}
     if pruned and len(epochs) < about.epochs:
         return {"status": "pruned"}
-    test = evaluate(data.test)
+    test = _evaluate(session, network, data.test)
     run_files.write_model(run_dir, session)
     run_files.write_confusion(run_dir, session.dataset, test.predicted)
     return {"status": "complete", "test_accuracy": test.accuracy, "test_loss": test.loss}
+
+
+def _evaluate(session: Session, network: nn.Module, batcher: Batcher) -> loop.Evaluation:
+    return loop.evaluate(network, batcher.evaluation(EVALUATION_BATCH), session.loss_fn, session.autocast)
 
 
 def _result(session: Session, started: str, epochs: list[Epoch], figures: Mapping[str, Any]) -> RunResult:

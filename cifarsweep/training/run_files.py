@@ -1,13 +1,15 @@
 """The files that a run writes beside its records: its log, its weights, its confusion matrix and pictures."""
 
 import contextlib
+import copy
+import io
 import logging
 from collections.abc import Iterator
 from io import TextIOWrapper
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cifarsweep.data import Augmentation, DataSet, samples
 from cifarsweep.results import files, folders, records
@@ -15,15 +17,18 @@ from cifarsweep.terminal import progress
 from cifarsweep.training import checkpoint
 from cifarsweep.training.session import Session
 
+OF_TEST = ("confusion.csv", "confused.png")
+"""Files on the test images."""
+
 
 def start(run_dir: Path, session: Session) -> None:
     """Writes what is known before the training: configuration, layers, pictures of the data set. Removes a result."""
     files.make_folder(run_dir)
-    files.remove(run_dir / "result.json")
+    for name in ("result.json", "model.pt", *OF_TEST):  # an earlier result's, which this training may not have
+        files.remove(run_dir / name)
     for left_by_a_killed_process in run_dir.glob(".*.part"):
         files.remove(left_by_a_killed_process)
-    records.write_config(run_dir, session.values, session.description, session.choices)
-    records.write_layers(run_dir, session.layers)
+    write_known(run_dir, session)
     dataset = session.dataset
     folder = folders.pictures(Path(session.values["outputs"]), dataset.name, dataset.fingerprint)
     files.make_folder(folder)
@@ -33,6 +38,20 @@ def start(run_dir: Path, session: Session) -> None:
     for name, draw in drawn.items():
         if not (folder / name).exists():  # the first of all runs on this data set writes them
             draw(dataset).write(folder / name)
+
+
+def write_known(run_dir: Path, session: Session) -> None:
+    """The files on what is known before the training."""
+    records.write_config(run_dir, session.values, session.description, session.choices)
+    records.write_layers(run_dir, session.layers)
+
+
+def read_model(run_dir: Path, session: Session) -> nn.Module:
+    """The network with the weights of the run; that of the session stays as it is."""
+    archive = io.BytesIO(files.read_bytes(run_dir / "model.pt", files.MOST_WEIGHTS))
+    model: nn.Module = copy.deepcopy(session.model)
+    model.load_state_dict(torch.load(archive, map_location="cpu", weights_only=True)["state_dict"])
+    return model
 
 
 def write_model(run_dir: Path, session: Session) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import REPOSITORY, Command, run_python, small_run
+from conftest import REPOSITORY, Command, run_python, small_run, without_digests
 from torch import nn
 
 from cifarsweep.results import files, records
@@ -373,6 +373,7 @@ def test_report_and_rerun_run_no_code_of_a_results_folder(
     cifarsweep: Command, small: list[str], tmp_path: Path, trained: Path
 ) -> None:
     run, whole = trained, (trained / "config.yaml").read_text()
+    without_digests(run)
     for target in ("os.system", "cifarsweep.data.os.system", "cifarsweep.models.torch.os.mkdir", "torch.hub.load"):
         (run / "config.yaml").write_text(whole.replace("cifarsweep.models.LayersNet", target))
         done = cifarsweep(str(run), module="cifarsweep.rerun")
@@ -394,6 +395,7 @@ def test_a_sweep_cannot_point_out_of_its_outputs(cifarsweep: Command, small: lis
     outside = tmp_path / "outside" / "layers2-x"
     shutil.copytree(run, outside)
     sweep = tmp_path / "outputs" / "sweeps" / "mine" / "sweep.json"
+    without_digests(sweep.parent, sweep.name)
     sweep.write_text(sweep.read_text().replace(run.name, "../../outside/layers2-x"))
     done = cifarsweep("outputs/sweeps/mine", module="cifarsweep.report")
     assert "Traceback" not in done.stderr

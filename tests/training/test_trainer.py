@@ -56,7 +56,7 @@ def train(small: list[str], said: list[str]) -> Train:
 
 def figures(result: dict[str, Any]) -> dict[str, Any]:
     """Every figure of a result but those that a clock makes."""
-    clock = {"train_seconds", "images_per_second", "started", "finished", "dir"}
+    clock = {"train_seconds", "images_per_second", "started", "finished", "dir", "digests"}
     return {key: value for key, value in result.items() if key not in clock}
 
 
