@@ -112,7 +112,7 @@ def _open(folder: Path) -> Decoded | None:
     except Exception:  # whatever the parsers of numpy and JSON raise on a damaged file: ValueError, TokenError, …
         return None
     if warning:
-        _warn_once(warning)
+        _warn_once(warning if warning.isprintable() else ascii(warning))
     images = {name: tensors[name].permute(0, 3, 1, 2) for name in ("train_images", "test_images")}
     return replace(decoded, **images)
 

@@ -150,6 +150,11 @@ def _decode(name: str, root: Path, raw: Path, writer: Writer, shown: str | None 
     kind = _torchvision_set(name)
     try:
         sets = {"train": kind(root, train=True), "test": kind(root, train=False)}
+        for source in sets.values():  # no checksum covers the unpacked files of Fashion-MNIST
+            if len(source.data) != len(source.targets) or not {*np.unique(source.targets)} <= {
+                *range(len(source.classes))
+            }:
+                raise ValueError("labels that are not one of a class for each image")
     except Exception as error:  # pickle, gzip and EOF errors, and torchvision's RuntimeError for a wrong checksum
         reason = _first_line(error).removesuffix(" You can use download=True to download it")
         raise ValueError(

@@ -166,3 +166,16 @@ def test_without_files_and_network_the_archive_is_named_that_would_do(tmp_path: 
 def test_another_name_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^name=cifar1000: expected one of cifar10, cifar100, fashion_mnist$"):
         load("cifar1000", tmp_path)
+
+
+def test_labels_that_no_checksum_covers_are_compared_with_the_classes(tmp_path: Path) -> None:
+    raw = tmp_path / "root" / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    for name in ("train", "t10k"):
+        images = b"\0\0\x08\x03" + b"".join(n.to_bytes(4, "big") for n in (3, 28, 28)) + bytes(3 * 28 * 28)
+        (raw / f"{name}-images-idx3-ubyte").write_bytes(images)
+        (raw / f"{name}-labels-idx1-ubyte").write_bytes(b"\0\0\x08\x01\0\0\0\x03" + bytes([0, 99, 1]))
+    with pytest.raises(
+        ValueError, match=r"raw are damaged or incomplete \(labels that are not one of a class for each"
+    ):
+        load("fashion_mnist", tmp_path / "root")

@@ -99,6 +99,16 @@ def test_test_images_that_are_training_images_too_are_named_whenever_the_data_is
     assert [again.message for again in caplog.records] == [record.message]
 
 
+def test_a_warning_does_not_speak_to_the_terminal(
+    root: Path, data_cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for seed, name in enumerate(["ant", "bee"]):
+        write(root / "test" / name, "new.png", seed=20 + seed)
+    (root / "test" / "ant" / "\x1b[2J.png").symlink_to(root / "train" / "ant" / "3.png")
+    load(root, data_cache)
+    assert "test/ant/\\x1b[2J.png = train/ant/3.png" in caplog.text
+
+
 # splits
 
 
