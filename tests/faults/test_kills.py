@@ -26,12 +26,12 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """`python -m cifarsweep …` in a process group of its own, in tmp_path."""
     started: list[subprocess.Popen[str]] = []
 
-    def begin(*words: str, **environment: str) -> subprocess.Popen[str]:
+    def begin(*words: str, stdout: int = subprocess.PIPE, **environment: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
             [sys.executable, "-m", "cifarsweep", *words],
             cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": str(REPOSITORY), **environment},
-            stdout=subprocess.PIPE,
+            stdout=stdout,
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
@@ -75,17 +75,48 @@ def wait_for_epochs(outputs: Path, num: int, process: subprocess.Popen[str]) -> 
         time.sleep(0.01)
 
 
+@contextlib.contextmanager
+def read_by_nobody() -> Iterator[int]:
+    """A pipe whose reader is gone."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    yield writing
+    os.close(writing)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds processes through /proc")
-def test_random_kills_change_no_byte_of_a_sweep(start: Start, small: list[str], tmp_path: Path) -> None:
-    sweep = ["-m", *small, "model=layers1,layers2,layers3", "model.dropout=0.1", "trainer.epochs=40", "name=kills"]
-    output(start(*sweep, f"outputs={tmp_path}/undisturbed"))
+@pytest.mark.parametrize(
+    ("output_to", "num_kills", "epochs"),
+    [
+        pytest.param(lambda: contextlib.nullcontext(subprocess.PIPE), NUM_KILLS, 40, id="a pipe"),
+        pytest.param(read_by_nobody, 5 * NUM_KILLS, 150, id="a closed pipe"),
+    ],
+)
+def test_random_kills_change_no_byte_of_a_sweep(
+    start: Start,
+    small: list[str],
+    tmp_path: Path,
+    output_to: Callable[[], contextlib.AbstractContextManager[int]],
+    num_kills: int,
+    epochs: int,
+) -> None:
+    sweep = [
+        "-m",
+        *small,
+        "model=layers1,layers2,layers3",
+        "model.dropout=0.1",
+        f"trainer.epochs={epochs}",
+        "name=kills",
+    ]
+    output(start(*sweep, f"outputs={tmp_path}/undisturbed"), timeout=600)
     expected = results(tmp_path / "undisturbed")
     assert len(expected) == 3
 
     dice = random.Random(0)
-    for _ in range(NUM_KILLS):
-        process = start(*sweep)
+    for _ in range(num_kills):
+        with output_to() as stdout:
+            process = start(*sweep, stdout=stdout)
         time.sleep(dice.uniform(1, 6))
         everyone = [process.pid, *group(process.pid)]
         for pid in everyone if dice.random() < 0.5 else [dice.choice(everyone)]:
@@ -96,7 +127,7 @@ def test_random_kills_change_no_byte_of_a_sweep(start: Start, small: list[str], 
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait(30)
-    output(start(*sweep), timeout=240)
+    output(start(*sweep), timeout=600)
     assert results(tmp_path / "outputs") == expected
     left = {path.name for run in (tmp_path / "outputs" / "runs").glob("*-*") for path in run.iterdir()}
     assert "checkpoint.pt" not in left
