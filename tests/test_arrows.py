@@ -45,6 +45,7 @@ LIGHT |= {
     "training.application",
     "training.configuration",
     "training.schema",
+    "training.signatures",
     "training.sweep",
     "sweeper.application",
 }

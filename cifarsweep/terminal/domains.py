@@ -1,6 +1,6 @@
 """What a value may be, and how a command line writes it. Plain values in; knows no key."""
 
-import math
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -20,18 +20,36 @@ def whole(low: int, high: int | None = None) -> Domain:
 
 
 def number(text: str, inside: Callable[[float], bool]) -> Domain:
-    return Domain(lambda value: type(value) in (int, float) and math.isfinite(value) and inside(value), text)
+    largest = sys.float_info.max  # math.isfinite raises for an integer beyond it
+    return Domain(lambda value: type(value) in (int, float) and abs(value) <= largest and inside(value), text)
 
 
 def one_of(*options: str) -> Domain:
     return Domain(lambda value: value in options, f"one of {', '.join(options)}")
 
 
+def list_of(item: Domain, least: int = 0, most: int = 100) -> Domain:
+    count = f"{least} to {most}" if least < most else f"{most}"
+    return Domain(
+        lambda value: isinstance(value, list) and least <= len(value) <= most and all(map(item.accepts, value)),
+        f"a list of {count} values, each {item.text}",
+    )
+
+
+ANYTHING = Domain(lambda value: True, "any value")
 BOOLEAN = Domain(lambda value: type(value) is bool, "true or false")
+NULL = Domain(lambda value: value is None, "null")
+NUMBER = number("a number", lambda value: True)
+TEXT = Domain(lambda value: isinstance(value, str), "a text")
+WHOLE = whole(-(2**63))._replace(text="a whole number")
 
 
 def as_typed(value: Any) -> str:
     """A value as a command line has it."""
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key}: {as_typed(item)}' for key, item in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(as_typed, value))}]"
     return str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)
 
 

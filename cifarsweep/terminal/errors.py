@@ -81,4 +81,6 @@ def _hydras_line(error: BaseException, line: str, known_keys: Callable[[str], li
         else:
             first_line = str(error).partition("\n")[0]
             line = " ".join(f"{first_line} {cause}".split())
+    elif isinstance(error, OmegaConfBaseException) and error.full_key:
+        line = f"{error.full_key}: {' '.join(str(error).partition('full_key:')[0].split())}"
     return line

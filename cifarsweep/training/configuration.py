@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import hydra
+from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 
 from cifarsweep.results import folders
@@ -30,9 +31,11 @@ class Configuration:
 
     @classmethod
     def of(cls, cfg: DictConfig, choices: Mapping[str, str]) -> Self:
-        """Leaves Hydra's own part out. ValueError where a value is outside its domain."""
+        """ValueError where a value is outside its domain. The folder of the results is expanded."""
         values = plain(cfg)
         schema.check(values)
+        check_choices(choices)
+        values["outputs"] = str(folders.expanded(values["outputs"], "outputs"))
         return cls(cfg, values, dict(choices))
 
 
@@ -48,6 +51,13 @@ def chosen_options(job: Any) -> dict[str, str]:
     return {group: option for group, option in job.runtime.choices.items() if not group.startswith("hydra/")}
 
 
+def check_choices(choices: Mapping[str, Any]) -> None:
+    """ValueError where several options were given for a group. Hydra lays one over the other, and counts it as none."""
+    for group in (*schema.CALLS, "trainer"):
+        if not isinstance(choices.get(group), str):
+            raise ValueError(f"{group}: expected one option; -m {group}=OPTION,OPTION trains with each of several")
+
+
 def compose(overrides: list[str], config_dir: Path | None = None) -> Configuration:
     """What these overrides compose to outside of a job, with the options in a --config-dir."""
     if config_dir is not None:
@@ -61,7 +71,14 @@ def compose(overrides: list[str], config_dir: Path | None = None) -> Configurati
 
 def error_line(error: BaseException, words: list[str]) -> str:
     """One line on a mistake in the words of a command line, with what is accepted instead."""
-    unknown = _unknown_option(words) if str(error).startswith(NO_OPTION) else None
+    if isinstance(error, OverrideParseException) and "=" in (error.override or ""):
+        key, value = error.override.split("=", 1)
+        quoted = value.replace("'", r"\'")
+        quote = f"quote a text with special characters: \"{key}='{quoted}'\""
+        return f"{error.override}: Hydra's parser expected something else; {quote}"
+    unknown = None
+    if isinstance(error, MissingConfigException) or str(error).startswith(NO_OPTION):
+        unknown = _unknown_option(words, error.missing_cfg_file if isinstance(error, MissingConfigException) else None)
     return unknown or errors.one_line(error, partial(_known_keys, words))
 
 
@@ -72,16 +89,16 @@ def _known_keys(words: list[str], parent: str) -> list[str]:
     with hydra.initialize_config_dir(str(groups.folder()), **hydra_compat.VERSION_BASE):
         node = hydra.compose("config", options, return_hydra_config=parent.startswith("hydra"))
     for part in parent.split(".") if parent else ():
-        node = node.get(part, {})
-    return [str(key) for key in node if not str(key).startswith("_")]
+        node = node.get(part) if isinstance(node, DictConfig) else None
+    return [str(key) for key in node if not str(key).startswith("_")] if isinstance(node, DictConfig) else []
 
 
-def _unknown_option(words: list[str]) -> str | None:
-    """A line on the first word that chooses none of its group's options: Hydra does not name the word."""
+def _unknown_option(words: list[str], file: str | None) -> str | None:
+    """A line on the first word that chooses none of its group's options, or this file: Hydra does not name the word."""
     known = groups.options_by_group()
     for word in words:
         group, _, value = word.partition("=")
         for option in value.split(",") if group in known else ():
-            if option not in known[group]:
+            if f"{group}/{option}" == file or (file is None and option not in known[group]):
                 return f"{group}={option}: no such option, expected one of {', '.join(known[group])}"
     return None

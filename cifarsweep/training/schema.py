@@ -1,98 +1,196 @@
-"""What each key of a configuration accepts. Plain values in, ValueError out; knows nothing of Hydra or PyTorch,
+"""What each key of a configuration accepts. Plain values in, ValueError out; imports neither Hydra nor PyTorch,
 so that a mistyped value is answered before either a data set or a network is made."""
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from cifarsweep.terminal import domains
 from cifarsweep.terminal.domains import Domain
+from cifarsweep.training import signatures
 
 
 def _matching(pattern: str, text: str) -> Domain:
     return Domain(lambda value: isinstance(value, str | int | float) and bool(re.fullmatch(pattern, str(value))), text)
 
 
-_POSITIVE = domains.number("a number above 0", lambda x: x > 0)
-_NOT_NEGATIVE = domains.number("a number, 0 or more", lambda x: x >= 0)
+MOST_IMAGES = 10_000_000
+MOST_WIDTH = 2**16
+MOST_THREADS = 1024
+"""More than the largest machines have cores. OpenMP ends the process by SIGSEGV where it can start no more."""
+
+_LARGE = 1e38  # about what float32 holds, as the weights are
 _PART = domains.number("a number from 0 to below 1", lambda x: 0 <= x < 1)
 _FOLDER = Domain(lambda value: isinstance(value, str) and value not in ("", "???") and "\0" not in value, "a folder")
 
+
+def _images(at_least: int) -> Domain:
+    return domains.number(
+        f"a whole number of images from {at_least} to {MOST_IMAGES}, or a part of them below 1",
+        lambda x: 0 < x < 1 or (x == int(x) and at_least <= x <= MOST_IMAGES),
+    )
+
+
 DOMAINS = {
-    "batch_size": domains.whole(1),
+    "batch_size": domains.whole(1, MOST_IMAGES),
     "seed": domains.whole(0),
-    "name": _matching(r"[\w+-][\w.+ -]{0,99}", "a folder name of letters, digits and . _ + -"),
+    "name": Domain(
+        lambda value: _matching(r"[\w+-][\w.+ -]{0,99}", "").accepts(value) and len(str(value).encode()) <= 200,
+        "a folder name of up to 100 letters, digits and . _ + -",
+    ),
     "force": domains.BOOLEAN,
     "outputs": _FOLDER,
-    "model.depth": domains.whole(1),
-    "model.width": domains.whole(1),
+    "model.depth": domains.whole(1, 1000),
+    "model.width": domains.whole(1, MOST_WIDTH),
     "model.match": _matching(
-        r"(params|multiply_adds):[1-9]\d*", "params:N or multiply_adds:N with a whole number N"
+        r"(params|multiply_adds):[1-9]\d{0,17}", "params:N or multiply_adds:N with a whole number N"
     ).or_null(),
     "model.norm": domains.one_of("batch", "group", "none"),
     "model.dropout": _PART,
-    "model.hidden": domains.whole(1),
-    "optimizer.lr": _POSITIVE,
-    "optimizer.weight_decay": _NOT_NEGATIVE,
+    "model.hidden": domains.whole(1, MOST_WIDTH),
+    "optimizer.lr": domains.number("a number above 0, up to 1e38", lambda x: 0 < x <= _LARGE),
+    "optimizer.weight_decay": domains.number("a number from 0 to 1e38", lambda x: 0 <= x <= _LARGE),
     "optimizer.momentum": _PART,
     "schedule.warmup": _PART,
-    "schedule.gamma": _POSITIVE,
-    "schedule.milestones": Domain(
-        lambda value: isinstance(value, list) and all(_PART.accepts(x) for x in value),
-        "a list of numbers from 0 to below 1",
-    ),
+    "schedule.gamma": domains.number("a number above 0, up to 10", lambda x: 0 < x <= 10),
+    "schedule.milestones": domains.list_of(_PART),
     "loss.label_smoothing": _PART,
+    "data.name": _matching(r"[^\W\d_].{0,99}", "a name of up to 100 characters"),
     "data.root": _FOLDER,
     "data.cache": _FOLDER,
-    "data.size": domains.whole(8),
-    "data.val_size": _NOT_NEGATIVE,
-    "data.test_size": _POSITIVE,
-    "data.subset": domains.whole(1).or_null(),
+    "data.size": domains.whole(8, 1024),
+    "data.val_size": _images(0),
+    "data.test_size": _images(1),
+    "data.subset": domains.whole(1, MOST_IMAGES).or_null(),
     "data.split_seed": domains.whole(0),
     "data.seed": domains.whole(0),
-    "data.num_train": domains.whole(10),
-    "data.num_test": domains.whole(10),
-    "data.augment.crop": domains.whole(0),
+    "data.num_train": domains.whole(10, MOST_IMAGES),
+    "data.num_test": domains.whole(10, MOST_IMAGES),
+    "data.augment.crop": domains.whole(0, 1023),
     "data.augment.flip": domains.BOOLEAN,
-    "data.augment.cutout": domains.whole(0),
-    "trainer.epochs": domains.whole(1),
-    "trainer.device": _matching(r"auto|cpu|mps|cuda(:\d+)?", "one of auto, cpu, cuda, cuda:N, mps"),
+    "data.augment.cutout": domains.whole(0, 1024),
+    "trainer.epochs": domains.whole(1, 1_000_000),
+    "trainer.device": _matching(r"auto|cpu|mps|cuda(:\d{1,3})?", "one of auto, cpu, cuda, cuda:N, mps"),
     "trainer.precision": domains.one_of("fp32", "bf16"),
-    "trainer.threads": domains.whole(1).or_null(),
+    "trainer.threads": domains.whole(1, MOST_THREADS).or_null(),
     "trainer.compile": domains.BOOLEAN,
     "trainer.deterministic": domains.BOOLEAN,
 }
-"""Keys that are not here, such as those of a user's own model, are checked by whatever takes them."""
+"""What a key accepts, beside what the annotations of its class say: for the classes whose source is read."""
 
-_REQUIRED = {"batch_size", "seed", "name", "force", "outputs", "optimizer.lr"}
-"""And every key of the trainer. A constructor says what else its group needs."""
+_OF_ANY_CLASS = ("model.depth", "model.width", "model.match", "optimizer.lr")
+"""A run records them, so they mean the same for a class of a user's own, whose other arguments are its own business."""
+
+_TARGET = Domain(
+    lambda value: isinstance(value, str) and re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", value) is not None,
+    "the dotted name of a class or function, such as torch.optim.SGD",
+)
+_OF_HYDRA = {
+    "_target_": _TARGET,
+    "_partial_": domains.BOOLEAN,
+    "_recursive_": domains.BOOLEAN,
+    "_convert_": domains.one_of("none", "partial", "object", "all"),
+}
+"""What `instantiate` takes in any group."""
+
+_FROM_THE_RUN = {"model": ["image_size", "num_classes"], "optimizer": ["params"], "schedule": ["step", "num_steps"]}
+"""Arguments that a run gives itself."""
+
+CALLS = ("model", "optimizer", "schedule", "loss", "data")
+"""Groups that name a class or function and its arguments."""
 
 
 def check(config: Mapping[str, Any]) -> None:
-    """ValueError names the first key that is missing or whose value is not accepted, the value, and what would be."""
-    for group in ("model", "optimizer", "schedule", "loss", "data", "trainer"):
+    """ValueError names the first key that is missing, unknown, or whose value is not accepted, and what would be."""
+    for group in (*CALLS, "trainer"):
         if not isinstance(config.get(group), Mapping):
             raise ValueError(f"{group}: missing, expected {group}= and one of the group's options")
-    values = dict(domains.flat(config))
-    for key, domain in DOMAINS.items():
-        if key not in values and (key in _REQUIRED or key.startswith("trainer.")):
-            raise ValueError(f"{key}: missing, expected {domain.text}")
-    check_values(values)
-    side = values.get("data.size") or (28 if values.get("data.name") == "fashion_mnist" else 32)
-    if values.get("model._target_", "").endswith(".LayersNet"):
-        depth, most = values["model.depth"], int(math.log2(side))
-        if depth > most:
-            reason = f"as each layer halves the side of images of {side}×{side}"
-            raise ValueError(f"model.depth={depth}: expected 1 to {most}, {reason}")
-        if values["model.norm"] == "batch" and values["batch_size"] == 1:
-            raise ValueError("batch_size=1: expected 2 or more with model.norm=batch, which compares images of a batch")
-    if values.get("data.augment.crop", 0) >= side:
-        raise ValueError(f"data.augment.crop={values['data.augment.crop']}: expected 0 to {side - 1} pixels")
+    _check_keys("", config, [*CALLS, "trainer", *_below("")])
+    for prefix, values in (("", config), ("trainer.", config["trainer"])):
+        _check_values(prefix, values, {key: DOMAINS[f"{prefix}{key}"] for key in _below(prefix)})
+    _check_keys("trainer.", config["trainer"], _below("trainer."))
+    for group in CALLS:
+        _check_call(group, config[group])
+    for key, value in domains.flat(config):
+        if value == "???":
+            raise ValueError(f"{key}=???: expected a value")
+    if config["data"]["_target_"].startswith("cifarsweep.data."):
+        _check_images(config)
+    of_layers = config["model"]["_target_"].endswith(".LayersNet")
+    if of_layers and config["batch_size"] == 1 and config["model"].get("norm", "batch") == "batch":
+        raise ValueError("batch_size=1: expected 2 or more with model.norm=batch, which compares images of a batch")
 
 
 def check_values(values: Mapping[str, Any]) -> None:
-    """Like `check`, for some keys, each under its full name."""
-    for key, domain in DOMAINS.items():
-        if key in values and not domain.accepts(values[key]):
-            raise ValueError(f"{key}={domains.as_typed(values[key])}: expected {domain.text}")
+    """ValueError where the value of one of these keys, each under its full name, is not accepted."""
+    _check_values("", values, {key: DOMAINS[key] for key in values})
+
+
+def _below(prefix: str) -> list[str]:
+    """The keys directly below it that have a domain."""
+    keys = (key.removeprefix(prefix) for key in DOMAINS if key.startswith(prefix))
+    return [key for key in keys if "." not in key]
+
+
+def _check_keys(prefix: str, values: Mapping[str, Any], accepted: Iterable[str]) -> None:
+    for key in values:
+        if key not in accepted:
+            where = f"{prefix[:-1]} accepts" if prefix else "expected one of"
+            raise ValueError(f"{prefix}{key}: no such key; {where} {', '.join(accepted)}")
+
+
+def _check_values(prefix: str, values: Mapping[str, Any], accepted: Mapping[str, Domain]) -> None:
+    for key, domain in accepted.items():
+        if key not in values:
+            raise ValueError(f"{prefix}{key}: missing, expected {domain.text}")
+        if not domain.accepts(values[key]):
+            raise ValueError(f"{prefix}{key}={domains.as_typed(values[key])}: expected {domain.text}")
+
+
+def _check_call(group: str, values: Mapping[str, Any]) -> None:
+    """What a group's class is called with: its own parameters, of the kinds that it says, within our domains."""
+    _check_values(f"{group}.", values, {"_target_": _OF_HYDRA["_target_"]})
+    target = values["_target_"]
+    if not signatures.is_installed(target):
+        package = target.partition(".")[0]
+        raise ValueError(f"{group}._target_={target}: no package or module {package}, expected {_TARGET.text}")
+    parameters = signatures.parameters(target)
+    accepted = {key: domain for key, domain in _OF_HYDRA.items() if key in values}
+    if parameters is None:
+        always = (key.rpartition(".")[2] for key in _OF_ANY_CLASS if key.startswith(f"{group}."))
+        accepted |= {key: DOMAINS[f"{group}.{key}"] for key in always if key in values}
+    else:
+        own = {key: given for key, given in parameters.items() if key not in _FROM_THE_RUN.get(group, ())}
+        _check_keys(f"{group}.", values, [*own, *accepted])
+        accepted |= {
+            key: DOMAINS.get(f"{group}.{key}", given.domain)
+            for key, given in own.items()
+            if key in values or (given.is_required and not values.get("_partial_"))
+        }
+    if group == "optimizer":
+        accepted["lr"] = DOMAINS["optimizer.lr"]  # PyTorch has defaults, but a run records it
+    _check_values(f"{group}.", values, accepted)
+
+
+def _check_images(config: Mapping[str, Any]) -> None:
+    """What depends on the size of the images, in a data set of ours."""
+    data, augment = config["data"], config["data"].get("augment")
+    names = ("cifar10", "cifar100", "fashion_mnist")
+    if data["_target_"].endswith(".load_torchvision") and data["name"] not in names:
+        raise ValueError(f"data.name={data['name']}: expected one of {', '.join(names)}")
+    side = data.get("size") or (28 if data.get("name") == "fashion_mnist" else 32)
+    if augment is not None:
+        if not isinstance(augment, Mapping):
+            raise ValueError(f"data.augment={domains.as_typed(augment)}: expected crop, flip and cutout, or null")
+        prefix = "data.augment."
+        _check_keys(prefix, augment, _below(prefix))
+        _check_values(prefix, augment, {key: DOMAINS[f"{prefix}{key}"] for key in augment})
+        for key, most in (("crop", side - 1), ("cutout", side)):
+            if augment.get(key, 0) > most:
+                raise ValueError(f"data.augment.{key}={augment[key]}: expected 0 to {most} pixels")
+    if config["model"]["_target_"].endswith(".LayersNet"):
+        depth, most = config["model"]["depth"], int(math.log2(side))
+        if depth > most:
+            reason = f"as each layer halves the side of images of {side}×{side}"
+            raise ValueError(f"model.depth={depth}: expected 1 to {most}, {reason}")

@@ -454,7 +454,7 @@ def test_enqueued_trials_come_first_and_once(toy: Toy, tmp_path: Path) -> None:
         (["hydra.sweeper.direction=up"], "hydra.sweeper.direction=up: expected maximize or minimize"),
         (
             ["hydra.sweeper.direction=[maximize,minimize]"],
-            "hydra.sweeper.direction=['maximize', 'minimize']: expected 1, one for each of val_accuracy",
+            "hydra.sweeper.direction=[maximize, minimize]: expected 1, one for each of val_accuracy",
         ),
         (["hydra.sweeper.objectives=test_accuracy"], "hydra.sweeper.objectives=test_accuracy: expected some of val_"),
         (["hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials=0: expected a whole number from 1 to 100000"),
