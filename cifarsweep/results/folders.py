@@ -26,6 +26,18 @@ def check(path: Path, expected: str) -> None:
         raise ValueError(f"{path}: {'not a folder' if path.exists() else 'no such folder'}, expected {expected}")
 
 
+def check_writable(folder: Path, key: str) -> None:
+    """ValueError where this folder, which the user gave as `key`, cannot be made or written to. Makes nothing."""
+    try:
+        there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+        reason = f"{there} is no folder" if not there.is_dir() else f"no permission to write to {there}"
+        fits = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+    except OSError as error:  # a name too long, or a folder that may not be looked into
+        fits, reason = False, str(error.strerror)
+    if not fits:
+        raise ValueError(f"{key}={folder}: {reason}, expected a folder that can be written to")
+
+
 @contextmanager
 def owned(runs_dir: Path, name: str, id: str, wait: Callable[[], None] = lambda: None) -> Iterator[Path]:
     """The directory of run `id`, once no other process owns it. Calls `wait` first if one does.

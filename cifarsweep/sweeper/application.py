@@ -62,7 +62,7 @@ class Application:
     name_key: ClassVar[str] = "hydra.sweep.dir"
     """The key that tells one sweep from another."""
     sweep_keys: ClassVar[tuple[str, ...]] = ()
-    """Keys that only a sweep may need: the command for the best trial leaves them out where they change nothing."""
+    """Keys and groups of a sweep: the command for the best trial has what they change, in their place."""
 
     @staticmethod
     def of(task: Any) -> "Application":
@@ -97,6 +97,9 @@ class Application:
     def device(self, config: DictConfig) -> str:
         """What a job runs on: auto (a GPU of its own where there is one), cpu, or a device that it names itself."""
         return "auto"
+
+    def start_sweep(self, config: DictConfig) -> None:
+        """Called once a sweep is checked, before anything of it is written."""
 
     def expect_jobs(self, config: DictConfig, num_jobs: int) -> None:
         """Called with the number of a sweep's jobs, before they start."""

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from cifarsweep.results import files
 from cifarsweep.sweeper import jobs
+from cifarsweep.sweeper.application import Application
 from cifarsweep.terminal import domains
 from cifarsweep.terminal.domains import Domain
 
@@ -37,16 +38,18 @@ def sweep(
 ) -> list[Sequence[JobReturn]]:
     """Launches the jobs, all at once or in batches; a list of their results for each batch.
 
-    Every job is composed before any starts. Where jobs failed, the others run all the same, and ValueError follows.
+    Every job is composed and checked before any starts and anything is written. Where jobs failed, the others run all
+    the same, and ValueError follows.
     """
     domains.check("hydra.sweeper", keys, _ACCEPTED)
     combinations = list_jobs(arguments, keys["params"] or {}, hydra_context.config_loader)
-    compose = jobs.Composer(hydra_context.config_loader, config)
+    compose, application = jobs.Composer(hydra_context.config_loader, config), Application.of(task_function)
     for overrides in combinations:
-        compose(overrides)
+        application.check(compose(overrides))
     launcher = Plugins.instance().instantiate_launcher(
         hydra_context=hydra_context, task_function=task_function, config=config
     )
+    application.start_sweep(config)
     folder = files.make_folder(Path(config.hydra.sweep.dir))
     with files.atomic(folder / "multirun.yaml") as file:  # as Hydra's own sweeper
         OmegaConf.save(config, file)

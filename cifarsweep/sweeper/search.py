@@ -30,7 +30,7 @@ from cifarsweep.sweeper.jobs import Composer
 from cifarsweep.sweeper.monitor import Monitor
 from cifarsweep.sweeper.queue import DEATHS, SPENT
 from cifarsweep.sweeper.settings import Settings
-from cifarsweep.sweeper.space import Space, parse
+from cifarsweep.sweeper.space import Space, as_written, parse
 from cifarsweep.sweeper.studies import FINALIST, SEED, VALUES, FinalRuns, Studies, StudyPlan
 from cifarsweep.sweeper.worker import Worker
 from cifarsweep.terminal import domains, errors
@@ -97,6 +97,7 @@ def sweep(
         estimate.show(plans, compose, application, num_workers, len(local.cores()))
     if checked.dry_run:
         return None
+    application.start_sweep(config)
     with _owned(whole, application) as owner, storage.reaching(whole.address):
         _create(setting, whole, plans)
         studies = Studies(plans)
@@ -125,16 +126,24 @@ def _final_runs(setting: _Setting, space: Space, checked: Settings) -> FinalRuns
 
 
 def _fixed_of_a_run(setting: _Setting, space: Space) -> tuple[str, ...]:
-    """The fixed overrides that a single run needs: those of the application's sweep_keys only if they change it."""
-    determines, kept = setting.application.determines, space.fixed
-    for key in setting.application.sweep_keys:
-        without = tuple(override for override in kept if not override.startswith(f"{key}="))
-        if without == kept:
-            continue
-        alone = hydra_compat.load_single_run(setting.context.config_loader, setting.config, without)
-        if determines(alone) == determines(setting.base):
-            kept = without
-    return kept
+    """The fixed overrides of a single run. What those of the application's sweep_keys change is given by value."""
+    application, loader = setting.application, setting.context.config_loader
+    kept = [text for text in space.fixed if text.partition("=")[0].lstrip("+~") not in application.sweep_keys]
+    if len(kept) == len(space.fixed):
+        return space.fixed
+    choices = setting.compose.fixed(space.fixed).hydra.hydra.runtime.choices
+    alone = hydra_compat.load_single_run(loader, setting.config, kept)
+    for group, option in choices.items():
+        of_a_run = not group.startswith("hydra/") and group not in application.sweep_keys
+        if of_a_run and alone.hydra.runtime.choices.get(group) != option:
+            kept.insert(0, f"{group}={option}")
+    wanted = dict(domains.flat(application.determines(setting.base)))
+    alone = hydra_compat.load_single_run(loader, setting.config, kept)
+    now = dict(domains.flat(application.determines(alone)))
+    changed = [
+        f"{'' if key in now else '+'}{key}={as_written(wanted[key])}" for key in wanted if now.get(key) != wanted[key]
+    ]
+    return (*kept, *changed, *(f"~{key}" for key in sorted(now.keys() - wanted)))
 
 
 # before the start

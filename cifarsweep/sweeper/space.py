@@ -360,7 +360,7 @@ def _parameter(override: Override, conditions: tuple[Condition, ...]) -> Paramet
             elements = list(value.list)  # in the order written: a shuffled one would be another space at each start
         else:
             elements = list(override.sweep_iterator()) if override.is_choice_sweep() else [value]
-        choices, texts = CategoricalDistribution(_labels(elements)), tuple(map(_text, elements))
+        choices, texts = CategoricalDistribution(_labels(elements)), tuple(map(as_written, elements))
         return Parameter(key, choices, text, texts=texts, conditions=conditions)
     except (ValueError, HydraException) as error:
         raise ValueError(f"{key}={text}: {' '.join(str(error).split())}") from error
@@ -375,7 +375,7 @@ def _label(element: Any) -> Any:
     return Override._get_value_element_as_str(element)
 
 
-def _text(element: Any) -> str:
+def as_written(element: Any) -> str:
     """As it stands after `=`, in quotes where it needs them.
 
     Hydra drops the quotes inside choice(…). Without them 'null' or "it's" is another value or none.

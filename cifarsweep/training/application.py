@@ -10,13 +10,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from cifarsweep import trial
-from cifarsweep.results import identity, records, sweeps
+from cifarsweep.results import folders, identity, records, sweeps
 from cifarsweep.results.records import RunResult
 from cifarsweep.sweeper import local
 from cifarsweep.sweeper.application import Application, Cost, KnownRun
 from cifarsweep.terminal import errors, progress
 from cifarsweep.training import schema, sweep
-from cifarsweep.training.configuration import Configuration, chosen_options, plain
+from cifarsweep.training.configuration import Configuration, check_choices, chosen_options, plain
 
 if TYPE_CHECKING:  # Optuna, which a single run need not wait for
     from cifarsweep.sweeper.settings import Settings
@@ -35,12 +35,14 @@ class ImageTraining(Application):
     final_on: ClassVar[Mapping[str, Mapping[str, Any]]] = {"train": {}, "train_val": {"data.val_size": 0}}
     seconds_figure = "train_seconds"
     name_key = "name"
-    sweep_keys = ("name", "search")
+    sweep_keys = ("name", "search", "experiment", "study")
 
     def check(self, config: DictConfig, *, is_trial: bool = False) -> None:
         values = plain(config)
         schema.check(values)
-        if is_trial and values["data"]["val_size"] == 0:
+        if "hydra" in config:
+            check_choices(chosen_options(config.hydra))
+        if is_trial and values["data"].get("val_size") == 0:
             raise ValueError("data.val_size=0: expected validation images, as a search never sees the test set")
 
     def check_search(self, config: DictConfig, settings: "Settings", space: "Space") -> None:
@@ -85,6 +87,9 @@ class ImageTraining(Application):
     def device(self, config: DictConfig) -> str:
         return str(config.trainer.device)
 
+    def start_sweep(self, config: DictConfig) -> None:
+        sweep.start(config)
+
     def expect_jobs(self, config: DictConfig, num_jobs: int) -> None:
         if not sweep.is_search(config):  # which counts its trials itself
             sweeps.expect_jobs(Path(config.hydra.sweep.dir).absolute(), num_jobs)
@@ -114,9 +119,21 @@ def task(cfg: DictConfig) -> Any:
     if job.mode == RunMode.MULTIRUN:
         return _sweep_job(cfg, job)
     try:
+        _check_is_no_sweep(job)
         return _train(cfg, job, announce=lambda run: None).val_accuracy
     except Exception as error:
         raise SystemExit(1) from error
+
+
+def _check_is_no_sweep(job: Any) -> None:
+    """ValueError where a single run was told how to sweep, which it would not do."""
+    options = chosen_options(job)
+    told = [
+        f"{group}={options[group]}" for group in ("search", "experiment") if options.get(group) not in (None, "none")
+    ]
+    if job.sweeper.get("params") or "join" in job.sweeper:
+        word = next(iter(told), "hydra.sweeper")
+        raise ValueError(f"{word}: is for a sweep, expected -m before it, or a single run's keys only")
 
 
 task.application = ImageTraining()  # type: ignore[attr-defined]
@@ -148,6 +165,7 @@ def _sweep_job(cfg: DictConfig, job: Any) -> Any:
 
 def _train(cfg: DictConfig, job: Any, announce: Callable[[str], None]) -> RunResult:
     configuration = Configuration.of(cfg, chosen_options(job))
+    folders.check_writable(Path(configuration.values["outputs"]), "outputs")
     from cifarsweep.training import run  # PyTorch, 1.8 s, which an argument error need not wait for
 
     answers: dict[int, bool] = {}

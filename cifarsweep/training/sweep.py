@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, read_write
 
-from cifarsweep.results import sweeps
+from cifarsweep.results import folders, sweeps
 from cifarsweep.sweeper import hydra_compat
 from cifarsweep.terminal import command_line, progress
 from cifarsweep.training import schema
@@ -18,6 +20,10 @@ _opened: ContextVar[tuple[Path, FileLock | None] | None] = ContextVar("cifarswee
 """The lock is on the sweep's name, to the end of this process. A search has none, as it lets others join."""
 
 
+OF_THE_SWEEP = ("name", "outputs", "force")
+"""Keys that all jobs of a sweep share."""
+
+
 def opened() -> Path | None:
     """The folder of the sweep that this process has started, or None."""
     sweep = _opened.get()
@@ -25,22 +31,44 @@ def opened() -> Path | None:
 
 
 class SweepCallback(Callback):
-    """Opens the sweep's folder at the start of a multirun."""
+    """Checks at the start of a multirun what is the sweep's own."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         try:
-            _open(config)
+            _check(config)
+            if not str(OmegaConf.select(config, "hydra.sweeper._target_")).startswith("hydra_plugins.cifarsweep_"):
+                start(config)  # Hydra's own sweepers do not say when they have checked everything
         except Exception as error:
             raise SystemExit(1) from error  # Hydra goes on after an Exception of a callback
 
 
-def _open(config: DictConfig) -> None:
-    schema.check_values({"name": config.name, "outputs": config.outputs})
+def _check(config: DictConfig) -> None:
+    """ValueError names what a sweep cannot have. Expands the folder of the results, for the jobs as well."""
     hydra_compat.check_plugins(config)
-    folder = Path(config.hydra.sweep.dir).absolute()
-    if OmegaConf.select(config, "hydra.sweeper.dry_run"):  # which leaves nothing
-        return
-    lock = None
+    words, params = config.hydra.overrides.task, OmegaConf.select(config, "hydra.sweeper.params")
+    for key in OF_THE_SWEEP:
+        swept = (word for word in words if word.startswith(f"{key}=") and _lists_values(word))
+        if given := next(
+            swept, f"hydra.sweeper.params.{key}" if isinstance(params, DictConfig) and key in params else None
+        ):
+            raise ValueError(f"{given}: expected one value, as {key} is the whole sweep's")
+    schema.check_values({key: OmegaConf.select(config, key) for key in OF_THE_SWEEP})
+    outputs = folders.expanded(config.outputs, "outputs")
+    folders.check_writable(outputs, "outputs")
+    if str(outputs) != config.outputs:
+        with read_write(config):
+            config.outputs = str(outputs)
+            quoted = QuotedString(str(outputs), Quote.single).with_quotes()
+            words[:] = [*(word for word in words if not word.startswith("outputs=")), f"outputs={quoted}"]
+
+
+def _lists_values(word: str) -> bool:
+    return bool(OverridesParser.create().parse_override(word).is_sweep_override())
+
+
+def start(config: DictConfig) -> None:
+    """Makes the sweep's folder and record. Nothing is written before it."""
+    folder, lock = Path(config.hydra.sweep.dir).absolute(), None
     if not is_search(config):
         lock = sweeps.own_sweep(folder)
         if lock is None:

@@ -10,7 +10,7 @@ from test_arrows import assert_modules_know_only
 KNOWS = {
     "application": "settings space",
     "estimate": "application jobs studies",
-    "grid": "jobs",
+    "grid": "application jobs",
     "heartbeat": "",
     "hydra_compat": "",
     "jobs": "hydra_compat space",
