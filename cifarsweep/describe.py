@@ -15,7 +15,6 @@ from cifarsweep.terminal.arguments import Parser
 from cifarsweep.training.configuration import compose, error_line
 
 if TYPE_CHECKING:  # PyTorch, 1.8 s, which a wrong value need not wait for
-    from cifarsweep.data import DataSet
     from cifarsweep.training.session import Session
 
 
@@ -35,11 +34,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _describe(args: argparse.Namespace) -> int:
     configuration = compose(args.overrides, args.config_dir)
-    from hydra.utils import instantiate
+    from cifarsweep.training.session import Session, load_data
 
-    from cifarsweep.training.session import Session
-
-    dataset: DataSet = instantiate(configuration.node.data)
+    dataset = load_data(configuration)
     session = Session(configuration, dataset)
     numbers = f"{len(dataset.train_indices):,} training, {len(dataset.val_indices):,} validation and "
     size = f"{dataset.image_size}×{dataset.image_size}"

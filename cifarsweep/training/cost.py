@@ -3,13 +3,11 @@
 import itertools
 
 import torch
-from hydra.utils import instantiate
 
-from cifarsweep.data import DataSet
 from cifarsweep.sweeper.application import Cost
 from cifarsweep.training import loop, run_files
 from cifarsweep.training.configuration import Configuration
-from cifarsweep.training.session import Session
+from cifarsweep.training.session import Session, load_data
 
 NUM_STEPS_TIMED = 6
 
@@ -18,7 +16,7 @@ def measure(configuration: Configuration, threads: int) -> Cost:
     """The cost of an epoch. `threads` counts where the configuration names no number of threads."""
     run_files.show_log("cifarsweep.data")
     torch.set_num_threads(configuration.values["trainer"]["threads"] or threads)
-    dataset: DataSet = instantiate(configuration.node.data)
+    dataset = load_data(configuration)
     session = Session(configuration, dataset)
     description = session.description
     batcher = dataset.batchers(session.device).train

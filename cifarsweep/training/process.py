@@ -8,10 +8,13 @@ import random
 import re
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+
+from cifarsweep.training.schema import MOST_THREADS
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
 
@@ -26,7 +29,7 @@ def prepare(trainer: Mapping[str, Any]) -> None:
 def num_cores() -> int:
     """How many cores this process may use: what a launcher gave it by OMP_NUM_THREADS or affinity."""
     if given := re.fullmatch("[1-9][0-9]{0,3}", os.environ.get("OMP_NUM_THREADS", "")):
-        return int(given[0])
+        return min(int(given[0]), MOST_THREADS)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -69,3 +72,21 @@ def choose_device(name: str) -> torch.device:
     if name != "auto" and name not in there:
         raise ValueError(f"trainer.device={name}: not on this machine, expected one of auto, {', '.join(there)}")
     return torch.device(there[0] if name == "auto" else name)
+
+
+def check_memory(device: torch.device, num_parameters: int) -> None:
+    """ValueError where training so many parameters takes more memory than the device has to give."""
+    there = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _available_memory()
+    needed = 4 * 4 * num_parameters  # float32 weights, gradients, momentum, and the copy that a checkpoint is made of
+    if there is not None and needed > there:
+        takes = f"{num_parameters:,} parameters take {needed / 1e9:,.0f} GB"
+        raise ValueError(f"out of memory: {takes}, expected a network for {there / 1e9:,.1f} GB")
+
+
+def _available_memory() -> int | None:
+    """Bytes that Linux could give to this process now. None on other systems."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return None

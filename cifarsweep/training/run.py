@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from hydra.utils import instantiate
 from torch import Tensor, nn
 
-from cifarsweep.data import Batcher, DataSet
+from cifarsweep.data import Batcher
 from cifarsweep.results import files, folders, identity, provenance, records
 from cifarsweep.results.records import Description, Epoch, RunResult
 from cifarsweep.terminal import command_line, errors, progress
-from cifarsweep.training import checkpoint, loop, process, run_files
+from cifarsweep.training import checkpoint, dry_step, loop, process, run_files
 from cifarsweep.training.configuration import Configuration
-from cifarsweep.training.session import Session
+from cifarsweep.training.session import Session, load_data
 
 log = logging.getLogger("cifarsweep")
 CHECKPOINT = "checkpoint.pt"
@@ -43,15 +42,20 @@ def train(
     values = configuration.values
     run_files.show_log("cifarsweep.data")
     process.prepare(values["trainer"])
-    dataset: DataSet = instantiate(configuration.node.data)
+    dataset = load_data(configuration)
     if values["batch_size"] > len(dataset.train_indices):
         most = f"1 to {len(dataset.train_indices)}, the number of training images"
         raise ValueError(f"batch_size={values['batch_size']}: expected {most}")
     session = Session(configuration, dataset)
-    about = session.description
+    about, runs_dir = session.description, Path(values["outputs"]) / "runs"
+    begun = (run / name for run in runs_dir.glob(f"*-{about.run_id}") for name in (CHECKPOINT, "model.pt"))
+    if not any(path.exists() for path in begun):
+        dry_step.check(session)
+        del session  # its memory is free for the next one, which seeds every generator again
+        session = Session(configuration, dataset)
     slug = identity.slug(about.model, about.optimizer, about.lr, about.batch_size, about.seed)
     wait = partial(progress.line, f"{slug}-{about.run_id}: another process trains it, waiting for its result")
-    with folders.owned(Path(values["outputs"]) / "runs", slug, about.run_id, wait) as run_dir:
+    with folders.owned(runs_dir, slug, about.run_id, wait) as run_dir:
         announce(run_dir.name)
         result = None if values["force"] else _recorded(session, run_dir, report)
         if result:

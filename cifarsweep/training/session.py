@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from torch import nn
 
@@ -13,6 +14,7 @@ from cifarsweep.data import DataSet
 from cifarsweep.optim import parameter_groups
 from cifarsweep.results import identity
 from cifarsweep.results.records import Description
+from cifarsweep.terminal import errors
 from cifarsweep.training import layers, process
 from cifarsweep.training.configuration import Configuration
 
@@ -27,23 +29,29 @@ class Session:
         in_bf16 = values["trainer"]["precision"] == "bf16"
         self.autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=in_bf16)
 
-        process.seed(values["seed"])
         takes = {"image_size": dataset.image_size, "num_classes": len(dataset.class_names)}
-        model: nn.Module = instantiate(node.model, **takes)
+        with naming("model"):
+            if values["model"]["_target_"].startswith("cifarsweep."):
+                with torch.device("meta"):  # counts parameters without making any, and draws no random number
+                    process.check_memory(self.device, models.num_parameters(instantiate(node.model, **takes)))
+            process.seed(values["seed"])
+            model: nn.Module = instantiate(node.model, **takes)
+            if not isinstance(model, nn.Module) or not any(True for _ in model.parameters()):
+                raise ValueError(f"{values['model']['_target_']}: expected a torch.nn.Module with parameters")
         if values["model"].get("match") is not None:  # the run is the same as with this width given as such
             values = {**values, "model": {**values["model"], "width": model.width, "match": None}}
         self.values = values
-        self.model_arguments = {**{k: v for k, v in values["model"].items() if k != "_target_"}, **takes}
-        self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.layers = layers.trace(self.model, dataset.train_images.shape[1:])
-
-        make_optimizer = instantiate(node.optimizer)
-        self.schedule: Callable[[int, int], float] = instantiate(node.schedule)
-        with _unknown_arguments_refused("optimizer"):
-            self.optimizer: torch.optim.Optimizer = make_optimizer(parameter_groups(self.model))
-        with _unknown_arguments_refused("schedule"):
-            self.schedule(0, 1)
-        self.loss_fn: nn.Module = instantiate(node.loss)
+        self.model_arguments = {**{k: v for k, v in values["model"].items() if not k.startswith("_")}, **takes}
+        with naming("model"):
+            self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.layers = layers.trace(self.model, dataset.train_images.shape[1:])
+        with naming("optimizer"):
+            self.optimizer: torch.optim.Optimizer = instantiate(node.optimizer)(parameter_groups(self.model))
+        with naming("schedule"):
+            self.schedule: Callable[[int, int], float] = instantiate(node.schedule)
+            float(self.schedule(0, 1))
+        with naming("loss"):
+            self.loss_fn: nn.Module = instantiate(node.loss)
         # Full batches; what is left over waits for another epoch's order.
         self.steps_per_epoch = len(dataset.train_indices) // int(values["batch_size"])
         self.choices = configuration.choices
@@ -73,10 +81,25 @@ class Session:
         )
 
 
+def load_data(configuration: Configuration) -> DataSet:
+    """The data set that the configuration names."""
+    dataset = instantiate(configuration.node.data)
+    if not isinstance(dataset, DataSet):
+        target = configuration.values["data"]["_target_"]
+        raise ValueError(f"data._target_={target}: expected a function that returns a cifarsweep.data.DataSet")
+    return dataset
+
+
 @contextmanager
-def _unknown_arguments_refused(group: str) -> Iterator[None]:
-    """ValueError where what was built from this group of the configuration does not take one of its keys."""
+def naming(group: str) -> Iterator[None]:
+    """ValueError names the group of the configuration whose class raised anything, in one line."""
     try:
         yield
-    except TypeError as error:
-        raise ValueError(f"{group}: {error}") from error
+    except InstantiationException as error:  # which says the group
+        if not errors.is_users(error):
+            raise
+        raise ValueError(errors.one_line(error)) from error
+    except Exception as error:
+        says_its_kind = isinstance(error, ValueError | TypeError | RuntimeError | OSError) or not str(error)
+        kind = "" if says_its_kind else f"{type(error).__name__}: "
+        raise ValueError(f"{group}: {kind}{errors.one_line(error)}") from error
