@@ -5,8 +5,11 @@ from collections.abc import Callable
 
 from cifarsweep.terminal import formatting
 
-OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")
-"""How a RuntimeError of PyTorch says it, on one system or another."""
+OUT_OF_MEMORY = (
+    *("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory", "bad_alloc"),
+    *("failed to map segment", "can't start new thread", "cannot create thread"),  # under `ulimit -v`
+)
+"""How PyTorch, the loader of its libraries and Python say it, on one system or another."""
 
 # fmt: off
 FAULTS_OF_A_MACHINE = {
@@ -38,8 +41,8 @@ def _is_hydras(error: BaseException) -> bool:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """PyTorch has a class of its own for this error on GPUs only."""
-    if isinstance(error, RuntimeError):
+    """PyTorch has a class of its own for this error on GPUs only, and a library that finds no room fails to import."""
+    if isinstance(error, RuntimeError | ImportError | SystemError):
         return any(words in str(error).lower() for words in OUT_OF_MEMORY)
     return isinstance(error, MemoryError)
 
@@ -55,7 +58,7 @@ def one_line(error: BaseException, known_keys: Callable[[str], list[str]] = lamb
     """The message without line breaks. `known_keys(parent)` lists what a configuration node accepts."""
     line = formatting.one_line(error) or type(error).__name__
     if is_out_of_memory(error):
-        return f"out of memory: {line}; a smaller batch_size or model needs less"
+        return f"out of memory: {line}; a smaller batch_size or model, or a higher limit (ulimit -v), is needed"
     return _hydras_line(error, line, known_keys) if _is_hydras(error) else line
 
 
