@@ -30,7 +30,7 @@ def check_writable(folder: Path, key: str) -> None:
     """ValueError where this folder, which the user gave as `key`, cannot be made or written to. Makes nothing."""
     try:
         there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-        reason = f"{there} is no folder" if not there.is_dir() else f"no permission to write to {there}"
+        reason = f"{there} is no folder" if not there.is_dir() else f"{there} cannot be written to"
         fits = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
     except OSError as error:  # a name too long, or a folder that may not be looked into
         fits, reason = False, str(error.strerror)

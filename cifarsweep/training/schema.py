@@ -49,6 +49,7 @@ DOMAINS = {
     "model.norm": domains.one_of("batch", "group", "none"),
     "model.dropout": _PART,
     "model.hidden": domains.whole(1, MOST_WIDTH),
+    "model.in_channels": Domain(lambda value: type(value) is int and value == 3, "3, as images have three channels"),
     "optimizer.lr": domains.number("a number above 0, up to 1e38", lambda x: 0 < x <= _LARGE),
     "optimizer.weight_decay": domains.number("a number from 0 to 1e38", lambda x: 0 <= x <= _LARGE),
     "optimizer.momentum": _PART,

@@ -96,7 +96,7 @@ def naming(group: str) -> Iterator[None]:
     try:
         yield
     except InstantiationException as error:  # which says the group
-        if not errors.is_users(error):
+        if not errors.is_users(error) and not isinstance(error.__cause__, RuntimeError):  # which is PyTorch's word
             raise
         raise ValueError(errors.one_line(error)) from error
     except Exception as error:

@@ -322,7 +322,8 @@ def test_outputs_that_are_read_only_are_named(
     for words in ([], ["-m", "seed=0,1"]):
         done = cifarsweep(*words, *small, f"outputs={disk}/outputs")
         assert done.returncode == 1
-        assert done.stderr == f"{disk}/outputs: Read-only file system\n"
+        refused = f"outputs={disk}/outputs: {disk} cannot be written to, expected a folder that can be written to"
+        assert done.stderr == f"{refused}\n"
 
 
 def deleting_network(folder: Path, *lines: str) -> dict[str, str]:

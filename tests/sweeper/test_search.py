@@ -474,7 +474,7 @@ def test_enqueued_trials_come_first_and_once(toy: Toy, tmp_path: Path) -> None:
         (["hydra/sweeper/sampler=bruteforce"], "tag(log, interval(0.01, 0.5)): BruteForceSampler needs choice(…) or"),
         (["hydra/sweeper=study"], "nothing to search: give a key a space, as in lr=interval(0.01,1)"),
         (["data.val_size=0"], "data.val_size=0: expected validation images"),
-        (["batch_size=0"], "batch_size=0: expected a whole number, 1 or more"),
+        (["batch_size=0"], "batch_size=0: expected a whole number from 1 to 10000000"),
     ],
 )
 def test_a_mistake_is_one_line_before_anything_starts(toy: Toy, tmp_path: Path, words: list[str], message: str) -> None:

@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import random
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,57 @@ def test_the_same_configuration_gives_the_same_figures_bit_for_bit(train: Train)
     assert second["started"] >= first["started"]
     assert figures(first) == figures(second)
     assert (second["dir"] / "model.pt").read_bytes() == weights
+
+
+@pytest.mark.parametrize("words", [["model.dropout=0.2", "optimizer=adamw"], ["model=speednet", "optimizer=muon"]])
+def test_the_step_before_a_run_leaves_no_trace_in_its_results(
+    train: Train, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    first = train(*words, "trainer.epochs=1", "data.augment.cutout=4")
+    files = {path.name: path.read_bytes() for path in first["dir"].iterdir() if path.suffix in (".pt", ".png")}
+    monkeypatch.setattr(run.dry_step, "check", lambda session: None)
+    (first["dir"] / "model.pt").unlink()
+    second = train(*words, "trainer.epochs=1", "data.augment.cutout=4", "force=true")
+    assert figures(first) == figures(second)
+    assert {name: (second["dir"] / name).read_bytes() for name in files} == files
+
+
+UNFIT = {
+    "+loss.reduction=none": "loss: expected a tensor with one number for a batch, got (2,)",
+    "loss={_target_: torch.nn.L1Loss, label_smoothing: null}": "loss.label_smoothing: no such key",
+    "model._target_=unfit.Net": "model: expected scores of shape (2, 10) for 2 images, got (2, 7)",
+    "model._target_=unfit.Broken": "model: KeyError: 'no such layer'",
+    "optimizer._target_=unfit.Fails": "optimizer: fails at its first step",
+    "schedule._target_=unfit.Fails": "schedule: ",
+    "data._target_=unfit.no_data": "data._target_=unfit.no_data: expected a function that returns a cifarsweep.data",
+}
+CLASSES = """
+import torch
+class Net(torch.nn.Linear):
+    def __init__(self, num_classes, image_size, **keys):
+        super().__init__(3 * image_size**2, 7)
+    def forward(self, x):
+        return super().forward(x.flatten(1))
+class Broken(Net):
+    def forward(self, x):
+        raise KeyError("no such layer")
+class Fails(torch.optim.SGD):
+    def step(self, closure=None):
+        raise RuntimeError("fails at its first\\nstep")
+def no_data(**keys):
+    return 3
+"""
+
+
+@pytest.mark.parametrize("word", UNFIT)
+def test_a_class_that_cannot_do_its_part_is_refused_before_the_run_has_files(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    (tmp_path / "unfit.py").write_text(CLASSES.replace("\\\\", "\\"))
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match=f"^{re.escape(UNFIT[word])}"):
+        train(word)
+    assert not (tmp_path / "outputs").exists()
 
 
 def test_another_seed_is_another_run(train: Train) -> None:
