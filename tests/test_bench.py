@@ -20,6 +20,7 @@ BENCHMARKS = {
     "memory": ["--data", "shapes"],
     "scaling": ["--data", "shapes"],
     "asynchrony": [],
+    "storage": [],
 }
 
 
