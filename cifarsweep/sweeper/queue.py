@@ -1,24 +1,26 @@
 """The queue of one study's trials: who works on which, so that exactly n_trials finish, none twice and none lost.
 
 A worker claims a WAITING trial of the Optuna study (RUNNING), and ends it (COMPLETE, PRUNED or FAIL). The trial of a
-worker that died waits again, with the parameters it had. Every step is taken under one lock. Optuna has no public form
-of storage calls by trial id; they are made only here.
+worker that died waits again, with the parameters it had. A study's steps are taken one at a time, by whatever its
+storage has for it, and may be taken twice: see storage.py. Optuna has no public form of storage calls by trial id; they
+are made only here.
 """
 
+import functools
 import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from cifarsweep.results.locks import Lock
 from cifarsweep.sweeper import heartbeat
 from cifarsweep.sweeper.settings import Budget, Settings
+from cifarsweep.sweeper.storage import Steps
 
 WARM, WORKER, DEATHS, REASON, DETAILS = "warm_start", "worker", "deaths", "reason", "details"
 STOPPED, RESUMED, TOTAL = "stopped", "resumed", "n_trials"
@@ -37,71 +39,79 @@ class Outcome:
     details: str | None = None
 
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _one_step(method: Callable[Concatenate["Queue", P], T]) -> Callable[Concatenate["Queue", P], T]:
+    @functools.wraps(method)
+    def taken(self: "Queue", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.steps(functools.partial(method, self, *args, **kwargs))
+
+    return taken
+
+
 class Queue:
     def __init__(
         self,
         study: optuna.Study,
         folder: Path,
-        lock: Lock,
+        steps: Steps,
         settings: Settings,
         budget: Budget | None = None,
-        wanted: Callable[[list[FrozenTrial]], list[FrozenTrial]] = lambda trials: trials,
+        wanted: Callable[[list[FrozenTrial]], list[FrozenTrial]] | None = None,
     ) -> None:
-        """`wanted` picks those of the study's trials that count. The others are as if they were not there.
+        """`wanted` picks those of the trials that were added that count. The others are as if they were not there.
 
-        Final runs have no `budget`, whatever the settings say.
+        Without it, as in a search, a claim makes a trial where fewer than n_trials have begun: trials that wait would
+        be read again and again, by samplers and pruners too. Final runs have no `budget`, whatever the settings say.
         """
-        self.lock, self._budget, self._wanted = lock, budget, wanted
+        self.steps, self._budget, self._wanted = steps, budget, wanted
         self.workers = folder / "workers"
         self._study, self._storage, self._study_id = study, study._storage, study._study_id
         self._settings = settings
 
     # the sweeper's side
 
+    @_one_step
     def add(self, facts: Iterable[dict[str, Any]], *, retry: bool = False) -> None:
         """Adds a waiting trial with these user attributes for each of `facts` that no trial has yet.
 
         With `retry`, a trial that failed does not count.
         """
-        with self.lock:
-            have = [trial.user_attrs for trial in self.ours() if not (retry and trial.state == TrialState.FAIL)]
-            for attrs in facts:
-                if not any(attrs.items() <= there.items() for there in have):
-                    have.append(attrs)
-                    self._study.add_trial(optuna.trial.create_trial(state=TrialState.WAITING, user_attrs=attrs))
-            self._study.set_user_attr(TOTAL, len(self.ours()))
+        have = [trial.user_attrs for trial in self.ours() if not (retry and trial.state == TrialState.FAIL)]
+        for attrs in facts:
+            if not any(attrs.items() <= there.items() for there in have):
+                have.append(attrs)
+                self._study.add_trial(optuna.trial.create_trial(state=TrialState.WAITING, user_attrs=attrs))
 
     def top_up(self, n_trials: int) -> None:
-        """Adds waiting trials until there are `n_trials` in all. Where there are more, the rest waits unused."""
-        with self.lock:
-            self._study.set_user_attr(TOTAL, n_trials)
-            for _ in range(n_trials - len(self.ours())):
-                # Not enqueue_trial: its mark of fixed parameters, even of none, switches GridSampler off.
-                self._study.add_trial(optuna.trial.create_trial(state=TrialState.WAITING))
+        """Lets `n_trials` begin in all. Where more wait, the rest waits unused."""
+        self._study.set_user_attr(TOTAL, n_trials)
 
+    @_one_step
     def recover(self, *, counted: bool) -> int:
         """Lets the trials of dead workers wait again; how many trials still run elsewhere.
 
         `counted`: each such death counts against its trial, which fails after more than max_retries of them.
         """
         alive = 0
-        with self.lock:
-            for trial in self.ours(TrialState.RUNNING):
-                worker = trial.user_attrs.get(WORKER, "")
-                if worker and heartbeat.is_alive(self.workers, worker, self._settings.grace_period):
-                    alive += 1
-                    continue
-                deaths = trial.user_attrs.get(DEATHS, 0) + counted
-                if counted:
-                    self._storage.set_trial_user_attr(trial._trial_id, DEATHS, deaths)
-                if deaths <= self._settings.max_retries:
-                    self._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
-                    continue
-                times = "" if deaths == 1 else f" {deaths} times"
-                reason = f"its process died{times}, perhaps out of memory or killed"
-                self._storage.set_trial_user_attr(trial._trial_id, REASON, reason)
-                self._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
-                self._stop_after_failures()
+        for trial in self.ours(TrialState.RUNNING):
+            worker = trial.user_attrs.get(WORKER, "")
+            if worker and heartbeat.is_alive(self.workers, worker, self._settings.grace_period):
+                alive += 1
+                continue
+            deaths = trial.user_attrs.get(DEATHS, 0) + counted
+            if counted:
+                self._storage.set_trial_user_attr(trial._trial_id, DEATHS, deaths)
+            if deaths <= self._settings.max_retries:
+                self._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+                continue
+            times = "" if deaths == 1 else f" {deaths} times"
+            reason = f"its process died{times}, perhaps out of memory or killed"
+            self._storage.set_trial_user_attr(trial._trial_id, REASON, reason)
+            self._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+            self._stop_after_failures()
         return alive
 
     def resume(self) -> None:
@@ -123,7 +133,8 @@ class Queue:
     def ours(self, *states: TrialState) -> list[FrozenTrial]:
         """The study's trials that count. Runs of a warm start do not, as nobody had to train them."""
         trials = self._storage.get_all_trials(self._study_id, deepcopy=False, states=states or None)
-        return self._wanted([trial for trial in trials if WARM not in trial.user_attrs])
+        ours = [trial for trial in trials if WARM not in trial.user_attrs]
+        return ours if self._wanted is None else self._wanted(ours)
 
     @property
     def load(self) -> tuple[int, int]:
@@ -143,32 +154,36 @@ class Queue:
             left = _left(ours, self._budget)
             # A trial that was interrupted after its last step has still to end, which costs nothing.
             return max(len(_begun(ours)), int(left) if self._budget.step else NO_END * (left > 0))
-        total = int(self._storage.get_study_user_attrs(self._study_id).get(TOTAL, 0))
-        return min(len(ours), total) - sum(trial.state != TrialState.WAITING for trial in ours)
+        begun = sum(trial.state != TrialState.WAITING for trial in ours)
+        if self._wanted is not None:
+            return len(ours) - begun
+        return int(self._storage.get_study_user_attrs(self._study_id).get(TOTAL, 0)) - begun
 
     # a worker's side
 
+    @_one_step
     def claim(self, worker: str) -> optuna.Trial | None:
         """A trial that is this worker's now, or None where none is left to start."""
-        with self.lock:
-            ours = self.ours()
-            if self.stopped is not None or self._num_waiting(ours) <= 0:
-                return None
-            waiting = [trial for trial in ours if trial.state == TrialState.WAITING]
-            if self._budget is not None:
-                if _left(ours, self._budget) <= 0:
-                    waiting = _begun(ours)
-                if not waiting:
-                    self._study.add_trial(optuna.trial.create_trial(state=TrialState.WAITING))
-                    waiting = self.ours(TrialState.WAITING)
-            for trial in sorted(waiting, key=lambda trial: "fixed_params" not in trial.system_attrs):  # the user's own
-                if self._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING):
-                    self._storage.set_trial_user_attr(trial._trial_id, WORKER, worker)
-                    if trial.user_attrs.get(LAST):
-                        self._storage.set_trial_user_attr(trial._trial_id, LAST, False)
-                    return optuna.Trial(self._study, trial._trial_id)
-        return None
+        ours = self.ours()
+        for trial in ours:
+            if trial.state == TrialState.RUNNING and trial.user_attrs.get(WORKER) == worker:
+                return optuna.Trial(self._study, trial._trial_id)  # this step was taken before
+        if self.stopped is not None or self._num_waiting(ours) <= 0:
+            return None
+        waiting = [trial for trial in ours if trial.state == TrialState.WAITING]
+        if self._budget is not None and _left(ours, self._budget) <= 0:
+            waiting = _begun(ours)
+        for trial in sorted(waiting, key=lambda trial: "fixed_params" not in trial.system_attrs):  # the user's own
+            if self._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING):
+                self._storage.set_trial_user_attr(trial._trial_id, WORKER, worker)
+                if trial.user_attrs.get(LAST):
+                    self._storage.set_trial_user_attr(trial._trial_id, LAST, False)
+                return optuna.Trial(self._study, trial._trial_id)
+        # Not enqueue_trial: its mark of fixed parameters, even of none, switches GridSampler off.
+        new = optuna.trial.create_trial(state=TrialState.RUNNING, user_attrs={WORKER: worker})
+        return optuna.Trial(self._study, self._storage.create_new_trial(self._study_id, new))
 
+    @_one_step
     def spend(self, trial: optuna.Trial, spent: float, ends: bool) -> bool:
         """Records what the trial has spent of the budget so far; whether the budget has one more step for it.
 
@@ -177,43 +192,42 @@ class Queue:
         """
         if self._budget is None:
             return True
-        with self.lock:
-            now = self._storage.get_trial(trial._trial_id)
-            if spent < now.user_attrs.get(SPENT, 0):  # told of before an interruption
-                return True
-            self._storage.set_trial_user_attr(trial._trial_id, SPENT, spent)
-            left = _left([other for other in self.ours() if other.number != trial.number], self._budget) - spent
-            goes_on = not ends and (left >= self._budget.step if self._budget.step else left > 0)
-            if not goes_on:
-                self._storage.set_trial_user_attr(trial._trial_id, LAST, True)
-            return goes_on
+        now = self._storage.get_trial(trial._trial_id)
+        if spent < now.user_attrs.get(SPENT, 0):  # told of before an interruption
+            return True
+        self._storage.set_trial_user_attr(trial._trial_id, SPENT, spent)
+        left = _left([other for other in self.ours() if other.number != trial.number], self._budget) - spent
+        goes_on = not ends and (left >= self._budget.step if self._budget.step else left > 0)
+        if now.user_attrs.get(LAST, False) == goes_on:  # differs from what it should be, perhaps by this step itself
+            self._storage.set_trial_user_attr(trial._trial_id, LAST, not goes_on)
+        return goes_on
 
+    @_one_step
     def give_back(self, trial: optuna.Trial, worker: str) -> None:
         """Lets a trial wait again that was interrupted through no fault of its own."""
-        with self.lock:
-            if self._is_mine(trial, worker):
-                self._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+        now = self._storage.get_trial(trial._trial_id)
+        if now.state == TrialState.RUNNING and now.user_attrs.get(WORKER) == worker:
+            self._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
 
+    @_one_step
     def finish(self, trial: optuna.Trial, worker: str, outcome: Outcome) -> bool:
         """Ends the trial; False, and nothing changes, where it was taken from this worker, which seemed dead."""
-        with self.lock:
-            if not self._is_mine(trial, worker):
-                return False
-            if outcome.reason is not None:
-                trial.set_user_attr(REASON, outcome.reason)
-                trial.set_user_attr(DETAILS, outcome.details)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                self._study.tell(trial, outcome.values, outcome.state)
-            if outcome.state == TrialState.FAIL:
-                self._stop_after_failures()
+        now = self._storage.get_trial(trial._trial_id)
+        if now.user_attrs.get(WORKER) != worker or now.state not in (TrialState.RUNNING, outcome.state):
+            return False
+        if now.state == outcome.state:  # this step was taken before
+            return True
+        if outcome.reason is not None:
+            trial.set_user_attr(REASON, outcome.reason)
+            trial.set_user_attr(DETAILS, outcome.details)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self._study.tell(trial, outcome.values, outcome.state)
+        if outcome.state == TrialState.FAIL:
+            self._stop_after_failures()
         return True
 
-    # under the lock
-
-    def _is_mine(self, trial: optuna.Trial, worker: str) -> bool:
-        now = self._storage.get_trial(trial._trial_id)
-        return now.state == TrialState.RUNNING and now.user_attrs.get(WORKER) == worker
+    # within a step
 
     def _stop_after_failures(self) -> None:
         resumed = self._storage.get_study_user_attrs(self._study_id).get(RESUMED, 0)

@@ -1,17 +1,21 @@
 """Where the trials of a study are kept, safe for many processes: a journal file, SQLite or a database server."""
 
 import contextlib
+import functools
 import json
 import os
+import random
 import re
+import threading
+import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import optuna
 from filelock import FileLock
-from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
@@ -30,6 +34,12 @@ BUSY_SECONDS = 60
 """How long SQLite waits for another process's transaction."""
 READ_THE_JOURNAL = ("read_logs", "apply_logs", "_apply_create_study", "_apply_create_trial")
 """Functions of Optuna."""
+SILENT_SECONDS = 10
+"""After so long without an answer a connection counts as dead, and so does a worker in the middle of a step."""
+LONGEST_PAUSE = 2.0
+"""Seconds between two attempts to reach a server that is away."""
+
+T = TypeVar("T")
 
 
 class Lost(ValueError):
@@ -89,9 +99,21 @@ def _dialect(address: str) -> str:
     return re.split(r"[+:]", address)[0]
 
 
+class _Patience(threading.local):
+    seconds = 0.0
+
+
+_patience = _Patience()
+
+
 @contextlib.contextmanager
-def reaching(address: str) -> Iterator[None]:
-    """Turns whatever a storage raises when it is gone or broken into Lost: one line without the password."""
+def reaching(address: str, patience: float | None = None) -> Iterator[None]:
+    """Turns whatever a storage raises when it is gone or broken into Lost: one line without the password.
+
+    Inside, this thread waits for a server that is away for `patience` seconds before that; None: as long as outside.
+    """
+    before = _patience.seconds
+    _patience.seconds = before if patience is None else patience
     try:
         yield
     except Lost:
@@ -102,6 +124,8 @@ def reaching(address: str) -> Iterator[None]:
             raise
         where = error.filename if isinstance(error, OSError) and error.filename else _key(address)
         raise Lost(f"{where}: {reason}") from error
+    finally:
+        _patience.seconds = before
 
 
 def _key(address: str) -> str:
@@ -181,13 +205,168 @@ def _sqlite(address: str) -> BaseStorage:
     return storage
 
 
+# database servers
+
+
 def _server(address: str) -> BaseStorage:
     """A connection that the server closed meanwhile is opened anew instead of failing."""
     from sqlalchemy.engine import make_url
 
     try:
-        make_url(address)
+        url = make_url(address)
     except ValueError as error:  # a port that is no number; other mistakes have an error of SQLAlchemy's own
         expected = f"{_dialect(address)}+DRIVER://USER:PASSWORD@HOST:PORT/DATABASE"
         raise Lost(f"{_key(address)}: expected {expected}") from error
-    return optuna.storages.RDBStorage(address, engine_kwargs={"pool_pre_ping": True})
+    arguments = _timeouts(url.get_driver_name())
+    options: dict[str, Any] = {
+        "connect_args": {key: value for key, value in arguments.items() if key not in url.query},
+        "isolation_level": "READ COMMITTED",  # a step sees what the step before it has written
+        "pool_pre_ping": True,
+    }
+    return _patiently(functools.partial(_Server, address, engine_kwargs=options))
+
+
+def _timeouts(driver: str) -> dict[str, Any]:
+    """Arguments of a driver's connections, so that neither side waits for ever for a host whose network is cut.
+
+    The server takes back what a worker does in the middle of a step, and lets the next one go on, where it does not
+    hear from that worker for SILENT_SECONDS, be it cut off or frozen.
+    """
+    if driver in ("psycopg", "psycopg2"):
+        alive = {"idle": SILENT_SECONDS // 2, "interval": SILENT_SECONDS // 5 or 1, "count": 3}
+        milliseconds = 1000 * SILENT_SECONDS
+        server = {
+            "statement_timeout": 3 * milliseconds,
+            "lock_timeout": 3 * milliseconds,
+            "idle_in_transaction_session_timeout": milliseconds,
+            "tcp_user_timeout": milliseconds,
+        }
+        server |= {f"tcp_keepalives_{name}": value for name, value in alive.items()}
+        return {
+            "connect_timeout": SILENT_SECONDS,
+            "tcp_user_timeout": milliseconds,
+            **{f"keepalives_{name}": value for name, value in alive.items()},
+            "options": " ".join(f"-c {name}={value}" for name, value in server.items()),
+        }
+    if driver == "pymysql":
+        waits = {f"{what}_timeout": 3 * SILENT_SECONDS for what in ("read", "write")}
+        # MySQL knows no limit for transactions alone; a connection that it ends between them is opened anew.
+        return {"connect_timeout": SILENT_SECONDS, **waits, "init_command": f"SET wait_timeout={SILENT_SECONDS}"}
+    return {}
+
+
+def _patiently(call: Callable[[], T]) -> T:
+    """Calls again while the server is away, for as long as `reaching` says."""
+    until, pause = time.monotonic() + _patience.seconds, 0.1
+    while True:
+        try:
+            return call()
+        except Exception as error:
+            if not _is_away(error) or time.monotonic() >= until:
+                raise
+        time.sleep(pause * random.uniform(0.5, 1))  # not all workers at once
+        pause = min(2 * pause, LONGEST_PAUSE)
+
+
+def _is_away(error: BaseException | None) -> bool:
+    """Whether the server is away, or has ended a connection or a statement; nothing else may be tried again."""
+    from sqlalchemy import exc
+
+    while error is not None:
+        if isinstance(error, exc.OperationalError | exc.InterfaceError) or getattr(
+            error, "connection_invalidated", False
+        ):
+            return True
+        error = error.__cause__
+    return False
+
+
+class _Server(RDBStorage):
+    """Optuna's storage, whose calls wait for a server that is away, but those within a step (see _Transactions)."""
+
+    in_step = False
+
+
+def _waits(name: str) -> Callable[..., Any]:
+    method = getattr(RDBStorage, name)
+
+    @functools.wraps(method)
+    def call(self: _Server, *args: Any, **kwargs: Any) -> Any:
+        once = functools.partial(method, self, *args, **kwargs)
+        return once() if self.in_step else _patiently(once)
+
+    return call
+
+
+# Whoever loses the answer does not know whether the call was carried out. To read, and to set an attribute or a step's
+# value once more, changes nothing; a parameter that is there already is left as it is. To create a study or a trial
+# and to change a trial's state would: these calls are made within a step, or before the search begins.
+for _name in dir(RDBStorage):
+    if re.match(r"get_|set_|_get_trials$|_set_trial_param$", _name) and _name != "set_trial_state_values":
+        setattr(_Server, _name, _waits(_name))
+
+
+# steps of a queue
+
+
+class Steps(Protocol):
+    """Takes one step of a study's queue after another, whichever workers take them.
+
+    A step on a database server is taken again where its answer was lost.
+    """
+
+    def __call__(self, step: Callable[[], T]) -> T: ...
+
+
+def steps_of(study: optuna.Study, lock: Path) -> Steps:
+    """By `lock`, unless a database server keeps the study: a file system may have no lock that all hosts share."""
+    backend = getattr(study._storage, "_backend", None)
+    return _Transactions(study, backend) if isinstance(backend, _Server) else Locked(lock)
+
+
+class Locked:
+    def __init__(self, path: Path) -> None:
+        self._lock = Lock(path)
+
+    def __call__(self, step: Callable[[], T]) -> T:
+        with self._lock:
+            return step()
+
+
+class _Transactions:
+    """A step is a transaction that locks the study's row: it is taken as a whole or not at all.
+
+    The server ends it where its worker is cut off, and the worker finds out before anything is written.
+    """
+
+    def __init__(self, study: optuna.Study, storage: _Server) -> None:
+        self._study_id, self._cache, self._storage = study._study_id, study._storage, storage
+
+    def __call__(self, step: Callable[[], T]) -> T:
+        return step() if self._storage.in_step else _patiently(functools.partial(self._once, step))
+
+    def _once(self, step: Callable[[], T]) -> T:
+        from optuna.storages._rdb.models import StudyModel
+        from sqlalchemy import orm
+
+        sessions = self._storage.scoped_session
+        try:
+            with self._storage.engine.begin() as connection:
+                # Optuna's calls in this thread take part in the transaction, and roll it back where they fail.
+                sessions.registry.set(orm.Session(connection, join_transaction_mode="rollback_only"))
+                StudyModel.find_or_raise_by_id(self._study_id, sessions(), for_update=True)
+                self._storage.in_step = True
+                return step()
+        except BaseException:
+            self._forget()
+            raise
+        finally:
+            self._storage.in_step = False
+            sessions.remove()
+
+    def _forget(self) -> None:
+        """What Optuna has read of trials may have been taken back."""
+        cache: Any = self._cache
+        with cache._lock:
+            cache._studies = {study_id: type(info)() for study_id, info in cache._studies.items()}
+            cache._trial_id_to_study_id_and_number.clear()

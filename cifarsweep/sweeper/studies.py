@@ -3,13 +3,13 @@
 Knows which study the next trial comes from, not how a trial is run.
 """
 
-import contextlib
 import math
 import re
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,7 +18,6 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from cifarsweep.results.locks import Lock
 from cifarsweep.results.study_records import Direction
 from cifarsweep.sweeper import settings, storage
 from cifarsweep.sweeper.pruning import dominates
@@ -103,7 +102,7 @@ class StudyPlan:
 class OpenStudy:
     """A study with its storage open: a search, or the final runs of one."""
 
-    def __init__(self, plan: StudyPlan, store: BaseStorage, lock: Lock, search: "OpenStudy | None" = None) -> None:
+    def __init__(self, plan: StudyPlan, store: BaseStorage, search: "OpenStudy | None" = None) -> None:
         self.plan, self._search = plan, search
         optuna.logging.set_verbosity(optuna.logging.ERROR)  # what matters of its warnings ends as Lost
         warnings.filterwarnings("ignore", category=ExperimentalWarning)
@@ -114,14 +113,14 @@ class OpenStudy:
         self.queue = Queue(
             self.study,
             plan.folder / ".study",
-            lock,
+            storage.steps_of(self.study, plan.folder / ".study" / "claim.lock"),
             plan.settings,
             budget=None if plan.is_final else plan.settings.budget,
-            wanted=self._wanted,
+            wanted=None if search is None else self._wanted,
         )
         self.finals: OpenStudy | None = None
         if plan.finals and not plan.is_final:
-            self.finals = OpenStudy(plan.final(), store, lock, self)
+            self.finals = OpenStudy(plan.final(), store, self)
         self._are_finals_open = False
 
     @property
@@ -138,8 +137,7 @@ class OpenStudy:
 
     def _wanted(self, trials: list[FrozenTrial]) -> list[FrozenTrial]:
         """The final runs that this command asks for. An earlier one may have asked for others."""
-        if self._search is None:
-            return trials
+        assert self._search is not None
         numbers = {trial.number for trial in self._search.finalists}
         seeds = self.plan.finals.seeds if self.plan.finals else ()
         return [trial for trial in trials if trial.user_attrs[FINALIST] in numbers and trial.user_attrs[SEED] in seeds]
@@ -182,17 +180,21 @@ class OpenStudy:
         if self.plan.is_final:
             return self.queue.claim(worker)
         # A sampler that visits each point once must see the points that others take while it chooses.
-        with self.queue.lock if self.plan.settings.enumerates else contextlib.nullcontext():
-            trial = self.queue.claim(worker)
-            if trial is None:
-                return None
-            self.study.sampler = settings.make_sampler(self.plan.settings, self.plan.space, trial.number)
-            try:
-                self.plan.space.suggest(trial)
-            except BaseException:
-                self.queue.give_back(trial, worker)
-                raise
-            return trial
+        if self.plan.settings.enumerates:
+            return self.queue.steps(partial(self._claim, worker))
+        return self._claim(worker)
+
+    def _claim(self, worker: str) -> optuna.Trial | None:
+        trial = self.queue.claim(worker)
+        if trial is None:
+            return None
+        self.study.sampler = settings.make_sampler(self.plan.settings, self.plan.space, trial.number)
+        try:
+            self.plan.space.suggest(trial)
+        except BaseException:
+            self.queue.give_back(trial, worker)
+            raise
+        return trial
 
     def values(self, trial: optuna.Trial | FrozenTrial) -> dict[str, Any]:
         """By key."""
@@ -221,12 +223,11 @@ class OpenStudy:
 
 
 class Studies:
-    """All studies of a sweep, in one storage under one lock."""
+    """All studies of a sweep, in one storage."""
 
     def __init__(self, plans: Sequence[StudyPlan]) -> None:
         store = storage.open_storage(plans[0].address)
-        lock = Lock(plans[0].folder / ".study" / "claim.lock")
-        self.searches = [OpenStudy(plan, store, lock) for plan in plans]
+        self.searches = [OpenStudy(plan, store) for plan in plans]
         self.finals = [search.finals for search in self.searches if search.finals is not None]
         self._deadline = plans[0].deadline
 

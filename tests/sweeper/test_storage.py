@@ -5,28 +5,29 @@ PostgreSQL is a real server on loopback, which the tests start and stop; without
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
-import pwd
-import shutil
-import socket
 import subprocess
 import sys
-import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
+import postgresql
 import pytest
 from conftest import REPOSITORY, run_python
+from optuna.trial import TrialState
+from postgresql import PASSWORD, Server
 
 from cifarsweep.sweeper import storage
+from cifarsweep.sweeper.queue import Outcome, Queue
+from cifarsweep.sweeper.settings import Budget
 from cifarsweep.terminal.command_line import without_credentials
 
-PASSWORD = "open-sesame"
 TOY = str(REPOSITORY / "tests" / "toy.py")
 WORDS = ["-m", "search=quick", "data=shapes", "trainer.epochs=2", "name=x"]
 
@@ -34,73 +35,13 @@ PATIENCE_SECONDS = 150
 """For what takes 5 s on an idle machine."""
 
 
-class Server:
-    """A PostgreSQL of our own. Its programs refuse to run as root, so that root hands them to the user `postgres`."""
-
-    def __init__(self, programs: Path, folder: Path) -> None:
-        self._programs, self._folder = programs, folder
-        self._user = "postgres" if os.geteuid() == 0 else None
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._port = free.getsockname()[1]
-        self.address = f"postgresql+psycopg://me:{PASSWORD}@127.0.0.1:{self._port}/postgres"
-
-    def create(self) -> None:
-        password = self._folder / "password"
-        password.write_text(PASSWORD)
-        if self._user is not None:
-            for path in (self._folder, password):
-                shutil.chown(path, self._user)
-        login = ["--username=me", "--auth=scram-sha-256", f"--pwfile={password}"]
-        self._run("initdb", *login, "--no-sync", "--no-locale", "--encoding=UTF8")
-
-    def start(self) -> None:
-        options = f"-p {self._port} -c listen_addresses=127.0.0.1 -k {self._folder} -c fsync=off"
-        self._run("pg_ctl", "start", "--wait", f"--log={self._folder}/log", f"--options={options}")
-
-    def stop(self) -> None:
-        """As if its machine lost power."""
-        self._run("pg_ctl", "stop", "--mode=immediate")
-
-    def _run(self, program: str, *words: str) -> None:
-        subprocess.run(
-            [self._programs / program, f"--pgdata={self._folder}/data", *words],
-            cwd=self._folder,
-            user=self._user,
-            group=self._user,
-            extra_groups=None if self._user is None else [],
-            stdout=subprocess.DEVNULL,  # the server inherits it, and a pipe would stay open
-            check=True,
-            timeout=60,
-        )
-
-
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    programs = _postgresql()
-    # Not in pytest's folder, which other users cannot enter; short, as the path of a socket may have 107 characters.
-    folder = Path(tempfile.mkdtemp(prefix="pg", dir="/tmp"))
-    server = Server(programs, folder)
     try:
-        server.create()
-        server.start()
-        yield server
-        server.stop()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _postgresql() -> Path:
-    """The folder of PostgreSQL's programs; skips where the server or its driver is not installed."""
-    if importlib.util.find_spec("psycopg") is None:
-        pytest.skip("psycopg is not installed: pip install -e '.[postgres]'")
-    on_path = shutil.which("initdb")
-    found = [Path(on_path)] if on_path else sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if not found:
-        pytest.skip("no PostgreSQL server is installed: apt-get install postgresql")
-    if os.geteuid() == 0 and not any(user.pw_name == "postgres" for user in pwd.getpwall()):
-        pytest.skip("PostgreSQL does not run as root, and there is no user postgres")
-    return found[-1].resolve().parent
+        with postgresql.running(settings="-c fsync=off") as server:
+            yield server
+    except postgresql.Missing as missing:
+        pytest.skip(str(missing))
 
 
 # PostgreSQL
@@ -145,6 +86,94 @@ def test_a_server_that_was_started_anew_between_two_epochs_is_not_noticed(server
     trial.report(0.5, 1)
     study.tell(trial, 0.5)
     assert study.best_value == 0.5
+
+
+def test_a_trial_is_made_when_it_is_claimed(server: Server, tmp_path: Path) -> None:
+    queue = _queue(server, tmp_path, "lazily")
+    queue.top_up(1000)
+    assert (queue.num_waiting, queue.ours()) == (1000, [])
+    claimed = queue.claim("one")
+    assert claimed is not None
+    assert [trial.number for trial in queue.ours()] == [0]
+    assert queue.num_waiting == 999
+
+
+def test_trials_that_an_earlier_version_made_to_wait_are_claimed_in_order(server: Server, tmp_path: Path) -> None:
+    queue = _queue(server, tmp_path, "premade")
+    for _ in range(3):
+        queue._study.add_trial(optuna.trial.create_trial(state=TrialState.WAITING))
+    queue._study.enqueue_trial({"lr": 0.1})
+    queue.top_up(5)
+    claimed = [queue.claim(f"worker {i}") for i in range(6)]
+    assert [trial and trial.number for trial in claimed] == [3, 0, 1, 2, 4, None]
+
+
+def test_a_step_whose_answer_was_lost_is_taken_again_without_a_trace(server: Server, tmp_path: Path) -> None:
+    queue = _queue(server, tmp_path, "again", Budget("steps", 3))
+    trial, again = queue.claim("one"), queue.claim("one")
+    assert trial is not None
+    assert again is not None
+    assert again.number == trial.number
+    assert [queue.spend(trial, 1, ends=False) for _ in range(2)] == [True, True]
+    assert [queue.spend(trial, 3, ends=False) for _ in range(2)] == [False, False]
+    assert [queue.finish(trial, "one", Outcome(TrialState.COMPLETE, [1.0])) for _ in range(2)] == [True, True]
+    assert not queue.finish(trial, "two", Outcome(TrialState.COMPLETE, [1.0]))
+    assert len(queue.ours()) == 1
+
+
+def test_a_step_that_fails_in_its_middle_leaves_nothing(server: Server, tmp_path: Path) -> None:
+    queue = _queue(server, tmp_path, "nothing")
+    queue.top_up(2)
+
+    def step() -> None:
+        assert queue.claim("one") is not None
+        assert len(queue.ours()) == 1
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        queue.steps(step)
+    assert queue.ours() == []
+    assert queue.num_waiting == 2
+
+
+def test_a_worker_that_freezes_while_it_claims_does_not_stop_the_others(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "SILENT_SECONDS", 2)
+    frozen, other = (_queue(server, tmp_path, "frozen") for _ in range(2))
+    frozen.top_up(2)
+    numbers: list[int] = []
+    is_claiming, is_over = threading.Event(), threading.Event()
+
+    def claim() -> None:
+        def step() -> optuna.Trial | None:
+            claimed = frozen.claim("one")
+            if not is_claiming.is_set():
+                is_claiming.set()
+                is_over.wait(PATIENCE_SECONDS)
+            return claimed
+
+        with storage.reaching(server.address, 60):
+            numbers.extend(trial.number for trial in [frozen.steps(step)] if trial)
+
+    thread = threading.Thread(target=claim)
+    thread.start()
+    assert is_claiming.wait(PATIENCE_SECONDS)
+    began = time.monotonic()
+    claimed = other.claim("two")
+    assert time.monotonic() - began < 20
+    is_over.set()
+    thread.join()
+
+    assert claimed is not None
+    assert [claimed.number, *numbers] == [0, 1], "what the first did was taken back, and it did it again"
+
+
+def _queue(server: Server, folder: Path, name: str, budget: Budget | None = None) -> Queue:
+    store = storage.open_storage(server.address)
+    study = optuna.create_study(study_name=name, storage=store, load_if_exists=True)
+    limits: Any = SimpleNamespace(max_retries=1, max_failures=5, grace_period=120)
+    return Queue(study, folder, storage.steps_of(study, folder / "claim.lock"), limits, budget)
 
 
 def _finished(name: str, address: str) -> dict[int, tuple[object, ...]]:

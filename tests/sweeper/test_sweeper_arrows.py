@@ -18,7 +18,7 @@ KNOWS = {
     "monitor": "application queue storage studies summary",
     "pickling": "",
     "pruning": "",
-    "queue": "heartbeat settings",
+    "queue": "heartbeat settings storage",
     "search": "application estimate hydra_compat jobs local monitor queue "
     "settings space storage studies summary warm_start worker",
     "settings": "application local space",
