@@ -22,8 +22,11 @@ def class_files(part: Path) -> dict[str, list[Path]]:
     Hidden and system entries do not count. Links are followed, and a file that is reached twice counts once. ValueError
     names classes without an image, names that cannot be shown or told apart, and a file of two classes.
     """
-    folders = [path for entry in _entries(part) if (path := part / entry.name).is_dir()]
-    root = f"root={part.parent}"
+    root, entries = f"root={part.parent}", [part / entry.name for entry in _entries(part)]
+    for path in entries:
+        if not os.path.exists(path):  # a class would be missing without a word
+            raise ValueError(f"{root}: {path} is a link to nothing, expected the folder of a class")
+    folders = [path for path in entries if path.is_dir()]
     _check_names(root, [folder.name for folder in folders])
     classes: dict[str, list[Path]] = {}
     found: dict[str, Path] = {}

@@ -227,6 +227,12 @@ def test_a_broken_link_to_an_image_is_named(root: Path, data_cache: Path) -> Non
     assert str(error.value.filename).endswith("train/bee/gone.png")
 
 
+def test_a_class_that_is_a_link_to_nothing_is_named(root: Path, data_cache: Path) -> None:
+    (root / "train" / "cat").symlink_to("unmounted")
+    with pytest.raises(ValueError, match=r"train/cat is a link to nothing, expected the folder of a class$"):
+        load(root, data_cache)
+
+
 def test_a_test_folder_that_is_none_is_not_passed_over(root: Path, data_cache: Path) -> None:
     (root / "test").symlink_to("unmounted")
     with pytest.raises(FileNotFoundError) as error:
