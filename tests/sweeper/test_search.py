@@ -534,6 +534,32 @@ def test_a_trial_is_an_ordinary_run_which_a_single_command_finds(
     assert "trained before" in single.stdout
 
 
+def test_the_command_for_the_best_trial_gives_what_an_experiment_changes_by_value(
+    cifarsweep: Command, small: list[str], tmp_path: Path
+) -> None:
+    """As a single run takes no experiment that says how to search."""
+    (tmp_path / "mine" / "experiment").mkdir(parents=True)
+    (tmp_path / "mine" / "experiment" / "recipe.yaml").write_text(
+        "# @package _global_\ndefaults:\n  - override /optimizer: adamw\n  - override /hydra/sweeper: study\n"
+        "trainer: {epochs: 1}\nmodel: {dropout: 0.1}\nhydra: {sweeper: {n_trials: 2, params: {seed: 'choice(3, 4)'}}}\n"
+    )
+    words = [word for word in small if not word.startswith("trainer.epochs")]
+    done = cifarsweep(
+        "-m",
+        "--config-dir=mine",
+        "experiment=recipe",
+        *words,
+        "name=r",
+        "hydra/launcher=basic",
+        "hydra/sweeper/pruner=none",
+    )
+    assert done.returncode == 0, done.stderr
+    command = read_study(tmp_path, "r")["best_command"].split()
+    assert {"optimizer=adamw", "trainer.epochs=1", "model.dropout=0.1"} <= set(command)
+    single = cifarsweep(*command[3:])
+    assert "trained before" in single.stdout, single.stderr
+
+
 @pytest.mark.slow
 def test_a_search_trains_nothing_that_was_trained_before(cifarsweep: Command, small: list[str], tmp_path: Path) -> None:
     words = ["-m", "search=quick", *(word for word in small if not word.startswith("model=")),
