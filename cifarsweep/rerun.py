@@ -91,7 +91,7 @@ def _check_targets(run_dir: Path, config: Any) -> None:
 
 def _leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
     children = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else None
-    if children is None:
+    if children is None or key == "_target_":
         yield key, node
         return
     for name, child in children:

@@ -77,8 +77,7 @@ class SweepRecord(FileRecord):
         told, damaged = _read_journal(sweep_dir)  # first, as what is moved to sweep.json meanwhile may be read twice
         if damaged:
             raise damaged
-        path = sweep_dir / cls.file
-        return cls.of_file(path, files.read_json(path)).with_told(told)
+        return cls.of_file(sweep_dir / cls.file).with_told(told)
 
     def with_told(self, told: Iterable[JobRecord]) -> Self:
         """With what these lines add. A job that begins is told of anew; it changes nothing to add the same twice."""
@@ -119,7 +118,7 @@ def _read_or_begin(sweep_dir: Path) -> tuple[SweepRecord, list[str]]:
     sweep = SweepRecord(format=identity.FORMAT, commands=[], jobs={})
     try:
         if path.exists():
-            sweep = SweepRecord.of_file(path, files.read_json(path))
+            sweep = SweepRecord.of_file(path)
     except files.Corrupt as error:
         damaged.append(error)
         sweep = sweep.with_told(_jobs_of_searches(sweep_dir))

@@ -174,10 +174,15 @@ class FileRecord(Record):
     def read(cls, folder: Path) -> Self | None:
         """None where there is no such file. Corrupt where it is damaged; ValueError where a newer version wrote it."""
         path = folder / cls.file
-        return cls.of_file(path, read_json(path)) if path.exists() else None
+        return cls.of_file(path) if path.exists() else None
 
     @classmethod
-    def of_file(cls, path: Path, values: Any) -> Self:
+    def of_file(cls, path: Path) -> Self:
+        """OSError where there is no such file; else as `read`."""
+        try:
+            values = read_json(path)
+        except Corrupt as error:
+            raise Corrupt(error.path, error.reason, cls.made_again_by) from error
         version = values.get("format") if isinstance(values, dict) else None
         if type(version) is int and version > FORMAT:
             newer = f"format={version}: a newer version of cifarsweep wrote it, this one reads format {FORMAT}"
