@@ -33,7 +33,7 @@ from cifarsweep.sweeper.settings import Settings
 from cifarsweep.sweeper.space import Space, as_written, parse
 from cifarsweep.sweeper.studies import FINALIST, SEED, VALUES, FinalRuns, Studies, StudyPlan
 from cifarsweep.sweeper.worker import Worker
-from cifarsweep.terminal import domains, errors
+from cifarsweep.terminal import domains, errors, progress
 
 POLL_SECONDS = 0.5
 MOST_CHOICES_CHECKED = 20
@@ -99,6 +99,8 @@ def sweep(
         return None
     application.start_sweep(config)
     with _owned(whole, application) as owner, storage.reaching(whole.address):
+        if owner and (damage := storage.mend(whole.address, folder)):
+            progress.line(damage)
         _create(setting, whole, plans)
         studies = Studies(plans)
         if owner:

@@ -6,12 +6,14 @@ import json
 import os
 import random
 import re
+import stat
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import IO, Any, Protocol, TypeVar
 
 import optuna
 from filelock import FileLock
@@ -150,23 +152,67 @@ def _reason(address: str, error: BaseException) -> str | None:
         error = error.__cause__
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return " ".join(str(getattr(error, "orig", error)).split())[:300] or type(error).__name__
+    reason = " ".join(str(getattr(error, "orig", error)).split())[:300] or type(error).__name__
+    is_damaged = "malformed" in reason or "not a database" in reason
+    return f"{reason}; move the file away, and the same command begins anew" if is_damaged else reason
 
 
 # the journal
 
 
-class _Backend(JournalFileBackend):
-    """Waits for the disk only where a trial has ended: all that was written before goes to the disk with it.
+_CHECKSUM = b',"line_crc32":'
 
-    A process that dies loses nothing that it has written. A machine that loses its power may lose steps of the trials
-    that run, which are given out again.
+
+class _Backend(JournalFileBackend):
+    """A journal whose lines each carry a checksum of their own text and the line before.
+
+    Lines without one, of an earlier version or of Optuna's dashboard, are covered by the next line that has it.
     """
 
+    def __init__(self, path: Path, lock: Lock) -> None:
+        super().__init__(str(path), lock_obj=lock)  # type: ignore[arg-type]  # it has acquire and release
+        self._path = path
+        self._places = [(0, 0)]
+        """Of each line read: where it begins, and the checksum of the line before."""
+        self.num_sound = 0
+        """How many lines at the beginning may be relied on."""
+        self._is_checked = False
+
+    def place(self, number: int) -> int:
+        """Where a line begins that was read, or the one after it."""
+        return self._places[number][0]
+
+    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
+        del self._places[log_number_from + 1 :]
+        offset, before = self._places[log_number_from]
+        with open(self._path, "rb", opener=files.opener) as file:
+            file.seek(offset)
+            for line in file:
+                if not line.endswith(b"\n"):  # another process is about to write the rest
+                    return
+                text, mark, checksum = line.rpartition(_CHECKSUM)
+                if mark and checksum != b"%d}\n" % zlib.crc32(text, before):
+                    raise ValueError("a checksum that does not fit")
+                log = json.loads(line)
+                offset, before = offset + len(line), zlib.crc32(line)
+                self._places.append((offset, before))
+                yield log
+                if mark or not self._is_checked:  # it was applied, too
+                    self._is_checked, self.num_sound = bool(mark), len(self._places) - 1
+
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
-        with self._lock, open(self._file_path, "ab", buffering=0) as file:  # type: ignore[attr-defined]  # a Lock
-            whole, left = file.tell(), lines.encode()
+        """Waits for the disk only where a trial has ended: all that was written before goes to the disk with it.
+
+        A process that dies loses nothing that it has written. A machine that loses its power may lose steps of the
+        trials that run, which are given out again.
+        """
+        with self._lock, open(self._path, "ab+", buffering=0, opener=files.opener) as file:  # type: ignore[attr-defined]
+            before, left = zlib.crc32(_last_line(file)), b""
+            whole = file.seek(0, os.SEEK_END)
+            for log in logs:
+                text = json.dumps(log, separators=(",", ":"))[:-1].encode()
+                line = b"%s%s%d}\n" % (text, _CHECKSUM, zlib.crc32(text, before))
+                left, before = left + line, zlib.crc32(line)
             try:
                 while left:
                     left = left[file.write(left) :]
@@ -177,15 +223,63 @@ class _Backend(JournalFileBackend):
                 os.fsync(file.fileno())
 
 
+def _last_line(file: IO[bytes]) -> bytes:
+    """The last whole line. Cuts what follows it: the half line of a process killed while it wrote would spoil the next.
+
+    Nobody has counted on it.
+    """
+    size = file.seek(0, os.SEEK_END)
+    for length in (1024, 2**16, size):  # few lines are longer than a failure's traceback
+        file.seek(max(0, size - length))
+        tail = file.read(length)
+        whole = tail[: tail.rfind(b"\n") + 1]
+        begin = whole[:-1].rfind(b"\n") + 1
+        if begin or length >= size:
+            break
+    file.truncate(size - len(tail) + len(whole))
+    return whole[begin:]
+
+
+def _lock_of(journal: Path) -> Lock:
+    """The operating system's lock is free once its holder dies; Optuna's own lock files would block for 30 s."""
+    return Lock(Path(f"{journal}.lock"))
+
+
 def _journal(path: Path) -> JournalStorage:
-    # The operating system's lock is free once its holder dies; Optuna's own lock files would block for 30 s.
-    lock = Lock(Path(f"{path}.lock"))
+    lock = _lock_of(path)
     with lock, contextlib.suppress(FileNotFoundError), open(path, "r+b", opener=files.opener) as file:
-        # A process killed while it wrote leaves half a line, which would spoil the next one. Nobody has counted on it.
-        content = file.read()
-        if not content.endswith(b"\n"):
-            file.truncate(content.rfind(b"\n") + 1)
-    return JournalStorage(_Backend(str(path), lock_obj=lock))  # type: ignore[arg-type]  # it has acquire and release
+        _last_line(file)
+    return JournalStorage(_Backend(path, lock))
+
+
+def mend(address: str, folder: Path) -> str | None:
+    """Sets a damaged journal aside and keeps its sound beginning; a line that says so, or None where it is sound.
+
+    Not while another process may have it open. What was never a journal is set aside in the sweep's own `folder` only:
+    elsewhere it may be somebody's.
+    """
+    path = Path(address)
+    if "://" in address or not os.path.lexists(path):
+        return None
+    with _lock_of(path) as lock:
+        sound, num_lines = b"", 0
+        if stat.S_ISREG(path.lstat().st_mode):
+            backend = _Backend(path, lock)
+            try:
+                JournalStorage(backend)
+                return None
+            except OSError:
+                raise
+            except Exception:  # whatever Optuna makes of lines that are not its own
+                num_lines = backend.num_sound
+                sound = files.read_bytes(path)[: backend.place(num_lines)]
+        if not sound and path.parent != folder:
+            return None
+        aside = files.set_aside(path)
+        with files.atomic(path, "wb") as file:
+            file.write(sound)
+    kept = f"goes on after its {num_lines} sound lines" if num_lines else "begins anew"
+    return f"{path}: damaged, and set aside as {aside.name}; the study {kept}"
 
 
 # databases
