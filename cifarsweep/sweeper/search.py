@@ -23,7 +23,8 @@ from optuna.distributions import distribution_to_json, json_to_distribution
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
-from cifarsweep.results import sweeps
+from cifarsweep.results import files, sweeps
+from cifarsweep.results.study_records import StudyRecord
 from cifarsweep.sweeper import estimate, hydra_compat, local, settings, storage, summary, warm_start
 from cifarsweep.sweeper.application import Application
 from cifarsweep.sweeper.jobs import Composer
@@ -102,6 +103,8 @@ def sweep(
         if owner and (damage := storage.mend(whole.address, folder)):
             progress.line(damage)
         _create(setting, whole, plans)
+        if owner:
+            _keep_record(whole)
         studies = Studies(plans)
         if owner:
             _fill(setting, studies)
@@ -203,14 +206,51 @@ def _create(setting: _Setting, whole: StudyPlan, plans: Sequence[StudyPlan]) -> 
         }
         study = _study(plan, store)
         before = study.user_attrs
-        if "space" in before:
-            _compare(plan, study, before, now, f"another {setting.application.name_key}= begins a new one")
+        new = f"another {setting.application.name_key}= begins a new one"
+        if plan.settings.storage is not None:
+            _check_folder(plan, before.get("folder"), new)
+            now["folder"] = str(plan.folder)
+        directions = [direction.name.lower() for direction in study.directions]
+        try:
+            if "space" in before:
+                _compare(plan, study, before, now, new)
+            elif study.trials or directions != now["directions"]:
+                raise KeyError("space")
+        except (LookupError, TypeError, AttributeError) as error:
+            raise ValueError(f"the study {plan.name} in this storage was made by another program; {new}") from error
         now["space"] = {p.name: distribution_to_json(p.distribution) for p in plan.space.parameters}
         for key, value in now.items():
             if before.get(key) != value:
                 study.set_user_attr(key, value)
         if plan.finals:
             _study(plan.final(), store)
+
+
+def _check_folder(plan: StudyPlan, before: Any, new: str) -> None:
+    """ValueError where the study is another sweep's: two would not see each other's workers.
+
+    The folder of this one may have been moved.
+    """
+    if isinstance(before, str) and Path(before).is_dir() and Path(before).resolve() != plan.folder.resolve():
+        raise ValueError(f"the study {plan.name} in this storage belongs to the sweep in {before}; {new}")
+
+
+def _keep_record(whole: StudyPlan) -> None:
+    """Sets study.json aside, with a line, where it has results that the storage lacks: a journal may be deleted."""
+    try:
+        record = StudyRecord.read(whole.folder)
+    except (ValueError, OSError):  # it will be written anew
+        return
+    if record is None:
+        return
+    store = storage.open_storage(whole.address)
+    ids = {study.study_name: study._study_id for study in store.get_all_studies()}
+    trials = store.get_all_trials(ids[record.name], deepcopy=False) if record.name in ids else []
+    known = {(trial.number, repr(trial.values)) for trial in trials if trial.state.is_finished()}
+    ended = [(trial.number, repr(trial.values)) for trial in record.trials if trial.state in ("complete", "pruned")]
+    if lost := len(set(ended) - known):
+        aside = files.set_aside(whole.folder / StudyRecord.file)
+        progress.line(f"{whole.address}: lacks {lost} trials of study.json, which is kept as {aside.name}")
 
 
 def _study(plan: StudyPlan, store: BaseStorage) -> optuna.Study:

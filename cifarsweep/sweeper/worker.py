@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import json
 import math
 import numbers
 import os
@@ -26,9 +27,12 @@ from cifarsweep.results import files
 from cifarsweep.sweeper import jobs, local, pruning, storage
 from cifarsweep.sweeper.application import Application
 from cifarsweep.sweeper.heartbeat import Heartbeat
-from cifarsweep.sweeper.queue import SPENT, Outcome
-from cifarsweep.sweeper.studies import OpenStudy, Studies, StudyPlan
+from cifarsweep.sweeper.queue import DEATHS, DETAILS, LAST, REASON, SPENT, WARM, WORKER, Outcome
+from cifarsweep.sweeper.studies import FINALIST, SEED, VALUES, OpenStudy, Studies, StudyPlan
 from cifarsweep.terminal import errors, progress
+
+RESERVED = {DEATHS, DETAILS, LAST, REASON, SPENT, WARM, WORKER, FINALIST, SEED, VALUES, pruning.STEPS, "enqueued"}
+"""Names of facts by which the engine itself knows a trial."""
 
 
 @dataclass(frozen=True)
@@ -116,10 +120,16 @@ class _Handle:
         figures = self._checked(step, measured)
         if self.is_cut or self._plan.is_final:
             return self.is_cut
-        return bool(self._kept(lambda: self._report(step, figures)))
+        return bool(self._kept(lambda: self._report(int(step), figures)))
 
     def record(self, **facts: Any) -> None:
         for key, value in facts.items():
+            if key in RESERVED:
+                raise ValueError(f"trial.record({key}=…): the search keeps facts of its own under this name")
+            try:
+                json.dumps(value)
+            except (TypeError, ValueError, RecursionError) as error:
+                raise ValueError(f"trial.record({key}=…): expected what JSON can hold, here {_kind(value)}") from error
             self._kept(partial(self._trial.set_user_attr, key, value))
 
     def directory(self) -> Path:
@@ -129,8 +139,8 @@ class _Handle:
     def _checked(self, step: Any, measured: Any) -> dict[str, Any]:
         """The figures by name; ValueError where the task reports what cannot be a figure of a step."""
         call = f"trial.report({step!r}, …)"
-        if not isinstance(step, numbers.Integral) or step is True or step is False or int(step) < 0:
-            raise ValueError(f"{call}: expected a whole number, 0 or more, as the step")
+        if not isinstance(step, numbers.Integral) or step is True or step is False or not 0 <= int(step) < 2**31:
+            raise ValueError(f"{call}: expected a whole number from 0 to {2**31 - 1} as the step")
         if step <= self._last_step:
             raise ValueError(f"{call}: expected a step after {self._last_step}, which was reported before")
         self._last_step = int(step)
@@ -141,10 +151,13 @@ class _Handle:
             measured = {names[0]: measured}
         if not self._plan.is_final and not any(name in measured for name in names):  # a final run is judged at its end
             raise ValueError(f"{call}: expected {' or '.join(names)} among the figures, here {', '.join(measured)}")
+        figures = dict(measured)
         for name in names:
-            if measured.get(name) is not None and not _is_number(measured[name]):
-                raise ValueError(f"{call}: expected a number as {name}, here {_kind(measured[name])}")
-        return dict(measured)
+            if measured.get(name) is not None:
+                figures[name] = _number(measured[name])
+                if figures[name] is None:
+                    raise ValueError(f"{call}: expected a number as {name}, here {_kind(measured[name])}")
+        return figures
 
     def _kept(self, call: Callable[[], Any]) -> Any:
         try:
@@ -165,7 +178,7 @@ class _Handle:
             pruned = False
         else:
             if step > self._last_stored:  # a trial that was interrupted has reported its first steps before
-                self._trial.report(float(value), step)
+                self._trial.report(value, step)
                 self._last_stored = step
             pruned = self._trial.should_prune()
         if settings.budget is None or settings.budget.step:
@@ -180,15 +193,24 @@ class _Handle:
         return pruned or self.is_cut
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+def _number(value: Any) -> float | None:
+    """None where it is no number, or too large for one."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return None
 
 
 def _kind(value: Any) -> str:
     """What the value is, for a person: str 'abc'."""
     if value is None:
         return "None"
-    text = " ".join(repr(value).split())
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # a class of the task's own; of Python's, whole numbers of more than 4300 digits
+        return type(value).__name__
     return f"{type(value).__name__} {text[:60]}{'…' * (len(text) > 60)}"
 
 
@@ -197,7 +219,7 @@ def _outcome(result: JobReturn, objectives: tuple[str, ...]) -> Outcome:
     returned = result._return_value
     if result.status != JobStatus.FAILED:
         values = list(returned) if isinstance(returned, list | tuple) else [returned]
-        finite = [float(value) for value in values if _is_number(value) and math.isfinite(value)]
+        finite = [number for number in map(_number, values) if number is not None and math.isfinite(number)]
         if len(finite) == len(values) == len(objectives):
             return Outcome(TrialState.COMPLETE, finite)
         expected = "a finite number" if len(objectives) == 1 else f"a list of {len(objectives)} finite numbers"

@@ -293,6 +293,12 @@ EXPECTED_REASONS = {
     "too_many": r"returned .*\[1\.0, 2\.0\].*(a|one) finite number\b",
     "tensor": r"report\(1\b.*number.*Tensor|report\(1\b.*Tensor.*number",
     "twice": r"report\(1\b.*step after 1\b",
+    "complex": r"returned complex 1j, expected a finite number",
+    "huge": r"returned int, expected a finite number",
+    "huge_report": r"report\(1\b.*expected a number as value, here int 1000",
+    "far_step": r"report\(1000.*expected a whole number from 0 to 2147483647 as the step",
+    "own_fact": r"record\(warm_start=…\): the search keeps",
+    "odd_fact": r"record\(path=…\): expected what JSON can hold, here PosixPath",
     "backwards": r"report\(1\b.*step after 2\b",
 }
 

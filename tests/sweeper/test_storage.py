@@ -250,16 +250,69 @@ def test_the_disk_is_waited_for_where_a_trial_has_ended_and_only_there(
 
 
 @pytest.mark.parametrize("damage", ['{"op_code": 5, "wor', '"hello"', '{"op_code": 77}', "{}", '{"op_code": 0}'])
-def test_a_journal_damaged_in_the_middle_is_named_in_one_line(tmp_path: Path, damage: str) -> None:
+def test_a_journal_damaged_in_the_middle_is_set_aside_and_the_study_goes_on(tmp_path: Path, damage: str) -> None:
     _search(tmp_path, "hydra/launcher=basic", trials=2)
     journal = tmp_path / "outputs/sweeps/x/study.journal"
+    before = _values(tmp_path)
     lines = journal.read_text().splitlines(keepends=True)
     journal.write_text("".join([*lines[:4], f"{damage}\n", *lines[5:]]))
 
     done = _search(tmp_path, "hydra/launcher=basic", trials=3)
 
+    assert done.returncode == 0
+    said = f"{journal}: damaged, and set aside as study.journal.corrupt; the study goes on after its 4 sound lines"
+    assert said in done.stdout.splitlines()
+    assert _values(tmp_path)[:2] == before
+    assert len(_values(tmp_path)) == 3
+
+
+def test_what_a_deleted_journal_had_is_named_and_drawn_again(tmp_path: Path) -> None:
+    _search(tmp_path, "hydra/launcher=basic", trials=3)
+    sweep = tmp_path / "outputs/sweeps/x"
+    before = _values(tmp_path)
+    (sweep / "study.journal").unlink()
+
+    done = _search(tmp_path, "hydra/launcher=basic", trials=3)
+
+    assert done.returncode == 0
+    said = f"{sweep}/study.journal: lacks 3 trials of study.json, which is kept as study.json.corrupt"
+    assert said in done.stdout.splitlines()
+    assert _values(tmp_path) == before
+
+
+def test_two_sweeps_of_one_name_do_not_share_a_study(tmp_path: Path) -> None:
+    address = str(tmp_path / "shared.journal")
+    _search(tmp_path, "hydra/launcher=basic", trials=2, address=address)
+
+    done = _search(tmp_path, "hydra/launcher=basic", f"outputs={tmp_path}/others", trials=2, address=address)
+
     assert done.returncode == 1
-    assert done.stderr.splitlines() == [f"{journal}: not a journal of Optuna, or damaged in the middle"]
+    owner = tmp_path / "outputs/sweeps/x"
+    assert done.stderr == (
+        f"the study x in this storage belongs to the sweep in {owner}; another name= begins a new one\n"
+    )
+
+
+@pytest.mark.parametrize("kind", ["other direction", "trials", "odd attributes"])
+def test_a_study_that_another_program_made_is_refused(tmp_path: Path, kind: str) -> None:
+    address = str(tmp_path / "shared.journal")
+    direction = "minimize" if kind == "other direction" else "maximize"
+    study = optuna.create_study(study_name="x", storage=storage.open_storage(address), direction=direction)
+    if kind == "trials":
+        study.optimize(lambda trial: trial.suggest_float("y", 0, 1), n_trials=1)
+    if kind == "odd attributes":
+        study.set_user_attr("space", ["of stars"])
+
+    done = _search(tmp_path, "hydra/launcher=basic", trials=2, address=address)
+
+    assert done.returncode == 1
+    assert done.stderr == "the study x in this storage was made by another program; another name= begins a new one\n"
+
+
+def _values(folder: Path) -> list[Any]:
+    """By number, the parameters and values of a search."""
+    study = json.loads((folder / "outputs/sweeps/x/study.json").read_text())
+    return [(trial["number"], trial["params"], trial["values"]) for trial in study["trials"]]
 
 
 # addresses

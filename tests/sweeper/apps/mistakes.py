@@ -1,5 +1,7 @@
 """Does what an application should not do."""
 
+from pathlib import Path
+
 import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
@@ -25,6 +27,11 @@ def reports(*measured: tuple[int, object]) -> float:
     return 1.0
 
 
+def records(**facts: object) -> float:
+    trial.record(**facts)
+    return 1.0
+
+
 def raises() -> float:
     raise RuntimeError("the application's own error")
 
@@ -38,6 +45,12 @@ MISTAKES = {
     "too_many": lambda: [1.0, 2.0],
     "tensor": lambda: reports((1, Tensor())),
     "twice": lambda: reports((1, 0.5), (1, 0.5)),
+    "complex": lambda: 1j,
+    "huge": lambda: 10**5000,
+    "huge_report": lambda: reports((1, 10**400)),
+    "far_step": lambda: reports((10**30, 0.5)),
+    "own_fact": lambda: records(warm_start=True),
+    "odd_fact": lambda: records(path=Path("x")),
     "backwards": lambda: reports((2, 0.5), (1, 0.5)),
 }
 
