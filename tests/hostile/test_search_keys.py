@@ -34,7 +34,7 @@ CONF = Path(search_settings.__file__).parent / "conf" / "hydra"
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 SECONDS = 2.0
-"""For what takes a few milliseconds on an idle machine."""
+"""Of the processor, for what takes a few milliseconds."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -91,7 +91,7 @@ class Image(Application):
 
 def answer(key: str, sweeper: dict[str, Any], application: Application | None = None) -> tuple[Settings, Space] | None:
     """What a search would be set up with; None where the one line that refuses it names the key."""
-    before, started = sorted(os.listdir()), time.monotonic()
+    before, started = sorted(os.listdir()), time.process_time()
     try:
         node = OmegaConf.create(sweeper)
         checked = search_settings.read(node, application or Application(), BASE)
@@ -108,7 +108,7 @@ def answer(key: str, sweeper: dict[str, Any], application: Application | None = 
         assert sorted(os.listdir()) == before
         return None
     finally:
-        assert time.monotonic() - started < SECONDS
+        assert time.process_time() - started < SECONDS
     return checked, space
 
 
@@ -236,7 +236,7 @@ WRITTEN = st.one_of(
 @pytest.mark.parametrize("sampler", ["random", "tpe", "bruteforce", "grid"])
 @given(text=WRITTEN)
 def test_a_space_is_usable_or_refused(sampler: str, text: str) -> None:
-    started = time.monotonic()
+    started = time.process_time()
     checked = search_settings.read(
         OmegaConf.create(a_search(sampler={**OPTIONS["sampler"][sampler]})), Application(), BASE
     )
@@ -249,7 +249,7 @@ def test_a_space_is_usable_or_refused(sampler: str, text: str) -> None:
         assert str(error).startswith(("x=", "hydra.sweeper.sampler: x"))  # noqa: PT017
         return
     finally:
-        assert time.monotonic() - started < SECONDS
+        assert time.process_time() - started < SECONDS
     (parameter,) = space.parameters
     study = optuna.create_study()
     study.stop = lambda: None  # type: ignore[method-assign]
@@ -260,7 +260,7 @@ def test_a_space_is_usable_or_refused(sampler: str, text: str) -> None:
         assert not (isinstance(value, float) and math.isnan(value))
         assert parse({}, [parameter.override(value)]).parameters == ()
         study.tell(trial, 0.5)
-    assert time.monotonic() - started < SECONDS
+    assert time.process_time() - started < SECONDS
 
 
 @given(value=st.recursive(SCALARS | WRITTEN, lambda inner: st.dictionaries(TEXTS | st.just("x=1"), inner, max_size=3)))
@@ -275,7 +275,7 @@ def test_the_space_of_a_key_in_params_is_usable_or_refused(value: Any) -> None:
 
 @given(text=WRITTEN)
 def test_what_a_grid_lists_is_bounded(text: str) -> None:
-    started = time.monotonic()
+    started = time.process_time()
     try:
         jobs = grid.list_jobs([f"x={text}", "y=1,2"], {}, None)
         assert len(jobs) <= grid.MOST_JOBS
@@ -283,4 +283,4 @@ def test_what_a_grid_lists_is_bounded(text: str) -> None:
         assert str(error).startswith("x=")  # noqa: PT017
     except HydraException:  # what is no sweep at all
         pass
-    assert time.monotonic() - started < SECONDS
+    assert time.process_time() - started < SECONDS
