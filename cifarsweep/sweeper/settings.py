@@ -26,7 +26,7 @@ _NEEDS = {"CmaEsSampler": ["cmaes"], "GPSampler": ["scipy", "torch"], "QMCSample
 """Packages that Optuna imports only once a trial asks for them."""
 
 MOST_TRIALS = 100_000
-"""Each is a line of the journal before the first starts, and whoever claims one reads them all."""
+"""Whoever claims a trial reads them all."""
 
 _KINDS = {
     "None": Domain(lambda value: value is None, "null"),
