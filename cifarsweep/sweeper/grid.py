@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from cifarsweep.results import files
 from cifarsweep.sweeper import jobs
 from cifarsweep.sweeper.application import Application
-from cifarsweep.terminal import domains
+from cifarsweep.terminal import domains, errors
 from cifarsweep.terminal.domains import Domain
 
 MOST_JOBS = 100_000
@@ -39,7 +39,7 @@ def sweep(
     """Launches the jobs, all at once or in batches; a list of their results for each batch.
 
     Every job is composed and checked before any starts and anything is written. Where jobs failed, the others run all
-    the same, and ValueError follows.
+    the same, and an error follows: RuntimeError for a bug, else ValueError.
     """
     domains.check("hydra.sweeper", keys, _ACCEPTED)
     combinations = list_jobs(arguments, keys["params"] or {}, hydra_context.config_loader)
@@ -58,9 +58,12 @@ def sweep(
         launcher.launch(combinations[start : start + size], initial_job_idx=start)
         for start in range(0, len(combinations), size)
     ]
-    num_failed = sum(result.status == JobStatus.FAILED for batch in batches for result in batch)
-    if num_failed:
-        raise ValueError(f"{num_failed} of {len(combinations)} jobs failed; the same command tries them again")
+    failed = [result._return_value for batch in batches for result in batch if result.status == JobStatus.FAILED]
+    if failed:
+        message = f"{len(failed)} of {len(combinations)} jobs failed; the same command tries them again"
+        if bug := next((error for error in failed if not errors.is_users(error)), None):
+            raise RuntimeError(message) from bug
+        raise ValueError(message)
     return batches
 
 

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
@@ -264,7 +265,7 @@ class Pool:
             reason = f"its process ended twice, {reason}"
             self._display.line(f"{job} failed: {reason}", error=True)
             results[job.number] = JobReturn(overrides=job.overrides, status=JobStatus.FAILED)
-            results[job.number].return_value = RuntimeError(reason)
+            results[job.number].return_value = ChildProcessError(reason)
             self._application.lost(pickle.loads(job.pickled), reason)
         self._workers[self._workers.index(worker)] = self._start(worker.number, worker.slot)
 
@@ -317,17 +318,16 @@ def _work(connection: Connection, slot: Slot, details: bool, shared: bytes) -> N
 
 
 def _sendable(result: JobReturn) -> bytes:
-    """The result, pickled. A text replaces a value or an exception that cannot be pickled.
-
-    The traceback of such an exception is in the job's log.
-    """
+    """The result, pickled. A text replaces a value or an exception that cannot be pickled."""
+    if result.status == JobStatus.FAILED and not errors.is_users(result._return_value):  # its traceback stays here
+        result._return_value.add_note("".join(traceback.format_exception(result._return_value)))
     try:
         pickled = pickling.dumps(result)
         pickle.loads(pickled)
         return pickled
     except Exception as error:
         if result.status == JobStatus.FAILED:
-            result.return_value = RuntimeError(errors.one_line(result._return_value))
+            result.return_value = errors.plain(result._return_value)
         else:
             result.status = JobStatus.FAILED
             result.return_value = ValueError(

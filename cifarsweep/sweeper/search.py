@@ -366,7 +366,7 @@ def _launch_once(setting: _Setting, worker: Worker, num_workers: int) -> Excepti
         return error
     for result in results:
         if result.status == JobStatus.FAILED:
-            return RuntimeError(errors.one_line(result._return_value))
+            return errors.plain(result._return_value)
         if result._return_value is not None:
             raise storage.Lost(result._return_value)
     return None

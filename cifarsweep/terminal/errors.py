@@ -1,6 +1,7 @@
 """One line for each mistake of a user: key, value and what is accepted. Knows Hydra's exceptions, raises none."""
 
 import errno
+import traceback
 from collections.abc import Callable
 
 from cifarsweep.terminal import formatting
@@ -52,6 +53,15 @@ def machines_fault(error: BaseException | None) -> OSError | None:
     while error is not None and not isinstance(error, OSError):
         error = error.__cause__
     return error if error is not None and errno.errorcode.get(error.errno or 0) in FAULTS_OF_A_MACHINE else None
+
+
+def plain(error: BaseException) -> Exception:
+    """What any process can read of the error: its line, whose fault it is, and of a bug the traceback as a note."""
+    if is_users(error):
+        return ValueError(one_line(error))
+    bug = RuntimeError(one_line(error))
+    bug.add_note("".join(traceback.format_exception(error)))
+    return bug
 
 
 def one_line(error: BaseException, known_keys: Callable[[str], list[str]] = lambda parent: []) -> str:

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import io
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from typing import Any
 import hydra.errors
 import omegaconf.errors
 import pytest
-from conftest import REPOSITORY, Command
+from conftest import REPOSITORY, Command, run_python
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -267,3 +268,18 @@ def test_a_listing_and_its_mistakes_load_no_hydra(cifarsweep: Command, module: s
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
     assert done.returncode == 1
     assert not {name.partition(".")[0] for name in loaded} & {"hydra", "omegaconf", "torch", "numpy"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["basic", "local"])
+def test_a_bug_in_a_job_of_a_sweep_is_said_to_be_one_with_its_traceback(tmp_path: Path, launcher: str) -> None:
+    words = ["-m", "data=shapes", "model=layers2,layers3", "trainer.epochs=1", "name=x", f"hydra/launcher={launcher}"]
+    toy = str(REPOSITORY / "tests" / "toy.py")
+    done = run_python(toy, *words, cwd=tmp_path, TOY_FAULT="'raise' if depth == 2 else ''")
+    assert done.returncode == 70, done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("RuntimeError: 1 of 2 jobs failed; the same command tries them again; this is a bug of ")
+    file = Path(last.rpartition("its full traceback is in ")[2])
+    written = file.read_text("utf-8")
+    file.unlink()
+    assert re.search(r'toy\.py", line \d+, in task', written)
