@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cifarsweep.results import files, folders
 from cifarsweep.terminal import boundary, formatting, streams
 from cifarsweep.terminal.arguments import Parser
 from cifarsweep.training.configuration import compose, error_line
@@ -56,10 +57,13 @@ def _draw(session: "Session", folder: Path) -> None:
     """The figures, each of whose files is named on stdout."""
     logging.getLogger("matplotlib").setLevel(logging.WARNING)  # before its import, which may make a font cache
     from cifarsweep.data import Augmentation, samples
+    from cifarsweep.report import plain_matplotlib
+
+    plain_matplotlib.load()
     from cifarsweep.report import figures, network, pictures, style
 
     dataset = session.dataset
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = files.make_folder(folders.named(folder))
     with style.drawing():
         drawn = {
             "network.png": network.diagram(session.description.model, session.layers),

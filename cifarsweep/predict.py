@@ -1,6 +1,7 @@
 """Classifies image files with a trained run: `python -m cifarsweep.predict RUN IMAGE…`. Trains and instantiates nothing
 that a results folder names: the network is one of cifarsweep.models, the weights are opened with weights_only=True."""
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from cifarsweep import models
 from cifarsweep.data import read_image
-from cifarsweep.results import folders
+from cifarsweep.results import files, folders
 from cifarsweep.results.records import RunResult
 from cifarsweep.terminal import boundary, streams
 from cifarsweep.terminal.arguments import Parser
@@ -29,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     predictor = load(args.run)
     for image in args.images:
-        ranked = sorted(classify(predictor, image).items(), key=lambda pair: -pair[1])[: max(args.top, 1)]
+        ranked = sorted(classify(predictor, image), key=lambda pair: -pair[1])[: max(args.top, 1)]
         named = ", ".join(f"{name} {probability:.1%}" for name, probability in ranked)
         streams.print_line(f"{image}: {named}")
     return 0
@@ -50,13 +51,17 @@ class Predictor:
 def load(run_dir: Path) -> Predictor:
     """The predictor of a run. ValueError where there is none."""
     folders.check(run_dir, "the directory of a complete run")
+    run_dir = folders.named(run_dir)
     if result := RunResult.read(run_dir):
         result.check(run_dir, "model.pt")
     path = run_dir / "model.pt"
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise ValueError(f"{run_dir}: no model.pt in it, expected the directory of a complete run")
     try:
-        return _built(torch.load(path, map_location="cpu", weights_only=True))
+        with files.opened(path, files.MOST_WEIGHTS) as file:
+            return _built(torch.load(file, map_location="cpu", weights_only=True))
+    except files.Corrupt:
+        raise
     except (
         Exception
     ) as error:  # pickle, zip and runtime errors, and a network's own: all say that this is no file of ours
@@ -89,11 +94,15 @@ def _built(content: dict[str, Any]) -> Predictor:
 
 
 @torch.inference_mode()
-def classify(predictor: Predictor, image: Path) -> dict[str, float]:
-    """Probability of each class: the softmax of the scores. OSError or ValueError where the image cannot be read."""
+def classify(predictor: Predictor, image: Path) -> list[tuple[str, float]]:
+    """Each class, whose name may repeat, and its probability: the softmax of the scores.
+
+    OSError or ValueError where the image cannot be read.
+    """
     try:
+        files.check_file(Path(os.path.realpath(image)))  # a FIFO would be waited for
         pixels = read_image(image, predictor.image_size)
-    except (FileNotFoundError, PermissionError, IsADirectoryError):
+    except (FileNotFoundError, PermissionError, IsADirectoryError, files.Corrupt):
         raise
     except Exception as error:  # whatever a decoder raises on a damaged file
         raise ValueError(f"{image}: not an image that can be read ({error})") from error
@@ -101,7 +110,7 @@ def classify(predictor: Predictor, image: Path) -> dict[str, float]:
     scores: Tensor = predictor.model(normalised[None])
     if not scores.isfinite().all():
         raise ValueError(f"{image}: the network gives it no finite scores, expected other weights in its model.pt")
-    return dict(zip(predictor.class_names, scores.softmax(dim=1)[0].tolist(), strict=True))
+    return list(zip(predictor.class_names, scores.softmax(dim=1)[0].tolist(), strict=True))
 
 
 if __name__ == "__main__":

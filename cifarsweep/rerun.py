@@ -40,6 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _rerun(run_dir: Path, outputs: Path, data_root: str | None, trust: bool) -> int:
     folders.check(run_dir, "the directory of a run that has ended")
+    run_dir = folders.named(run_dir)
     recorded = RunResult.read_or_unfinished(run_dir)
     if recorded.status not in ("complete", "pruned", "diverged"):
         raise ValueError(f"{run_dir}: {recorded.status}, expected a run that is complete, pruned or diverged")

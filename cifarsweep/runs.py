@@ -152,8 +152,7 @@ def _run(run_dir: Path) -> Row:
 def _sweep(folder: Path) -> Row:
     sweep = sweeps.SweepRecord.read(folder)
     jobs, command = sweep.jobs.values(), sweep.commands[-1]
-    names = {job.run for job in jobs if job.run}
-    results = [result for name in names if (result := _result(folder.parent.parent / "runs" / Path(name).name))]
+    results = [result for run_dir in folders.runs_of(folder).values() if (result := _result(run_dir))]
     counts = Counter(result.status for result in results)
     without_run = sum(job.error is not None and not job.run for job in jobs)
     accuracies = [result.val_accuracy for result in results if isinstance(result.val_accuracy, float)]

@@ -50,7 +50,9 @@ class Sweep:
         row: dict[str, Any] = {"run": name or " ".join(job.overrides), "reason": job.error, "status": state}
         if not name:
             return row
-        run_dir = self.folder.parent.parent / "runs" / name
+        run_dir = folders.run_of(self.folder, name, job.path)
+        if state == "unfinished" and not run_dir.is_dir():
+            return {**row, "status": "missing", "reason": f"expected {run_dir}"}
         try:
             result = self._results.get(name) or RunResult.read(run_dir)
             if result:
@@ -69,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--once", action="store_true", help="show it once and end, as in a pipe")
     args = parser.parse_args(arguments)
     folders.check(args.sweep, "the folder of a sweep, outputs/sweeps/…")
-    sweep = Sweep(args.sweep.absolute())
+    sweep = Sweep(folders.named(args.sweep).absolute())
     if args.once or not sys.stdout.isatty():
         line, rows = _now(sweep, sweeps.is_running(sweep.folder))
         formatting.show(HEADER, rows, LEFT)

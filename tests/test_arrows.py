@@ -13,7 +13,7 @@ KNOWS = {
     "__init__": set(),
     "__main__": {"training", "report", "results", "terminal", "sweeper"},
     "data": {"results"},
-    "describe": {"training", "data", "report", "terminal"},
+    "describe": {"training", "data", "report", "results", "terminal"},
     "models": set(),
     "optim": set(),
     "predict": {"data", "models", "results", "terminal"},

@@ -43,10 +43,10 @@ def run_dir(tmp_path: Path) -> Path:
 
 def test_the_probabilities_are_the_softmax_of_the_scores(run_dir: Path) -> None:
     predictor = predict.load(run_dir)
-    red = predict.classify(predictor, run_dir.parent / "red.png")
+    red = dict(predict.classify(predictor, run_dir.parent / "red.png"))
     assert red["rose"] > 0.99
     assert sum(red.values()) == pytest.approx(1)
-    assert predict.classify(predictor, run_dir.parent / "blue.jpg")["sky"] > 0.99
+    assert dict(predict.classify(predictor, run_dir.parent / "blue.jpg"))["sky"] > 0.99
 
 
 def test_the_command_names_the_class_of_each_image(run_dir: Path, cifarsweep: Command) -> None:

@@ -6,6 +6,7 @@ and 5 seeds, the seeds alone found one in a quarter to two thirds of them (tests
 depth counts the search's own error, too: how far the best of its trials would move if as many were drawn again.
 """
 
+import contextlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from typing import Any
 
 from cifarsweep.report.search_results import Trial, as_text, finite, known, trial_of
 from cifarsweep.report.statistics import Comparison, compare, degrees, error_of_highest, mean_interval, t_quantile
-from cifarsweep.results import files, records
+from cifarsweep.results import files, folders, records
 from cifarsweep.results.study_records import FinalRunRecord, StudiesRecord, StudyWithFinalRuns
 
 NUM_BEST = 5
@@ -188,10 +189,12 @@ def read(sweep_dir: Path) -> DepthStudy | None:
     if record.max_epochs is None:
         raise ValueError(f"{sweep_dir / 'studies.json'}: expected the searches of trials that train for max_epochs")
     results, unreadable = {}, []
-    runs_dir = sweep_dir.absolute().parent.parent / "runs"
+    places: dict[str, Path] = {}
+    with contextlib.suppress(OSError, ValueError):  # of which the tables tell
+        places = folders.runs_of(sweep_dir)
     for name in dict.fromkeys(run for study in record.studies for run in _run_names(study)):
         try:
-            result = records.RunResult.read(runs_dir / name)
+            result = records.RunResult.read(places.get(name) or folders.run_of(sweep_dir, name))
         except (OSError, ValueError) as error:
             unreadable.append(" ".join(str(error).split()))
             continue

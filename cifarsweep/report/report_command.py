@@ -4,6 +4,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cifarsweep.report import plain_matplotlib
 from cifarsweep.results import folders
 from cifarsweep.terminal import boundary, streams
 from cifarsweep.terminal.arguments import Parser
@@ -19,13 +20,14 @@ def write(*paths: Path, parquet: bool = False) -> "Report":
     A run whose files cannot be read is left out and named in the tables' `unreadable`. ValueError where a path
     holds no runs or none can be read, OSError where the folder cannot be written.
     """
-    run_dirs = []
+    paths, run_dirs = tuple(map(folders.named, paths)), []
     for path in paths:
         of_path = folders.find(path)
         # A sweep may have no run: it has just begun, or none of its jobs has.
         if not of_path and not (path / "sweep.json").exists() and not (path / "study.json").exists():
             raise ValueError(f"{path}: no runs here: expected a run, a sweep or an outputs folder")
         run_dirs += of_path
+    plain_matplotlib.load()
     from cifarsweep.report import writing
 
     return writing.write(paths, run_dirs, parquet)
@@ -56,4 +58,4 @@ def main(arguments: list[str] | None = None) -> int:
     if args.format == "parquet" and find_spec("pyarrow") is None:
         raise ValueError("--format parquet: needs pyarrow: pip install pyarrow")
     show(write(*args.path, parquet=args.format == "parquet"))
-    return 0
+    return 1 if any(folders.missing_runs(folders.named(path)) for path in args.path) else 0

@@ -55,8 +55,11 @@ MARGIN = 0.08
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """In it, figures look as they should. A name in a script that the font lacks is drawn as boxes, without a word."""
-    with matplotlib.rc_context(RC_PARAMS), warnings.catch_warnings():
+    """In it, figures look as they should, whatever the user's own settings are.
+
+    A name in a script that the font lacks is drawn as boxes, without a word.
+    """
+    with matplotlib.rc_context({**matplotlib.rcParamsDefault, **RC_PARAMS}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")
         yield
 

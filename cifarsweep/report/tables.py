@@ -14,8 +14,10 @@ import pandas as pd
 from pandas.api.typing import SeriesGroupBy
 
 from cifarsweep.report.statistics import half_interval
-from cifarsweep.results import files, identity, records, sweeps
+from cifarsweep.results import files, folders, identity, records, sweeps
 
+NAMES = ("runs", "summary", "epochs")
+"""Of the files that `write` makes."""
 SETTINGS = ["optimizer", "lr", "batch_size", "schedule", "loss", "epochs"]
 """Those that have a column of their own, whether the runs differ in them or not."""
 DECIDING = ["optimizer", "schedule", "loss", "label"]
@@ -93,11 +95,19 @@ def read(run_dirs: Iterable[Path], jobs_without_run: list[str]) -> Tables:
 
 
 def jobs_without_run(path: Path) -> list[str]:
-    """The error of each job of a sweep that has no run to show for it; nothing where `path` is no sweep."""
+    """Why jobs of a sweep have no run to show; nothing where `path` is no sweep."""
     if not (path / "sweep.json").exists():
         return []
-    jobs = sweeps.SweepRecord.read(path).jobs.values()
-    return [_one_line(job.error or "unknown reason") for job in jobs if not job.run]
+    sweep, places = sweeps.SweepRecord.read(path), folders.runs_of(path)
+    lost = [
+        job for job in sweep.jobs.values() if not job.run or (job.error and not places[Path(job.run).name].is_dir())
+    ]
+    num_left = 0 if sweeps.is_running(path) else (sweep.commands[-1].num_jobs or 0) - len(sweep.jobs)
+    return [
+        *(_one_line(job.error or "unknown reason") for job in lost),
+        *(_one_line(f"missing, expected {place}") for place in folders.missing_runs(path)),
+        *["not begun"] * max(num_left, 0),
+    ]
 
 
 class _Run(NamedTuple):
@@ -239,12 +249,12 @@ def write(tables: Tables, folder: Path, parquet: bool = False) -> None:
     there is no value, as Parquet, where that is asked for, with a column's own type."""
     place = {id: place for place, id in enumerate(tables.runs["run_id"])}
     order = tables.curves["run_id"].map(place).argsort(kind="stable")
-    named = {
-        "runs": tables.runs.drop(columns="label"),
-        "summary": tables.summary.drop(columns="label"),
-        "epochs": tables.curves.assign(epoch=tables.curves["epoch"].astype("Int64")).iloc[order],
-    }
-    for name, table in named.items():
+    written = (
+        tables.runs.drop(columns="label"),
+        tables.summary.drop(columns="label"),
+        tables.curves.assign(epoch=tables.curves["epoch"].astype("Int64")).iloc[order],
+    )
+    for name, table in zip(NAMES, written, strict=True):
         columns = [[None if v is None or v is pd.NA or v != v else v for v in table[key].tolist()] for key in table]
         files.write_csv(folder / f"{name}.csv", map(str, table), zip(*columns, strict=True))
         if parquet:

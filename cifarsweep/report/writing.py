@@ -1,10 +1,13 @@
 """Runs to the files of a report: gathers what there is to show and writes it. Knows nothing of the command line."""
 
 import contextlib
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import unquote
 
 from cifarsweep.report import confusion, depth_study, depth_study_findings, figures, page, search_results, tables
 from cifarsweep.report.depth_study import DepthStudy
@@ -13,6 +16,7 @@ from cifarsweep.report.figures import Material
 from cifarsweep.report.findings import best_configurations
 from cifarsweep.report.pictures import places
 from cifarsweep.report.search_results import Study
+from cifarsweep.report.style import count
 from cifarsweep.report.tables import Tables
 from cifarsweep.results import files, folders, mosaic, records
 from cifarsweep.results.records import RunResult
@@ -46,6 +50,12 @@ def write(paths: tuple[Path, ...], run_dirs: Sequence[Path], parquet: bool) -> R
     with contextlib.suppress(FileExistsError):
         files.make_folder(folder)
     folders.check(folder, "the folder of the report")
+    before, listed = _read(notes, _runs_before, folder) or [], _read(notes, _listed_before, folder) or set()
+    if lost := [id for id in before if id not in read.directories]:
+        notes.append(
+            f"The report before this one had {count(len(before), 'run')}; not found now: {', '.join(lost[:5])}"
+            + (f" and {len(lost) - 5} more." if len(lost) > 5 else ".")
+        )
     tables.write(read, folder, parquet)
     if study:
         search_results.write(study, folder)
@@ -56,14 +66,32 @@ def write(paths: tuple[Path, ...], run_dirs: Sequence[Path], parquet: bool) -> R
     page.write(material, drawings, paths, folder)
     drawn = [folder / drawing.name for drawing in drawings]
     # An older figure or table beside newer ones would show what they no longer say.
-    patterns = [stem + suffix for stems in page.SECTIONS.values() for stem in stems for suffix in SUFFIXES]
-    patterns += [] if parquet else ["*.parquet"]
-    patterns += [] if study else ["trials.csv"]
-    patterns += [] if depth else ["depth_study*.csv"]
-    earlier = {path for pattern in patterns for path in folder.glob(pattern)}
-    for path in earlier - {path.with_suffix(suffix) for path in drawn for suffix in SUFFIXES}:
-        files.remove(path)
+    earlier = listed - {path.with_suffix(suffix).name for path in drawn for suffix in SUFFIXES}
+    earlier |= set() if parquet else {f"{name}.parquet" for name in tables.NAMES}
+    earlier |= set() if study else {"trials.csv"}
+    earlier |= set() if depth else {*depth_study.FILES}
+    for name in earlier:
+        files.remove(folder / name)
     return Report(folder, read, drawn, [*notes, *missing])
+
+
+def _runs_before(folder: Path) -> list[str]:
+    """The runs in the folder's last report."""
+    path = folder / "runs.csv"
+    rows = list(files.read_rows(path)) if path.exists() else []
+    return [row[0] for row in rows[1:] if row] if rows and rows[0][:1] == ["run_id"] else []
+
+
+def _listed_before(folder: Path) -> set[str]:
+    """Names of the figures that the folder's last report has written: those that its page has links to."""
+    path = folder / "index.html"
+    links = re.findall(r'<a href="([^"/]+)">', files.read_text(path)) if path.exists() else []
+    patterns = [stem + suffix for stems in page.SECTIONS.values() for stem in stems for suffix in SUFFIXES]
+    return {
+        name
+        for name in map(unquote, links)
+        if any(fnmatchcase(name, pattern) for pattern in patterns) and Path(name).name == name
+    }
 
 
 def _gather(read: Tables, study: Study | None, depth: DepthStudy | None, notes: list[str]) -> Material:

@@ -214,7 +214,7 @@ class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
-    def represent_str(self, text: str) -> yaml.Node:
+    def represent_str(self, text: str) -> yaml.ScalarNode:
         """In double quotes where PyYAML 6 would end a line at a separator that it reads back as another one."""
         return self.represent_scalar("tag:yaml.org,2002:str", text, '"' if set(text) & {*"\x85\u2028\u2029"} else None)
 

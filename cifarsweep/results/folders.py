@@ -8,6 +8,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from cifarsweep.results import files, sweeps
+from cifarsweep.results.locks import file_lock
 from cifarsweep.results.sweeps import SweepRecord
 
 
@@ -38,6 +40,11 @@ def check_writable(folder: Path, key: str) -> None:
         raise ValueError(f"{key}={folder}: {reason}, expected a folder that can be written to")
 
 
+def named(path: Path) -> Path:
+    """The folder that the user means, who may name it by a link."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
 @contextmanager
 def owned(runs_dir: Path, name: str, id: str, wait: Callable[[], None] = lambda: None) -> Iterator[Path]:
     """The directory of run `id`, once no other process owns it. Calls `wait` first if one does.
@@ -45,21 +52,22 @@ def owned(runs_dir: Path, name: str, id: str, wait: Callable[[], None] = lambda:
     The directory need not exist yet. A run that stands under another slug keeps that name.
     """
     lock = run_lock(runs_dir, id)
-    Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
     try:
         lock.acquire(blocking=False)
     except Timeout:
         wait()
         lock.acquire()
     try:
-        yield next(iter(sorted(runs_dir.glob(f"*-{id}"))), runs_dir / f"{name}-{id}")
+        run_dir = next(iter(sorted(runs_dir.glob(f"*-{id}"))), runs_dir / f"{name}-{id}")
+        files.check_folder(run_dir)
+        yield run_dir
     finally:
         lock.release()
 
 
 def run_lock(runs_dir: Path, id: str) -> FileLock:
     """A process holds it while it trains a run, and waits for it where another process trains that run."""
-    return FileLock(runs_dir / ".locks" / f"{id}.lock")
+    return file_lock(runs_dir / ".locks" / f"{id}.lock")
 
 
 def pictures(outputs: Path, data: str, fingerprint: str) -> Path:
@@ -75,22 +83,49 @@ def augmentation_picture(crop: int = 0, flip: bool = False, cutout: int = 0) -> 
 def find(path: Path) -> list[Path]:
     """The run directories that `path` stands for: a run, a sweep, a folder of either, or a whole outputs folder."""
     check(path, "a run, a sweep or an outputs folder")
-    path = Path(os.path.abspath(path))  # a sweep finds its runs from its parents, which Path("depth") does not have
+    path = Path(os.path.abspath(named(path)))
     if (path / "config.yaml").exists():
         return [path]
     swept = [path] if (path / "sweep.json").exists() else [file.parent for file in path.glob("*/sweep.json")]
     if swept:
-        names = {job.run for sweep in swept for job in SweepRecord.read(sweep).jobs.values() if job.run}
-        run_dirs = (swept[0].parent.parent / "runs" / Path(name).name for name in names)
+        run_dirs = {run_dir for sweep in swept for run_dir in runs_of(sweep).values()}
         return sorted(run_dir for run_dir in run_dirs if run_dir.exists())
     folder = path / "runs" if (path / "runs").is_dir() else path
     return sorted(run for run in folder.iterdir() if (run / "config.yaml").exists())
 
 
+def runs_of(sweep_dir: Path) -> dict[str, Path]:
+    """Where the runs of a sweep's jobs are, by their names. One that is not found has the place where it should be."""
+    jobs = SweepRecord.read(sweep_dir).jobs.values()
+    return {name: run_of(sweep_dir, name, job.path) for job in jobs if (name := Path(job.run or "").name)}
+
+
+def run_of(sweep_dir: Path, name: str, recorded: str | None = None) -> Path:
+    """Where this run of a sweep is: where the sweep's record says, or in `runs` beside `sweeps`.
+
+    The record may come from a stranger, so it is followed only to a folder of this name that stands in a folder `runs`.
+    Outputs that were moved as a whole are found from where the sweep is now, and from where its links lead.
+    """
+    places = []
+    for folder in (os.path.abspath(sweep_dir), os.path.realpath(sweep_dir)):
+        place = Path(os.path.normpath(Path(folder, recorded or "")))
+        places += [place] if place.parts[-2:] == ("runs", name) else []
+        places.append(Path(folder).parent.parent / "runs" / name)
+    return next((place for place in places if place.is_dir()), places[0])
+
+
+def missing_runs(sweep_dir: Path) -> list[Path]:
+    """Where the runs should be that a sweep has trained and that are not found. None while it works."""
+    if not (sweep_dir / "sweep.json").exists() or sweeps.is_running(sweep_dir):
+        return []
+    failed = {Path(job.run or "").name for job in SweepRecord.read(sweep_dir).jobs.values() if job.error}
+    return [place for name, place in runs_of(sweep_dir).items() if name not in failed and not place.is_dir()]
+
+
 def find_sweeps(path: Path) -> list[Path]:
     """The sweeps that `path` stands for: a sweep, a folder of sweeps, or an outputs folder. ValueError for none."""
     check(path, "a sweep or an outputs folder")
-    path = Path(os.path.abspath(path))
+    path = Path(os.path.abspath(named(path)))
     folders = [path, *path.glob("*"), *path.glob("sweeps/*")]
     sweep_dirs = sorted(folder for folder in folders if (folder / "sweep.json").exists())
     if not sweep_dirs:

@@ -28,6 +28,8 @@ class JobRecord(Record):
     overrides: list[str]
     run: str | None = None
     """The name of its run's directory."""
+    path: str | None = None
+    """Where that is, from the sweep's folder. Before this was recorded, it was ../../runs."""
     error: str | None = None
     """Why it failed."""
 
@@ -85,7 +87,7 @@ class SweepRecord(FileRecord):
         for job in told:
             known = jobs.get(job.key)
             if known and job.run is None:
-                job = replace(job, run=known.run, further=known.further | job.further)
+                job = replace(job, run=known.run, path=known.path, further=known.further | job.further)
             jobs[job.key] = job
         return replace(self, jobs=jobs)
 
@@ -169,14 +171,16 @@ def _write(sweep_dir: Path, sweep: SweepRecord) -> None:
 
 
 def register_job(
-    sweep_dir: Path, job: int, overrides: list[str], run: str | None = None, error: str | None = None
+    sweep_dir: Path, job: int, overrides: list[str], run: str | Path | None = None, error: str | None = None
 ) -> JobRecord:
-    """Adds to what is known of a job, and returns what it has added.
+    """Adds to what is known of a job, and returns what it has added. `run` is its run's directory, or only the name.
 
     Appends a line to jobs.jsonl. To write all jobs again for each would take longer than to train them in a sweep of
     thousands.
     """
-    told = JobRecord.of({"job": job, "overrides": overrides, "run": run, "error": error})
+    name = None if run is None else Path(run).name
+    place = _relative(run, sweep_dir) if isinstance(run, Path) else None
+    told = JobRecord.of({"job": job, "overrides": overrides, "run": name, "path": place, "error": error})
     line = json.dumps(sealed(told.as_dict(), _JOURNAL), ensure_ascii=False) + "\n"
     path = sweep_dir / _JOURNAL
     with file_lock(sweep_dir / ".lock"):
@@ -190,6 +194,13 @@ def register_job(
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(path)) from error
     return told
+
+
+def _relative(path: Path, start: Path) -> str:
+    try:
+        return Path(os.path.relpath(path, start)).as_posix()
+    except ValueError:  # on another drive of Windows
+        return str(path.absolute())
 
 
 def _read_journal(sweep_dir: Path) -> tuple[list[JobRecord], files.Corrupt | None]:

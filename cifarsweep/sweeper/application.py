@@ -7,7 +7,6 @@ import argparse
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from omegaconf import DictConfig, OmegaConf
@@ -90,8 +89,8 @@ class Application:
         """What a step costs with so many threads. None where it cannot be measured beforehand."""
         return None
 
-    def known_runs(self, sweep: Path, objectives: Sequence[str]) -> Iterable[KnownRun]:
-        """Finished runs that `hydra.sweeper.warm_start` may count as trials."""
+    def known_runs(self, config: DictConfig, objectives: Sequence[str]) -> Iterable[KnownRun]:
+        """Finished runs that `hydra.sweeper.warm_start` may count as trials of a search with this configuration."""
         return ()
 
     def device(self, config: DictConfig) -> str:

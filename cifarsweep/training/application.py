@@ -68,21 +68,21 @@ class ImageTraining(Application):
 
         return cost.measure(Configuration.of(config, choices), threads)
 
-    def known_runs(self, sweep: Path, objectives: Sequence[str]) -> Iterator[KnownRun]:
+    def known_runs(self, config: DictConfig, objectives: Sequence[str]) -> Iterator[KnownRun]:
         """The complete runs in outputs/runs. What cannot be read is named and passed over, as by the report."""
-        for run_dir in sorted((sweep.parent.parent / "runs").glob("*/")):
+        for run_dir in sorted((Path(config.outputs) / "runs").glob("*/")):
             try:
                 result = RunResult.read(run_dir)
                 if result is None or result.status != "complete":
                     continue
                 result.check(run_dir)
-                config = records.read_config(run_dir)
-                values, choices = [result.as_dict()[name] for name in objectives], config["run"]["choices"]
+                recorded = records.read_config(run_dir)
+                values, choices = [result.as_dict()[name] for name in objectives], recorded["run"]["choices"]
             except (ValueError, OSError, KeyError) as error:
                 progress.line(f"not counted as a trial, cannot be read: {errors.one_line(error)}")
             else:
                 if None not in values:
-                    yield KnownRun(run_dir.name, config, choices, values, partial(_is_of, result))
+                    yield KnownRun(run_dir.name, recorded, choices, values, partial(_is_of, result))
 
     def device(self, config: DictConfig) -> str:
         return str(config.trainer.device)
@@ -97,8 +97,9 @@ class ImageTraining(Application):
     def lost(self, config: DictConfig, reason: str) -> None:
         folder = Path(config.hydra.sweep.dir)
         told = sweeps.register_job(folder, config.hydra.job.num, list(config.hydra.overrides.task), error=reason)
-        if run := sweeps.SweepRecord.read(folder).jobs[told.key].run:
-            records.mark_failed(Path(config.outputs) / "runs" / run, reason)
+        job = sweeps.SweepRecord.read(folder).jobs[told.key]
+        if job.run:
+            records.mark_failed(folders.run_of(folder, job.run, job.path), reason)
 
     def command(self, overrides: Iterable[str]) -> list[str]:
         return ["python", "-m", "cifarsweep", *overrides]
@@ -142,11 +143,12 @@ task.application = ImageTraining()  # type: ignore[attr-defined]
 def _sweep_job(cfg: DictConfig, job: Any) -> Any:
     if sweep.opened() is None:  # not the process that sweeps
         local.end_with_launcher()
-    register = partial(sweeps.register_job, Path(job.sweep.dir), job.job.num, list(job.overrides.task))
+    folder = Path(job.runtime.cwd, job.sweep.dir)  # hydra.job.chdir has changed the current one
+    register = partial(sweeps.register_job, folder, job.job.num, list(job.overrides.task))
 
-    def announce(run: str) -> None:
-        register(run=run)
-        trial.record(run=run)
+    def announce(run_dir: Path) -> None:
+        register(run=run_dir.absolute())
+        trial.record(run=run_dir.name)
 
     try:
         result = _train(cfg, job, announce)
@@ -163,7 +165,7 @@ def _sweep_job(cfg: DictConfig, job: Any) -> Any:
     return [result.as_dict()[name] for name in searched.objectives]
 
 
-def _train(cfg: DictConfig, job: Any, announce: Callable[[str], None]) -> RunResult:
+def _train(cfg: DictConfig, job: Any, announce: Callable[[Path], None]) -> RunResult:
     configuration = Configuration.of(cfg, chosen_options(job))
     folders.check_writable(Path(configuration.values["outputs"]), "outputs")
     from cifarsweep.training import run  # PyTorch, 1.8 s, which an argument error need not wait for

@@ -32,12 +32,12 @@ Report = Callable[[int, Mapping[str, Any]], bool]
 def train(
     configuration: Configuration,
     report: Report = lambda epoch, figures: False,
-    announce: Callable[[str], None] = lambda run: None,
+    announce: Callable[[Path], None] = lambda run_dir: None,
 ) -> RunResult:
     """Trains the configuration, or finds it trained.
 
-    `report` gets the figures of each epoch, of a recorded run as well. `announce` gets the name of the run's directory
-    before the training starts.
+    `report` gets the figures of each epoch, of a recorded run as well. `announce` gets the run's directory before
+    the training starts.
     """
     values = configuration.values
     run_files.show_log("cifarsweep.data")
@@ -56,7 +56,7 @@ def train(
     slug = identity.slug(about.model, about.optimizer, about.lr, about.batch_size, about.seed)
     wait = partial(progress.line, f"{slug}-{about.run_id}: another process trains it, waiting for its result")
     with folders.owned(runs_dir, slug, about.run_id, wait) as run_dir:
-        announce(run_dir.name)
+        announce(run_dir)
         result = None if values["force"] else _recorded(session, run_dir, report)
         if result:
             progress.result(f"{run_dir}: trained before, {result}")

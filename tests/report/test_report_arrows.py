@@ -21,9 +21,10 @@ KNOWS = {
     "findings": "confusion effects search_results statistics style tables",
     "network": "style",
     "page": "depth_study depth_study_findings effects figures findings style tables",
+    "plain_matplotlib": "",
     "pictures": "confusion statistics style",
     "printed": "style tables",
-    "report_command": "printed writing",
+    "report_command": "plain_matplotlib printed writing",
     "search_figures": "search_results style",
     "search_results": "",
     "statistics": "",
@@ -31,7 +32,7 @@ KNOWS = {
     "tables": "statistics",
     "two_processes": "",
     "writing": "confusion depth_study depth_study_findings effects figures "
-    "findings page pictures search_results tables",
+    "findings page pictures search_results style tables",
 }
 
 
