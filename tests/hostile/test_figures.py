@@ -37,7 +37,7 @@ def others(key: str, value: Any) -> list[Any]:
         try:
             with matplotlib.rc_context({key: candidate}):
                 accepted.append(candidate)
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RuntimeError):
             continue
     return accepted
 
@@ -51,13 +51,14 @@ CHANGES = [
 
 
 @pytest.mark.filterwarnings("ignore")
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(st.lists(st.sampled_from(CHANGES), min_size=3, max_size=40))
 def test_no_setting_of_the_users_changes_a_figure(changes: list[tuple[str, Any]]) -> None:
     expected = drawn()
     with matplotlib.rc_context(dict(changes)):
+        theirs = matplotlib.rcParams.copy()
         assert drawn() == expected
-        assert all(matplotlib.rcParams[key] == value for key, value in dict(changes).items())
+        assert matplotlib.rcParams == theirs
 
 
 @pytest.mark.parametrize(
