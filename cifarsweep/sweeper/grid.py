@@ -12,7 +12,7 @@ from hydra.core.override_parser.types import Override, RangeSweep
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf
 
 from cifarsweep.results import files
 from cifarsweep.sweeper import jobs
@@ -44,15 +44,8 @@ def sweep(
     domains.check("hydra.sweeper", keys, _ACCEPTED)
     combinations = list_jobs(arguments, keys["params"] or {}, hydra_context.config_loader)
     compose, application = jobs.Composer(hydra_context.config_loader, config), Application.of(task_function)
-    sweep_dirs = set()
     for overrides in combinations:
-        job_config = compose(overrides)
-        application.check(job_config)
-        sweep_dirs.add(job_config.hydra.sweep.dir)
-    if sweep_dirs != {config.hydra.sweep.dir}:  # of a key that is swept, such as outputs=a,b: the sweep has one folder
-        with read_write(config.hydra), open_dict(config):
-            quoted = str(Path(config.hydra.sweep.dir).absolute()).replace("\\", "\\\\").replace("'", "\\'")
-            config.hydra.overrides.hydra.append(f"hydra.sweep.dir='{quoted}'")
+        application.check(compose(overrides))
     launcher = Plugins.instance().instantiate_launcher(
         hydra_context=hydra_context, task_function=task_function, config=config
     )

@@ -268,15 +268,6 @@ def test_a_sweep_finds_its_runs_wherever_they_are(
     assert all((record.parent / str(job.path) / "result.json").exists() for job in jobs)
 
 
-def test_a_sweep_of_outputs_has_one_record(cifarsweep: Command, data_cache: Path, tmp_path: Path) -> None:
-    done = cifarsweep("-m", *WORDS, f"data.cache={data_cache}", "outputs=a,b", "name=g")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "2 of 2 runs complete" in done.stdout
-    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("sweep.json")] == [
-        "outputs/sweeps/g/sweep.json"
-    ]
-
-
 def test_a_moved_folder_finds_its_runs(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (copied / "outputs").rename(copied / "elsewhere")
     assert report.main(["elsewhere/sweeps/g"]) == 0
