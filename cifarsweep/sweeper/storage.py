@@ -21,7 +21,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from cifarsweep.results import files
+from cifarsweep.results import files, folders
 from cifarsweep.results.locks import Lock
 from cifarsweep.terminal.command_line import without_credentials
 
@@ -56,7 +56,7 @@ def address_of(given: str | None, folder: Path) -> str:
     if given is None:
         return str(folder / "study.journal")
     if "://" not in given:
-        path = Path(os.path.expanduser(given)).absolute()
+        path = folders.expanded(given, "hydra.sweeper.storage").absolute()
         if "\0" in given or not (path.suffix in JOURNAL_SUFFIXES or _is_journal(path)):
             raise Lost(
                 f"hydra.sweeper.storage={given}: expected a journal file such as study.journal, or an address such as "
@@ -71,7 +71,7 @@ def address_of(given: str | None, folder: Path) -> str:
     file, _, options = given.partition("sqlite:///")[2].partition("?")
     if not file or file == ":memory:":
         raise Lost(f"{_key(given)}: expected a file, such as sqlite:///study.db, which all workers can open")
-    path = Path(os.path.expanduser(file)).absolute()
+    path = folders.expanded(file, "hydra.sweeper.storage").absolute()
     if path.exists() and not _begins(path, b"SQLite format 3\0"):
         raise Lost(f"{_key(given)}: the file there is no SQLite database; move it away, or name another")
     return f"sqlite:///{path}" + (f"?{options}" if options else "")
