@@ -3,7 +3,6 @@
 A thread of the sweeping process reads the study once a second; workers need not know of it.
 """
 
-import contextlib
 import math
 import threading
 import time
@@ -28,7 +27,7 @@ class Monitor:
 
     def __init__(self, whole: StudyPlan, studies: Studies, application: Application) -> None:
         self._plan, self._studies, self._application = whole, studies, application
-        self._over = threading.Event()
+        self._over, self._is_away = threading.Event(), False
         self._thread = threading.Thread(target=self._poll, daemon=True)
         self._started = time.monotonic()
         self._told = {(study.plan.name, trial.number) for study in studies.all for trial in study.finished}
@@ -48,17 +47,29 @@ class Monitor:
     def __exit__(self, *exception: object) -> None:
         self._over.set()
         self._thread.join()
-        with contextlib.suppress(storage.Lost), storage.reaching(self._plan.address):
-            self._tell(last=True)
+        self._try_to_tell(last=True)
         progress.display.close()
 
     def _poll(self) -> None:
         while not self._over.wait(POLL_SECONDS):
-            # Where the storage is lost, the workers say so.
-            with contextlib.suppress(storage.Lost), storage.reaching(self._plan.address):
-                self._tell()
+            self._try_to_tell()
 
-    def _tell(self, last: bool = False) -> None:
+    def _try_to_tell(self, last: bool = False) -> None:
+        """Says as well that a database server is away, and that it is back. A file that is lost ends the workers."""
+        try:
+            with storage.reaching(self._plan.address, patience=0):
+                self._tell(last)
+        except storage.Lost as error:
+            if not self._is_away and storage.is_server(self._plan.address):
+                wait = f"waiting for at most {self._plan.settings.storage_timeout:g} s (hydra.sweeper.storage_timeout)"
+                progress.line(f"{error}; {wait}")
+                self._is_away = True
+            return
+        if self._is_away:
+            progress.line("the storage is back")
+            self._is_away = False
+
+    def _tell(self, last: bool) -> None:
         fresh = [
             (trial.datetime_complete, study, trial)
             for study in self._studies.all

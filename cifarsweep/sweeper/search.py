@@ -109,9 +109,10 @@ def sweep(
         if owner:
             _fill(setting, studies)
         worker = Worker(whole, plans, task_function, hydra_context, compose)
-        with Monitor(whole, studies, application) as monitor:
-            _launch(setting, studies, worker, num_workers)
-        return summary.conclude(whole, studies, monitor.seconds, application)
+        with storage.reaching(whole.address, checked.storage_timeout):
+            with Monitor(whole, studies, application) as monitor:
+                _launch(setting, studies, worker, num_workers)
+            return summary.conclude(whole, studies, monitor.seconds, application)
 
 
 def _final_runs(setting: _Setting, space: Space, checked: Settings) -> FinalRuns | None:
@@ -336,7 +337,7 @@ def _launch(setting: _Setting, studies: Studies, worker: Worker, num_workers: in
             elif studies.num_startable <= 0:
                 return
     finally:
-        with contextlib.suppress(storage.Lost), storage.reaching(worker.whole.address):
+        with contextlib.suppress(storage.Lost), storage.reaching(worker.whole.address, patience=0):
             studies.recover(counted=False)
 
 

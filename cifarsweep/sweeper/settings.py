@@ -110,6 +110,7 @@ class Settings:
     join: bool
     max_failures: int
     max_retries: int
+    storage_timeout: float
     grace_period: float
 
     @property
@@ -218,6 +219,7 @@ def _accepted(application: Application) -> dict[str, Domain]:
         "join": BOOLEAN,
         "max_failures": whole(0, MOST_TRIALS),
         "max_retries": whole(0, 1000),
+        "storage_timeout": _seconds(10**6),
         "grace_period": _seconds(10**6),
         # Hydra's own
         "_target_": Domain(lambda value: isinstance(value, str), "hydra/sweeper=study"),

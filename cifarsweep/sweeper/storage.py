@@ -94,7 +94,11 @@ def open_storage(address: str) -> BaseStorage:
     with reaching(address):
         if "://" not in address:
             return _journal(Path(address))
-        return _sqlite(address) if _dialect(address) == "sqlite" else _server(address)
+        return _server(address) if is_server(address) else _sqlite(address)
+
+
+def is_server(address: str) -> bool:
+    return "://" in address and _dialect(address) != "sqlite"
 
 
 def _dialect(address: str) -> str:

@@ -10,6 +10,7 @@ import signal
 import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -33,6 +34,8 @@ from cifarsweep.terminal import errors, progress
 
 RESERVED = {DEATHS, DETAILS, LAST, REASON, SPENT, WARM, WORKER, FINALIST, SEED, VALUES, pruning.STEPS, "enqueued"}
 """Names of facts by which the engine itself knows a trial."""
+RETRY_SECONDS = 5.0
+"""A trial asks a storage that is lost at most so often, as each time may take seconds."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ class Worker:
             local.end_with_launcher()
         try:
             with (
-                storage.reaching(self.whole.address),
+                storage.reaching(self.whole.address, self.whole.settings.storage_timeout),
                 Heartbeat(self.whole.folder / ".study" / "workers", self.whole.settings.grace_period) as me,
                 _exit_on_signals(),
                 progress.quiet(),
@@ -77,7 +80,7 @@ class Worker:
             try:
                 outcome = self._run(study, trial)
             except BaseException:
-                with contextlib.suppress(storage.Lost), storage.reaching(self.whole.address):
+                with contextlib.suppress(storage.Lost), storage.reaching(self.whole.address, patience=0):
                     study.queue.give_back(trial, me)
                 raise
             if not study.queue.finish(trial, me, outcome):
@@ -97,12 +100,13 @@ class Worker:
             job = jobs.Job(job.task, hydra)
         with current_trial.working_on(handle):
             outcome = _outcome(jobs.run_trial(job, self.task, self.context), handle.objectives)
+        handle.tell_rest()
         # A run that was trained before is complete, however little of it the budget or the pruner left.
         return Outcome(TrialState.PRUNED) if handle.is_cut and outcome.state == TrialState.COMPLETE else outcome
 
 
 class _Handle:
-    """The trial as the task sees it. The task goes on where the storage is lost meanwhile: the run is worth more."""
+    """The trial as the task sees it. Where the storage is lost, the task goes on, and what it told is stored later."""
 
     def __init__(self, trial: optuna.Trial, study: OpenStudy, seconds_figure: str | None) -> None:
         self._trial, self._plan, self._queue = trial, study.plan, study.queue
@@ -112,7 +116,8 @@ class _Handle:
         now = trial.study.get_trials(deepcopy=False)[trial.number]
         self._last_stored = max(now.intermediate_values, default=-1)
         self._last_step = -1
-        self._is_lost = False
+        self._untold: deque[Callable[[], Any]] = deque()
+        self._next_try = 0.0
         self._seconds_figure = seconds_figure
         self._started = time.monotonic() - now.user_attrs.get(SPENT, 0.0)
 
@@ -120,7 +125,7 @@ class _Handle:
         figures = self._checked(step, measured)
         if self.is_cut or self._plan.is_final:
             return self.is_cut
-        return bool(self._kept(lambda: self._report(int(step), figures)))
+        return bool(self._tell(lambda: self._report(int(step), figures)))
 
     def record(self, **facts: Any) -> None:
         for key, value in facts.items():
@@ -130,7 +135,7 @@ class _Handle:
                 json.dumps(value)
             except (TypeError, ValueError, RecursionError) as error:
                 raise ValueError(f"trial.record({key}=…): expected what JSON can hold, here {_kind(value)}") from error
-            self._kept(partial(self._trial.set_user_attr, key, value))
+            self._tell(partial(self._trial.set_user_attr, key, value))
 
     def directory(self) -> Path:
         folder = self._plan.folder / "trials" / self._plan.subfolder / str(self._trial.number)
@@ -159,15 +164,29 @@ class _Handle:
                     raise ValueError(f"{call}: expected a number as {name}, here {_kind(measured[name])}")
         return figures
 
-    def _kept(self, call: Callable[[], Any]) -> Any:
-        try:
-            with storage.reaching(self._plan.address):
-                return call()
-        except storage.Lost as error:
-            if not self._is_lost:
-                progress.line(f"{error}; trial {self._trial.number} goes on without pruning")
-            self._is_lost = True
-            return None
+    def _tell(self, call: Callable[[], Any]) -> Any:
+        """What the storage answers; None where it is lost. Only a budget is waited for, whose next step it grants."""
+        self._untold.append(call)
+        waits = self._plan.settings.budget is not None
+        if waits or time.monotonic() >= self._next_try:
+            try:
+                return self.tell_rest(patience=None if waits else 0)
+            except storage.Lost:
+                self._next_try = time.monotonic() + RETRY_SECONDS
+        return None
+
+    def tell_rest(self, patience: float | None = None) -> Any:
+        """Stores what was told meanwhile; what the storage answers to the last of it."""
+        answer = None
+        while self._untold:
+            call = self._untold.popleft()
+            try:
+                with storage.reaching(self._plan.address, patience):
+                    answer = call()
+            except storage.Lost:
+                self._untold.appendleft(call)
+                raise
+        return answer
 
     def _report(self, step: int, figures: Mapping[str, Any]) -> bool:
         settings = self._plan.settings

@@ -56,7 +56,8 @@ def test_three_workers_share_a_study_in_postgresql(server: Server, tmp_path: Pat
 
 
 def test_a_study_goes_on_after_its_server_was_gone(server: Server, tmp_path: Path) -> None:
-    running = _begin(tmp_path, "hydra.sweeper.n_workers=3", trials=20, address=server.address, TOY_SECONDS="0.2")
+    words = ["hydra.sweeper.n_workers=3", "hydra.sweeper.storage_timeout=1"]
+    running = _begin(tmp_path, *words, trials=20, address=server.address, TOY_SECONDS="0.2")
     _wait_for_ends(tmp_path, 5)
     server.stop()
     out, err = running.communicate(timeout=PATIENCE_SECONDS)
@@ -76,6 +77,26 @@ def test_a_study_goes_on_after_its_server_was_gone(server: Server, tmp_path: Pat
     after = _finished("x", server.address)
     assert sorted(after) == list(range(20))
     assert {number: after[number] for number in before} == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["fast", "immediate"])
+def test_workers_wait_for_a_server_that_is_away_for_eight_seconds(server: Server, tmp_path: Path, mode: str) -> None:
+    words = [f"name={mode}", "hydra.sweeper.n_workers=2", "hydra/sweeper/pruner=none"]
+    running = _begin(tmp_path, *words, trials=60, address=server.address, TOY_SECONDS="0.05")
+    _wait_for_ends(tmp_path, 10)
+    server.stop(mode)
+    time.sleep(8)
+    server.start()
+    out, err = running.communicate(timeout=PATIENCE_SECONDS)
+
+    assert (running.returncode, err) == (0, "")
+    assert _started(tmp_path) == list(range(60))
+    trials = optuna.load_study(study_name=mode, storage=server.address).trials
+    assert [(trial.state, len(trial.intermediate_values)) for trial in trials] == [(TrialState.COMPLETE, 2)] * 60
+    lines = out.splitlines()
+    assert sum("; waiting for at most 300 s (hydra.sweeper.storage_timeout)" in line for line in lines) == 1
+    assert sum("the storage is back" in line for line in lines) == 1
 
 
 def test_a_server_that_was_started_anew_between_two_epochs_is_not_noticed(server: Server) -> None:
