@@ -6,6 +6,7 @@ PostgreSQL is a real server on loopback, which the tests start and stop; without
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -188,6 +189,35 @@ def test_a_worker_that_freezes_while_it_claims_does_not_stop_the_others(
 
     assert claimed is not None
     assert [claimed.number, *numbers] == [0, 1], "what the first did was taken back, and it did it again"
+
+
+def test_trials_are_read_as_optuna_reads_them(server: Server) -> None:
+    store = storage.open_storage(server.address)
+    study = optuna.create_study(study_name="read", storage=store, directions=["minimize", "maximize"])
+    lr, kind = (
+        optuna.distributions.FloatDistribution(0.1, 1, log=True),
+        optuna.distributions.CategoricalDistribution("ab"),
+    )
+    for state in TrialState:
+        ended = state.is_finished() and state != TrialState.FAIL
+        study.add_trial(
+            optuna.trial.create_trial(
+                state=state,
+                params={"lr": 0.5, "kind": "b"},
+                distributions={"lr": lr, "kind": kind},
+                values=[math.inf, -0.25] if ended else None,
+                user_attrs={"worker": "Jörg's", "steps": {"1": [0.5, None]}},
+                system_attrs={"fixed_params": {"lr": 0.5}},
+                intermediate_values={1: 0.5, 2: math.inf, 3: -math.inf},
+            )
+        )
+    study.add_trial(optuna.trial.create_trial(state=TrialState.WAITING))
+    theirs = optuna.load_study(study_name="read", storage=server.address).trials
+    assert len(theirs) == 6
+    assert study.trials == theirs
+    assert [study._storage.get_trial(trial._trial_id) for trial in theirs] == theirs
+    with pytest.raises(KeyError):
+        study._storage.get_trial(10**6)
 
 
 def _queue(server: Server, folder: Path, name: str, budget: Budget | None = None) -> Queue:
