@@ -163,8 +163,8 @@ class Writer:
         """Images (N, side, side, 3) and labels (N,) of the split, mapped files to be written to in place."""
         needed, free = num_images * side * side * 3, shutil.disk_usage(self.folder).free
         if needed > free:  # before it fills up
-            sizes = f"{num_images:,} images of {side}×{side} need {needed / 1e9:,.1f} GB, {free / 1e9:,.1f} GB are free"
-            raise OSError(errno.ENOSPC, sizes, str(self.folder.parent))
+            sizes = f"{num_images:,} images need {needed / 1e6:,.1f} MB, {free / 1e6:,.1f} MB are free"
+            raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {sizes}", str(self.folder.parent))
         images = open_memmap(self.folder / f"{name}_images.npy", "w+", np.uint8, (num_images, side, side, 3))
         labels = open_memmap(self.folder / f"{name}_labels.npy", "w+", np.int64, (num_images,))
         for what in ("images", "labels"):

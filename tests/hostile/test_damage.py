@@ -343,7 +343,7 @@ def test_the_examples_hold_every_field_of_every_record() -> None:
     inside = {
         RunResult: EXAMPLES[RunResult], Description: EXAMPLES[RunResult], SweepRecord: EXAMPLES[SweepRecord],
         SweepCommand: EXAMPLES[SweepRecord]["commands"][0],
-        JobRecord: {**next(iter(EXAMPLES[SweepRecord]["jobs"].values())), "error": None},
+        JobRecord: {**next(iter(EXAMPLES[SweepRecord]["jobs"].values())), "path": None, "error": None},
         StudyRecord: EXAMPLES[StudyRecord], StudiesRecord: EXAMPLES[StudiesRecord], TrialRecord: TRIAL,
         FinalRunRecord: FINAL_RUN, StudyWithFinalRuns: SEARCH,
     }  # fmt: skip
