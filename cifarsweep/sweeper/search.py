@@ -25,7 +25,7 @@ from optuna.trial import TrialState
 
 from cifarsweep.results import files, sweeps
 from cifarsweep.results.study_records import StudyRecord
-from cifarsweep.sweeper import estimate, hydra_compat, local, settings, storage, summary, warm_start
+from cifarsweep.sweeper import estimate, hydra_compat, journal, local, settings, storage, summary, warm_start
 from cifarsweep.sweeper.application import Application
 from cifarsweep.sweeper.jobs import Composer
 from cifarsweep.sweeper.monitor import Monitor
@@ -100,7 +100,7 @@ def sweep(
         return None
     application.start_sweep(config)
     with _owned(whole, application) as owner, storage.reaching(whole.address):
-        if owner and (damage := storage.mend(whole.address, folder)):
+        if owner and "://" not in whole.address and (damage := journal.mend(Path(whole.address), folder)):
             progress.line(damage)
         _create(setting, whole, plans)
         if owner:

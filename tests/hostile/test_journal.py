@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from optuna.trial import FrozenTrial
 
+from cifarsweep.sweeper import journal as journals
 from cifarsweep.sweeper import storage
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -53,7 +54,7 @@ def of_an_earlier_version(sound: Path, tmp_path_factory: pytest.TempPathFactory)
     """The same without checksums."""
     path = tmp_path_factory.mktemp("earlier") / "study.journal"
     lines = sound.read_bytes().splitlines()
-    path.write_bytes(b"".join(line.partition(storage._CHECKSUM)[0] + b"}\n" for line in lines))
+    path.write_bytes(b"".join(line.partition(journals.CHECKSUM)[0] + b"}\n" for line in lines))
     return path
 
 
@@ -95,7 +96,7 @@ def test_the_trials_before_a_damage_are_kept_as_they_were(tmp_path: Path, sound:
     before, content = finished(sound), sound.read_bytes()
     journal.write_bytes(damaged := damage(content))  # type: ignore[operator]
 
-    said = storage.mend(str(journal), tmp_path)
+    said = journals.mend(journal, tmp_path)
     kept = finished(journal)
 
     assert kept == before[: len(kept)]
@@ -108,7 +109,7 @@ def test_the_trials_before_a_damage_are_kept_as_they_were(tmp_path: Path, sound:
         assert aside.name in said
         assert any(path.read_bytes() == damaged for path in tmp_path.glob("*.corrupt"))
     search(journal, len(kept), 10)
-    assert storage.mend(str(journal), tmp_path) is None
+    assert journals.mend(journal, tmp_path) is None
     numbers = [trial.number for trial in finished(journal)]
     assert len(set(numbers)) == len(numbers)
     for path in tmp_path.glob("*.corrupt"):
@@ -123,10 +124,10 @@ def test_a_journal_without_checksums_is_read_or_set_aside(
     journal = tmp_path / "study.journal"
     journal.write_bytes(damage(of_an_earlier_version.read_bytes()))
 
-    storage.mend(str(journal), tmp_path)
+    journals.mend(journal, tmp_path)
     search(journal, 0, 2)
 
-    assert storage.mend(str(journal), tmp_path) is None
+    assert journals.mend(journal, tmp_path) is None
     numbers = [trial.number for trial in finished(journal)]
     assert len(set(numbers)) == len(numbers)
     for path in tmp_path.glob("*.corrupt"):
@@ -140,10 +141,10 @@ def test_a_journal_of_an_earlier_version_goes_on_with_checksums(tmp_path: Path, 
     search(journal, 8, 10)
 
     assert finished(journal)[:8] == before
-    assert storage.mend(str(journal), tmp_path) is None
+    assert journals.mend(journal, tmp_path) is None
     content = journal.read_bytes()
     journal.write_bytes(flip(content, content.index(b"run-9") + 4, 0))
-    assert storage.mend(str(journal), tmp_path) is not None
+    assert journals.mend(journal, tmp_path) is not None
     assert finished(journal) == [*before, *finished(journal)[8:]]
     assert len(finished(journal)) == 9
 
@@ -157,7 +158,7 @@ def test_optuna_itself_reads_and_continues_a_journal(tmp_path: Path, sound: Path
     study.set_user_attr("note", "by another tool")
     search(journal, 8, 9)
 
-    assert storage.mend(str(journal), tmp_path) is None
+    assert journals.mend(journal, tmp_path) is None
     assert len(finished(journal)) == 9
 
 
@@ -176,7 +177,7 @@ def test_what_stands_in_a_journals_place_is_set_aside_in_the_sweeps_own_folder(
     }
     make[kind]()
 
-    said = storage.mend(str(journal), tmp_path)
+    said = journals.mend(journal, tmp_path)
 
     assert said == f"{journal}: damaged, and set aside as study.journal.corrupt; the study begins anew"
     search(journal, 0, 1)
@@ -188,7 +189,7 @@ def test_what_is_no_journal_stays_where_a_person_has_put_it(tmp_path: Path) -> N
     poem = tmp_path / "poem.log"
     poem.write_text("the only copy\n")
 
-    assert storage.mend(str(poem), tmp_path / "sweep") is None
+    assert journals.mend(poem, tmp_path / "sweep") is None
     with pytest.raises(storage.Lost, match=r"poem\.log: not a journal"):
         storage.open_storage(str(poem))
     assert poem.read_text() == "the only copy\n"

@@ -24,6 +24,7 @@ from conftest import REPOSITORY, run_python
 from optuna.trial import TrialState
 from postgresql import PASSWORD, Server
 
+from cifarsweep.sweeper import server as servers
 from cifarsweep.sweeper import storage
 from cifarsweep.sweeper.queue import Outcome, Queue
 from cifarsweep.sweeper.settings import Budget
@@ -161,7 +162,7 @@ def test_a_step_that_fails_in_its_middle_leaves_nothing(server: Server, tmp_path
 def test_a_worker_that_freezes_while_it_claims_does_not_stop_the_others(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage, "SILENT_SECONDS", 2)
+    monkeypatch.setattr(servers, "SILENT_SECONDS", 2)
     frozen, other = (_queue(server, tmp_path, "frozen") for _ in range(2))
     frozen.top_up(2)
     numbers: list[int] = []
