@@ -274,8 +274,8 @@ def test_the_plan_and_its_cost_are_printed_before_anything_starts(tmp_path: Path
             ["hydra.sweeper.budget=hours:3"],
             "hydra.sweeper.budget=hours:3: expected trials:N, steps:N, epochs:N or seconds:N",
         ),
-        (["hydra.sweeper.finalists=-1"], "hydra.sweeper.finalists=-1: expected a whole number, 0 or more"),
-        (["hydra.sweeper.repeats=0"], "hydra.sweeper.repeats=0: expected a whole number, 1 or more"),
+        (["hydra.sweeper.finalists=-1"], "hydra.sweeper.finalists=-1: expected a whole number from 0 to 1000"),
+        (["hydra.sweeper.repeats=0"], "hydra.sweeper.repeats=0: expected a whole number from 1 to 1000"),
         (["hydra.sweeper.final_on=test"], "hydra.sweeper.final_on=test: expected train or train_val"),
         (["hydra.sweeper.dry_run=maybe"], "hydra.sweeper.dry_run=maybe: expected true or false"),
         (
