@@ -355,7 +355,15 @@ def test_what_a_study_is_about_is_the_finalist_that_stands_for_it() -> None:
         "b": {"model": "layers4", "val_accuracy": 0.8, "test_accuracy": 0.8},
     }
     final = [{"finalist": at, "seed": 1, "state": "complete", "run": run} for at, run in enumerate("ab")]
-    found = {"values": {}, "params": [], "trials": [], "is_over": True, "finalists": [0, 1], "final_runs": final}
+    found = {
+        "values": {},
+        "params": [],
+        "trials": [],
+        "is_over": True,
+        "epochs": 8,
+        "finalists": [0, 1],
+        "final_runs": final,
+    }
     assert depth_study._searched(StudyWithFinalRuns.of(found), results, 1).label == "layers4"
 
 
