@@ -266,7 +266,7 @@ def test_a_grid_needs_a_finite_space_without_conditions() -> None:
     assert parse({}, ["a=range(1,4)", "b=x,y"]).grid() == {"a": [1, 2, 3], "b": ["x", "y"]}
     with pytest.raises(ValueError, match="bruteforce"):
         parse(SPACE, []).grid()
-    with pytest.raises(ValueError, match=r"a=interval\(0,1\): a grid needs"):
+    with pytest.raises(ValueError, match=r"a=interval\(0,1\): GridSampler needs choice"):
         parse({}, ["a=interval(0,1)"]).grid()
 
 
