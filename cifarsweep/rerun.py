@@ -49,7 +49,7 @@ def _rerun(run_dir: Path, outputs: Path, data_root: str | None, trust: bool) -> 
     if not trust:
         _check_targets(run_dir, config)
     try:
-        choices = config.pop("run")["choices"]
+        choices = {**config.pop("run")["choices"]}
         config["trainer"]["threads"] = recorded.threads
         if data_root is not None:
             config["data"]["root"] = data_root

@@ -165,6 +165,7 @@ def test_commands_that_read_answer_whatever_stands_in_a_files_place(
     shutil.rmtree(folder)
 
 
+@pytest.mark.slow
 @settings(GENERATED, max_examples=30)
 @given(st.data())
 def test_report_and_rerun_answer_whatever_stands_in_a_files_place(

@@ -149,6 +149,7 @@ def test_a_journal_of_an_earlier_version_goes_on_with_checksums(tmp_path: Path, 
     assert len(finished(journal)) == 9
 
 
+@pytest.mark.slow  # Optuna waits 30 s for our lock's file before it removes it
 def test_optuna_itself_reads_and_continues_a_journal(tmp_path: Path, sound: Path) -> None:
     journal = tmp_path / "study.journal"
     shutil.copy(sound, journal)

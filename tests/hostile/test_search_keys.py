@@ -273,6 +273,7 @@ def test_the_space_of_a_key_in_params_is_usable_or_refused(value: Any) -> None:
         assert {parameter.key for parameter in space.parameters} <= {"x", "y"}
 
 
+@pytest.mark.slow
 @given(text=WRITTEN)
 def test_what_a_grid_lists_is_bounded(text: str) -> None:
     started = time.process_time()

@@ -301,7 +301,10 @@ def test_a_full_disk_is_named_and_the_run_is_not_complete(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is always full")
-def test_a_log_that_cannot_be_written_leaves_it_to_the_results_to_say_so(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_log_that_cannot_be_written_leaves_it_to_the_results_to_say_so(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cifarsweep.results.files.opener", os.open)  # which opens devices, too
     with run_files.log_file(Path("/dev/full"), "w"):
         run.log.info("a line")
     assert capfd.readouterr() == ("", "")
