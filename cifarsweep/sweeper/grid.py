@@ -41,7 +41,7 @@ def sweep(
     Every job is composed and checked before any starts and anything is written. Where jobs failed, the others run all
     the same, and an error follows: RuntimeError for a bug, else ValueError.
     """
-    domains.check("hydra.sweeper", keys, _ACCEPTED)
+    domains.check("hydra.sweeper.", keys, _ACCEPTED)
     combinations = list_jobs(arguments, keys["params"] or {}, hydra_context.config_loader)
     compose, application = jobs.Composer(hydra_context.config_loader, config), Application.of(task_function)
     for overrides in combinations:

@@ -76,7 +76,7 @@ class WorkerProcess:
 
 def check(keys: Mapping[str, Any]) -> None:
     """ValueError names a key below hydra.launcher, its value and what is accepted."""
-    domains.check("hydra.launcher", keys, {"n_workers": domains.whole(1, MOST_WORKERS).or_null()})
+    domains.check("hydra.launcher.", keys, {"n_workers": domains.whole(1, MOST_WORKERS).or_null()})
 
 
 def launch(

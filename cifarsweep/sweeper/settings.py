@@ -19,7 +19,7 @@ from cifarsweep.sweeper import local
 from cifarsweep.sweeper.application import Application
 from cifarsweep.sweeper.space import Space
 from cifarsweep.terminal import formatting
-from cifarsweep.terminal.domains import BOOLEAN, Domain, as_typed, check, number, whole
+from cifarsweep.terminal.domains import ANYTHING, BOOLEAN, OF_TYPE, Domain, any_of, as_typed, check, number, whole
 
 _ENUMERATING = ("GridSampler", "BruteForceSampler")
 _NEEDS = {"CmaEsSampler": ["cmaes"], "GPSampler": ["scipy", "torch"], "QMCSampler": ["scipy"]}
@@ -28,14 +28,7 @@ _NEEDS = {"CmaEsSampler": ["cmaes"], "GPSampler": ["scipy", "torch"], "QMCSample
 MOST_TRIALS = 100_000
 """Whoever claims a trial reads them all."""
 
-_KINDS = {
-    "None": Domain(lambda value: value is None, "null"),
-    "bool": BOOLEAN,
-    "int": Domain(lambda value: type(value) is int, "a whole number"),
-    "float": number("a number", lambda value: True),
-    "str": Domain(lambda value: isinstance(value, str), "text"),
-    "dict": Domain(lambda value: isinstance(value, dict), "a mapping"),
-}
+_KINDS = {**OF_TYPE, "dict": Domain(lambda value: isinstance(value, dict), "a mapping")}
 """What the type of a constructor's argument accepts, by its name in the signature."""
 _NUMBERS = ("int", "float")
 _OBJECT = Domain(lambda value: False, "an object, as {_target_: …}")
@@ -134,7 +127,7 @@ def read(sweeper: DictConfig, application: Application, base: DictConfig) -> Set
     values: dict[str, Any] = {str(key): value for key, value in plain.items()}
     epochs = values.pop(f"max_{application.unit}s", None)
     values["max_steps"] = values.get("max_steps", epochs)
-    check("hydra.sweeper", values, _accepted(application))
+    check("hydra.sweeper.", values, _accepted(application))
     for kind in _BUILT:
         _check_arguments(f"hydra.sweeper.{kind}", values[kind], _BUILT[kind])
     objectives = _listed(values["objectives"] or list(application.objectives))
@@ -327,13 +320,11 @@ def _argument(name: str, annotation: Any) -> Domain:
     text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
     types = [part.strip() for part in text.split("|")]
     if annotation is inspect.Parameter.empty or "Any" in types or text.startswith(("typing.", "Optional", "Union")):
-        return Domain(lambda value: True, "anything")
-    domains = [
+        return ANYTHING
+    return any_of(
         _ARGUMENTS[name] if name in _ARGUMENTS and kind in _NUMBERS else _KINDS.get(kind.partition("[")[0], _OBJECT)
         for kind in types
-    ]
-    texts = dict.fromkeys(domain.text for domain in domains)
-    return Domain(lambda value: any(domain.accepts(value) for domain in domains), " or ".join(texts))
+    )
 
 
 def _make(kind: str, arguments: Mapping[str, Any]) -> Any:

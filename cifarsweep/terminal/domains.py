@@ -1,7 +1,7 @@
 """What a value may be, and how a command line writes it. Plain values in; knows no key."""
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 
@@ -42,6 +42,14 @@ NULL = Domain(lambda value: value is None, "null")
 NUMBER = number("a number", lambda value: True)
 TEXT = Domain(lambda value: isinstance(value, str), "a text")
 WHOLE = whole(-(2**63))._replace(text="a whole number")
+OF_TYPE = {"None": NULL, "bool": BOOLEAN, "int": WHOLE, "float": NUMBER, "str": TEXT}
+"""By the name of a type in a signature."""
+
+
+def any_of(options: Iterable[Domain]) -> Domain:
+    united = list(options)
+    text = " or ".join(dict.fromkeys(domain.text for domain in united))
+    return Domain(lambda value: any(domain.accepts(value) for domain in united), text)
 
 
 def as_typed(value: Any) -> str:
@@ -53,16 +61,25 @@ def as_typed(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)
 
 
-def check(parent: str, values: Mapping[str, Any], accepted: Mapping[str, Domain]) -> None:
-    """ValueError names the first key below `parent` that is unknown or missing, or whose value is not accepted."""
+def check(prefix: str, values: Mapping[str, Any], accepted: Mapping[str, Domain]) -> None:
+    """ValueError names the first key below `prefix` that is unknown or missing, or whose value is not accepted."""
+    check_keys(prefix, values, accepted)
+    check_values(prefix, values, accepted)
+
+
+def check_keys(prefix: str, values: Mapping[str, Any], accepted: Iterable[str]) -> None:
     for key in values:
         if key not in accepted:
-            raise ValueError(f"{parent}.{key}: no such key; {parent} accepts {', '.join(accepted)}")
+            where = f"{prefix[:-1]} accepts" if prefix else "expected one of"
+            raise ValueError(f"{prefix}{key}: no such key; {where} {', '.join(accepted)}")
+
+
+def check_values(prefix: str, values: Mapping[str, Any], accepted: Mapping[str, Domain]) -> None:
     for key, domain in accepted.items():
         if key not in values:
-            raise ValueError(f"{parent}.{key}: missing, expected {domain.text}")
+            raise ValueError(f"{prefix}{key}: missing, expected {domain.text}")
         if not domain.accepts(values[key]):
-            raise ValueError(f"{parent}.{key}={as_typed(values[key])}: expected {domain.text}")
+            raise ValueError(f"{prefix}{key}={as_typed(values[key])}: expected {domain.text}")
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

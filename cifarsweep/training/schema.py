@@ -3,7 +3,7 @@ so that a mistyped value is answered before either a data set or a network is ma
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from cifarsweep.terminal import domains
@@ -107,10 +107,8 @@ def check(config: Mapping[str, Any]) -> None:
     for group in (*CALLS, "trainer"):
         if not isinstance(config.get(group), Mapping):
             raise ValueError(f"{group}: missing, expected {group}= and one of the group's options")
-    _check_keys("", config, [*CALLS, "trainer", *_below("")])
-    for prefix, values in (("", config), ("trainer.", config["trainer"])):
-        _check_values(prefix, values, {key: DOMAINS[f"{prefix}{key}"] for key in _below(prefix)})
-    _check_keys("trainer.", config["trainer"], _below("trainer."))
+    domains.check("", config, {**dict.fromkeys((*CALLS, "trainer"), domains.ANYTHING), **_below("")})
+    domains.check("trainer.", config["trainer"], _below("trainer."))
     for group in CALLS:
         _check_call(group, config[group])
     for key, value in domains.flat(config):
@@ -125,33 +123,18 @@ def check(config: Mapping[str, Any]) -> None:
 
 def check_values(values: Mapping[str, Any]) -> None:
     """ValueError where the value of one of these keys, each under its full name, is not accepted."""
-    _check_values("", values, {key: DOMAINS[key] for key in values})
+    domains.check_values("", values, {key: DOMAINS[key] for key in values})
 
 
-def _below(prefix: str) -> list[str]:
-    """The keys directly below it that have a domain."""
-    keys = (key.removeprefix(prefix) for key in DOMAINS if key.startswith(prefix))
-    return [key for key in keys if "." not in key]
-
-
-def _check_keys(prefix: str, values: Mapping[str, Any], accepted: Iterable[str]) -> None:
-    for key in values:
-        if key not in accepted:
-            where = f"{prefix[:-1]} accepts" if prefix else "expected one of"
-            raise ValueError(f"{prefix}{key}: no such key; {where} {', '.join(accepted)}")
-
-
-def _check_values(prefix: str, values: Mapping[str, Any], accepted: Mapping[str, Domain]) -> None:
-    for key, domain in accepted.items():
-        if key not in values:
-            raise ValueError(f"{prefix}{key}: missing, expected {domain.text}")
-        if not domain.accepts(values[key]):
-            raise ValueError(f"{prefix}{key}={domains.as_typed(values[key])}: expected {domain.text}")
+def _below(prefix: str) -> dict[str, Domain]:
+    """The domains of the keys directly below it."""
+    below = {key.removeprefix(prefix): domain for key, domain in DOMAINS.items() if key.startswith(prefix)}
+    return {key: domain for key, domain in below.items() if "." not in key}
 
 
 def _check_call(group: str, values: Mapping[str, Any]) -> None:
     """What a group's class is called with: its own parameters, of the kinds that it says, within our domains."""
-    _check_values(f"{group}.", values, {"_target_": _OF_HYDRA["_target_"]})
+    domains.check_values(f"{group}.", values, {"_target_": _OF_HYDRA["_target_"]})
     target = values["_target_"]
     if not signatures.is_installed(target):
         package = target.partition(".")[0]
@@ -163,7 +146,7 @@ def _check_call(group: str, values: Mapping[str, Any]) -> None:
         accepted |= {key: DOMAINS[f"{group}.{key}"] for key in always if key in values}
     else:
         own = {key: given for key, given in parameters.items() if key not in _FROM_THE_RUN.get(group, ())}
-        _check_keys(f"{group}.", values, [*own, *accepted])
+        domains.check_keys(f"{group}.", values, [*own, *accepted])
         accepted |= {
             key: DOMAINS.get(f"{group}.{key}", given.domain)
             for key, given in own.items()
@@ -171,7 +154,7 @@ def _check_call(group: str, values: Mapping[str, Any]) -> None:
         }
     if group == "optimizer":
         accepted["lr"] = DOMAINS["optimizer.lr"]  # PyTorch has defaults, but a run records it
-    _check_values(f"{group}.", values, accepted)
+    domains.check_values(f"{group}.", values, accepted)
 
 
 def _check_images(config: Mapping[str, Any]) -> None:
@@ -184,9 +167,9 @@ def _check_images(config: Mapping[str, Any]) -> None:
     if augment is not None:
         if not isinstance(augment, Mapping):
             raise ValueError(f"data.augment={domains.as_typed(augment)}: expected crop, flip and cutout, or null")
-        prefix = "data.augment."
-        _check_keys(prefix, augment, _below(prefix))
-        _check_values(prefix, augment, {key: DOMAINS[f"{prefix}{key}"] for key in augment})
+        prefix, accepted = "data.augment.", _below("data.augment.")
+        domains.check_keys(prefix, augment, accepted)
+        domains.check_values(prefix, augment, {key: accepted[key] for key in augment})
         for key, most in (("crop", side - 1), ("cutout", side)):
             if augment.get(key, 0) > most:
                 raise ValueError(f"data.augment.{key}={augment[key]}: expected 0 to {most} pixels")

@@ -10,12 +10,11 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from cifarsweep.terminal.domains import ANYTHING, BOOLEAN, NULL, NUMBER, TEXT, WHOLE, Domain, list_of
+from cifarsweep.terminal.domains import ANYTHING, NULL, OF_TYPE, Domain, any_of, list_of
 
 READ = ("cifarsweep", "torch")
 """Packages whose source is read. A stranger's class may do anything with its arguments."""
 
-_PLAIN = {"bool": BOOLEAN, "int": WHOLE, "float": NUMBER, "str": TEXT, "None": NULL}
 _TENSOR = Domain(lambda value: isinstance(value, Mapping) and "_target_" in value, "a _target_ that makes a tensor")
 
 
@@ -95,8 +94,8 @@ def _arguments(module: str, node: ast.ClassDef | ast.FunctionDef) -> ast.argumen
 def _domain(annotation: ast.expr | None) -> Domain:
     """What a configuration can give for it."""
     match annotation:
-        case ast.Name(name) if name in _PLAIN:
-            return _PLAIN[name]
+        case ast.Name(name) if name in OF_TYPE:
+            return OF_TYPE[name]
         case ast.Name("Tensor"):
             return _TENSOR
         case ast.Constant(None):
@@ -116,7 +115,4 @@ def _domain(annotation: ast.expr | None) -> Domain:
 
 def _union(options: list[ast.expr]) -> Domain:
     united = [_domain(option) for option in options]
-    if ANYTHING in united:
-        return ANYTHING
-    text = " or ".join(domain.text for domain in united)
-    return Domain(lambda value: any(domain.accepts(value) for domain in united), text)
+    return ANYTHING if ANYTHING in united else any_of(united)
