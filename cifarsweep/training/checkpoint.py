@@ -5,6 +5,7 @@ Knows PyTorch and atomic files, not what is trained or why.
 
 import hashlib
 import io
+import pickle
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,6 +42,15 @@ def as_bytes(content: dict[str, Any]) -> memoryview:
     buffer = io.BytesIO()
     torch.save(content, buffer)
     return buffer.getbuffer()
+
+
+def check_state(state: dict[str, Any]) -> None:
+    """Raises whatever comes of a state that cannot be saved, and ValueError where it could not be read again."""
+    saved = as_bytes(state)
+    try:
+        torch.load(io.BytesIO(saved), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError("expected tensors and plain values only in its state_dict()") from error
 
 
 def restore(path: Path, run_id: str, model: nn.Module, optimizer: torch.optim.Optimizer) -> list[Epoch]:

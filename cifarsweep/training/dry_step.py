@@ -1,4 +1,4 @@
-"""One step of training and one of evaluation on two images, before anything is written. Knows objects, no files."""
+"""One step of training and one of evaluation on two images, before anything is written. Writes nothing itself."""
 
 import warnings
 
@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from cifarsweep.data import Batcher
+from cifarsweep.training import checkpoint
 from cifarsweep.training.session import Session, naming
 
 
@@ -32,6 +33,9 @@ def check(session: Session) -> None:
         with torch.inference_mode():
             for batch, labels in batcher.evaluation(len(places)):
                 _loss(session, batch, labels)
+    for group, part in (("model", session.model), ("optimizer", session.optimizer)):
+        with naming(group):
+            checkpoint.check_state(part.state_dict())
 
 
 def _loss(session: Session, batch: Tensor, labels: Tensor) -> Tensor:

@@ -131,6 +131,8 @@ UNFIT = {
     "loss={_target_: torch.nn.L1Loss, label_smoothing: null}": "loss.label_smoothing: no such key",
     "model._target_=unfit.Net": "model: expected scores of shape (2, 10) for 2 images, got (2, 7)",
     "model._target_=unfit.Broken": "model: KeyError: 'no such layer'",
+    "model._target_=unfit.Unsaved": "model: AttributeError: Can't pickle local object",
+    "model._target_=unfit.Unread": "model: expected tensors and plain values only in its state_dict()",
     "optimizer._target_=unfit.Fails": "optimizer: fails at its first step",
     "schedule._target_=unfit.Fails": "schedule: ",
     "data._target_=unfit.no_data": "data._target_=unfit.no_data: expected a function that returns a cifarsweep.data",
@@ -145,6 +147,16 @@ class Net(torch.nn.Linear):
 class Broken(Net):
     def forward(self, x):
         raise KeyError("no such layer")
+class Unsaved(Net):
+    def forward(self, x):
+        return super().forward(x).repeat(1, 2)[:, :10]
+    def get_extra_state(self):
+        return lambda: 0
+    def set_extra_state(self, state):
+        pass
+class Unread(Unsaved):
+    def get_extra_state(self):
+        return Fails
 class Fails(torch.optim.SGD):
     def step(self, closure=None):
         raise RuntimeError("fails at its first\\nstep")
