@@ -117,11 +117,12 @@ class Setup:
         self.batchers = self.dataset.batchers(process.choose_device("cpu"))
 
     def _session(self, depth: int, batch_size: int) -> Any:
+        from cifarsweep.training import schema
         from cifarsweep.training.configuration import Configuration
         from cifarsweep.training.session import Session
 
         overrides = [*self.words, f"model=layers{depth}", f"batch_size={batch_size}", "trainer.device=cpu"]
-        choices = {"model": f"layers{depth}", "optimizer": "", "schedule": "", "loss": ""}
+        choices = {**dict.fromkeys((*schema.CALLS, "trainer"), ""), "model": f"layers{depth}"}
         return Session(Configuration.of(self.compose("config", overrides), choices), self.dataset)
 
     def _batches(self, batch_size: int) -> Iterator[Any]:
