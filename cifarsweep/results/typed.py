@@ -40,8 +40,8 @@ def _reader(kind: Any) -> Read:  # of a field's annotation
     if kind is Any:
         return lambda value: value
     if origin in (UnionType, Union):
-        (one,) = (each for each in inner if each is not NoneType)
-        return partial(_read_optional, _reader(one))
+        (kind_if_given,) = (option for option in inner if option is not NoneType)
+        return partial(_read_optional, _reader(kind_if_given))
     if origin is Literal:
         return partial(_read_choice, inner)
     if origin is list:
@@ -54,13 +54,13 @@ def _reader(kind: Any) -> Read:  # of a field's annotation
 
 
 def _read_each(places: Iterable[str], reads: Iterable[Read], values: Iterable[Any]) -> list[Any]:
-    found = []
+    checked = []
     for place, read, value in zip(places, reads, values, strict=False):
         try:
-            found.append(read(value))
+            checked.append(read(value))
         except Unexpected as error:
             raise error.inside(place) from None
-    return found
+    return checked
 
 
 def _read_optional(read: Read, value: Any) -> Any:

@@ -145,6 +145,16 @@ def _tried(
     return folder
 
 
+def _assert_nothing_outside_changes(
+    folder: Path, commands: dict[str, Callable[[], int]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Runs the commands there, then removes the folder."""
+    before = contents(folder / "outside")
+    answers(commands, capsys)
+    assert contents(folder / "outside") == before
+    shutil.rmtree(folder)
+
+
 GENERATED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -159,10 +169,7 @@ def test_commands_that_read_answer_whatever_stands_in_a_files_place(
 ) -> None:
     name = data.draw(st.sampled_from(places(swept, with_report=False)))
     folder = _tried(swept, tmp_path_factory, monkeypatch, name, data.draw(st.sampled_from(KINDS)))
-    before = contents(folder / "outside")
-    answers(QUICK, capsys)
-    assert contents(folder / "outside") == before
-    shutil.rmtree(folder)
+    _assert_nothing_outside_changes(folder, QUICK, capsys)
 
 
 @pytest.mark.slow
@@ -177,10 +184,8 @@ def test_report_and_rerun_answer_whatever_stands_in_a_files_place(
 ) -> None:
     name = data.draw(st.sampled_from(places(swept, with_report=True)))
     folder = _tried(swept, tmp_path_factory, monkeypatch, name, data.draw(st.sampled_from(KINDS)))
-    before = contents(folder / "outside")
-    answers({key: SLOW[key] for key in (["report"] if "/report" in name else SLOW)}, capsys)
-    assert contents(folder / "outside") == before
-    shutil.rmtree(folder)
+    commands = {key: SLOW[key] for key in (["report"] if "/report" in name else SLOW)}
+    _assert_nothing_outside_changes(folder, commands, capsys)
 
 
 @pytest.mark.slow
