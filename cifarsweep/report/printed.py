@@ -21,7 +21,7 @@ def show(tables: Tables, notes: list[str]) -> None:
     Best is by mean validation accuracy, or by test accuracy where there is none.
     """
     for line in tables.unreadable:
-        print_error(f"left out, cannot be read: {shortened(line, 300)}")
+        print_error(f"left out, cannot be read: {line}")
     rows = tables.summary[tables.summary["n"] > 0]
     by_validation = rows["val_accuracy_mean"].notna().any()
     keys = ["data", "val_accuracy_mean"] if by_validation else ["data", "test_accuracy_mean"]

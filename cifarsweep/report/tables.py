@@ -143,6 +143,8 @@ def _settings(run_dir: Path) -> dict[str, Any]:
     """The groups of config.yaml as flat keys, as `optimizer.weight_decay`."""
     # `run` is the last key, and is known already: without it, reading takes a third of the time.
     config = files.read_yaml(run_dir / "config.yaml", before="run:")
+    if not isinstance(config, Mapping):
+        raise files.Corrupt(run_dir / "config.yaml", "not the configuration of a run")
     groups = {group: config[group] for group in _GROUPS if isinstance(config.get(group), Mapping)}
     flat = {f"{group}.{key}": value for group, values in groups.items() for key, value in values.items()}
     return {

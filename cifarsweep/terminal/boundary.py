@@ -16,8 +16,6 @@ Arguments = ParamSpec("Arguments")
 MISTAKE, BUG, INTERRUPTED = 1, 70, 130
 """Exit codes: for what the user can mend, for any other error (EX_SOFTWARE of sysexits.h), and after Ctrl-C."""
 
-LONGEST_MESSAGE = 2000
-
 
 def command(main: Callable[Arguments, int], work_goes_on: bool = False) -> Callable[Arguments, int]:
     """The command, which returns an exit code whatever happens in it.
@@ -63,7 +61,7 @@ def answered(work: Callable[[], int], explain: Callable[[BaseException], str] = 
     if os.environ.get("HYDRA_FULL_ERROR") == "1":
         _print_traceback(error)
     line, code = _answer(error, explain)
-    streams.print_error(formatting.shortened(without_credentials(line), LONGEST_MESSAGE))
+    streams.print_error(line)
     return code
 
 
@@ -73,7 +71,7 @@ def _answer(error: BaseException, explain: Callable[[BaseException], str]) -> tu
             return explain(error), MISTAKE
     except Exception as another:
         error = another
-    message = " ".join("".join(traceback.format_exception_only(error)).split())[:LONGEST_MESSAGE]
+    message = " ".join("".join(traceback.format_exception_only(error)).split())
     place = _keep_traceback(error)
     return f"{message}; this is a bug of cifarsweep, or of a class that you gave it; {place}", BUG
 

@@ -8,6 +8,9 @@ from typing import Any, TextIO
 
 from cifarsweep.terminal import formatting
 
+LONGEST_ERROR = 2000
+"""Characters. An error may end with a whole command to type, which two long paths make longer than 500."""
+
 
 class OutputLost(Exception):
     """Standard output takes no more: nobody reads it, or the disk is full. Its cause is the OSError that says so."""
@@ -48,8 +51,8 @@ def print_line(text: str) -> None:
 
 
 def print_error(text: str) -> None:
-    """A line on stderr, as far as that takes it."""
-    write_line(text, sys.stderr)
+    """A line on stderr, as far as that takes it. The middle of one that nobody would read to its end is left out."""
+    write_line(formatting.shortened(formatting.line(text), LONGEST_ERROR), sys.stderr)
 
 
 def write_line(text: str, stream: TextIO | None) -> None:

@@ -527,13 +527,13 @@ def test_names_are_data(tmp_path: Path, capsys: pytest.CaptureFixture[str], monk
     ("file", "content", "reason"),
     [
         ("result.json", b'{"run_id": "12', "not a JSON file"),
-        ("result.json", b"[1, 2]", "result.json"),
-        ("result.json", b"\xff\xfe", "not a JSON file"),
-        ("result.json", b"{}", "run_id=None: expected text"),
+        ("result.json", b"[1, 2]", "not the result of a run"),
+        ("result.json", b"\xff\xfe", "not text in UTF-8"),
+        ("result.json", b"{}", "status: missing"),
         ("config.yaml", b"run: [", "while parsing"),
-        ("config.yaml", b"- 1", ""),
-        ("metrics.csv", b"epoch,lr\n1,2\n", "no key 'train_loss'"),
-        ("metrics.csv", b"\xff\xfe", "decode"),
+        ("config.yaml", b"- 1", "not the configuration of a run"),
+        ("metrics.csv", b"epoch,lr\n1,2\n", "not the metrics of a run"),
+        ("metrics.csv", b"\xff\xfe", "not a CSV file"),
     ],
 )
 def test_an_unreadable_run_is_left_out_and_listed(tmp_path: Path, file: str, content: bytes, reason: str) -> None:
@@ -544,7 +544,21 @@ def test_an_unreadable_run_is_left_out_and_listed(tmp_path: Path, file: str, con
     assert list(found.runs["seed"]) == [0]
     (line,) = found.unreadable
     assert line.startswith(str(broken))
+    assert reason in line
     assert "\n" not in line
+
+
+def test_what_is_wrong_with_a_run_is_printed_whole_however_deep_its_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / ("a" * 250) / ("b" * 250)
+    fake_run(folder, seed=0)
+    broken = fake_run(folder, seed=1)
+    (broken / "result.json").write_text("{")
+    assert report.main([str(folder)]) == 0
+    line = capsys.readouterr().err.splitlines()[0]
+    assert f"{broken / 'result.json'}: not a JSON file" in line
+    assert line.endswith("the command that trained the run trains it again")
 
 
 @pytest.mark.parametrize(
