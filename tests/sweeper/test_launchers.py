@@ -1,6 +1,7 @@
 """A study under each launcher that Hydra has: as many trials as were asked for, each started once.
 
-Launchers that are not installed are skipped; `pip install -e '.[joblib,ray,slurm]'` brings them.
+Launchers that are not installed are skipped; `pip install -e '.[joblib,ray,slurm]'` brings them. Slurm has tests of its
+own, in test_slurm.py.
 """
 
 from __future__ import annotations
@@ -26,7 +27,6 @@ PLUGINS = {
     "joblib": ("hydra_plugins.hydra_joblib_launcher", "joblib"),
     "ray": ("hydra_plugins.hydra_ray_launcher", "ray"),
     "submitit_local": ("hydra_plugins.hydra_submitit_launcher", "slurm"),
-    "submitit_slurm": ("hydra_plugins.hydra_submitit_launcher", "slurm"),
 }
 """By launcher, the module it comes in, and our extra that installs it."""
 
@@ -37,27 +37,7 @@ SETTINGS = {
         "+hydra.launcher.ray.init.include_dashboard=false",
     ],
     "submitit_local": ["hydra.launcher.timeout_min=2"],
-    "submitit_slurm": ["hydra.launcher.partition=gpu", "hydra.launcher.timeout_min=240"],
 }
-
-SBATCH = """#!{python}
-import os, re, shutil, subprocess, sys
-batch = sys.argv[1]
-shutil.copy(batch, os.path.join(os.path.dirname(__file__), "batch"))
-for task in range(1 + int(re.search("--array=0-([0-9]+)", open(batch).read())[1])):
-    job = {{"SLURM_JOB_ID": str(4711 + task), "SLURM_ARRAY_JOB_ID": "4711", "SLURM_ARRAY_TASK_ID": str(task)}}
-    quiet = {{"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}}
-    subprocess.Popen(["bash", batch], env={{**os.environ, **job}}, **quiet)
-print("Submitted batch job 4711")
-"""
-SRUN = """#!/bin/sh
-shift 5  # --unbuffered --output … --error …
-exec "$@"
-"""
-SACCT = """#!/bin/sh
-echo "JobID|State|NodeList"
-echo "4711_[0-1]|RUNNING|here"
-"""
 
 KILL_ONCE = """
 (lambda flag: number == 1 and not flag.exists() and (flag.touch(), "kill")[1])(__import__("pathlib").Path("killed"))
@@ -141,22 +121,6 @@ def test_no_worker_of_joblib_outlives_a_killed_search(tmp_path: Path) -> None:
         time.sleep(0.1)
 
 
-@pytest.mark.slow
-def test_a_study_runs_as_an_array_of_slurm_jobs(tmp_path: Path) -> None:
-    """With stand-ins for Slurm's commands: what is checked is what they are given, and that the workers share."""
-    _needs("submitit_slurm")
-    commands = _stand_ins_for_slurm(tmp_path / "bin")
-
-    done = _search(tmp_path, "submitit_slurm", PATH=f"{commands}{os.pathsep}{os.environ['PATH']}")
-
-    assert done.returncode == 0, done.stderr
-    batch = (tmp_path / "bin" / "batch").read_text()
-    for line in ("--partition=gpu", "--time=240", "--array=0-1%2", "--job-name=cifarsweep"):
-        assert f"#SBATCH {line}" in batch
-    assert [trial["number"] for trial in _trials(tmp_path)] == list(range(N_TRIALS))
-    assert _started(tmp_path) == list(range(N_TRIALS))
-
-
 def _needs(launcher: str) -> None:
     module, extra = PLUGINS.get(launcher, ("hydra", ""))
     if importlib.util.find_spec(module.partition(".")[0]) is None or importlib.util.find_spec(module) is None:
@@ -167,15 +131,6 @@ def _search(folder: Path, launcher: str, *words: str, **environment: str) -> sub
     workers = 1 if launcher == "basic" else 2
     chosen = [f"hydra/launcher={launcher}", f"hydra.sweeper.n_workers={workers}", *SETTINGS.get(launcher, [])]
     return _toy(folder, f"hydra.sweeper.n_trials={N_TRIALS}", *chosen, *words, **environment)
-
-
-def _stand_ins_for_slurm(folder: Path) -> Path:
-    """The commands by which submitit submits and watches jobs; here they start at once, on this machine."""
-    folder.mkdir()
-    for name, text in (("sbatch", SBATCH.format(python=sys.executable)), ("srun", SRUN), ("sacct", SACCT)):
-        (folder / name).write_text(text)
-        (folder / name).chmod(0o755)
-    return folder
 
 
 def _toy(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
