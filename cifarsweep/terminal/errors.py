@@ -65,7 +65,10 @@ def plain(error: BaseException) -> Exception:
 
 
 def one_line(error: BaseException, known_keys: Callable[[str], list[str]] = lambda parent: []) -> str:
-    """The message without line breaks. `known_keys(parent)` lists what a configuration node accepts."""
+    """The message without line breaks. `known_keys(parent)` lists the keys of a configuration node.
+
+    A node with `_target_` takes any argument of what it builds, so a key may be added there.
+    """
     line = formatting.one_line(error) or type(error).__name__
     if is_out_of_memory(error):
         return f"out of memory: {line}; a smaller batch_size or model, or a higher limit (ulimit -v), is needed"
@@ -89,8 +92,11 @@ def _hydras_line(error: BaseException, line: str, known_keys: Callable[[str], li
         if "not in struct" in str(cause):
             key = cause.full_key or ""
             parent = key.rpartition(".")[0]
-            where = f"{parent} accepts" if parent else "expected one of"
-            line = f"{key}: no such key; {where} {', '.join(known_keys(parent))}; +{key}=… adds a new one"
+            keys = known_keys(parent)
+            named = ", ".join(known for known in keys if not known.startswith("_"))
+            accepted = f"{parent} accepts {named}" if parent else f"expected one of {named}"
+            adds = f"+{key}=… adds a new one" if "_target_" in keys or not named else ""
+            line = "; ".join(filter(None, [f"{key}: no such key", named and accepted, adds]))
         else:
             first_line = str(error).partition("\n")[0]
             line = " ".join(f"{first_line} {cause}".split())

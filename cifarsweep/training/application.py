@@ -1,5 +1,6 @@
 """The application: the task that trains one configuration, and what the search engine needs to know of it."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,9 @@ from cifarsweep.training.configuration import Configuration, check_choices, chos
 if TYPE_CHECKING:  # Optuna, which a single run need not wait for
     from cifarsweep.sweeper.settings import Settings
     from cifarsweep.sweeper.space import Space
+
+OF_A_SWEEP = re.compile(r"[+~]*hydra[./](sweep|sweeper|launcher)\b")
+"""An override of what a single run does not use."""
 
 
 class ImageTraining(Application):
@@ -128,13 +132,13 @@ def task(cfg: DictConfig) -> Any:
 
 def _check_is_no_sweep(job: Any) -> None:
     """ValueError where a single run was told how to sweep, which it would not do."""
-    options = chosen_options(job)
-    told = [
-        f"{group}={options[group]}" for group in ("search", "experiment") if options.get(group) not in (None, "none")
-    ]
+    told = [word for word in job.overrides.hydra if OF_A_SWEEP.match(word)]
     if job.sweeper.get("params") or "join" in job.sweeper:
-        word = next(iter(told), "hydra.sweeper")
-        raise ValueError(f"{word}: is for a sweep, expected -m before it, or a single run's keys only")
+        options = chosen_options(job)
+        chosen = ((group, options.get(group)) for group in ("search", "experiment"))
+        told = [f"{group}={option}" for group, option in chosen if option not in (None, "none")] + told
+    if told:
+        raise ValueError(f"{told[0]}: is for a sweep, expected -m before it, or a single run's keys only")
 
 
 task.application = ImageTraining()  # type: ignore[attr-defined]

@@ -90,7 +90,8 @@ def _known_keys(words: list[str], parent: str) -> list[str]:
         node = hydra.compose("config", options, return_hydra_config=parent.startswith("hydra"))
     for part in parent.split(".") if parent else ():
         node = node.get(part) if isinstance(node, DictConfig) else None
-    return [str(key) for key in node if not str(key).startswith("_")] if isinstance(node, DictConfig) else []
+    keys = [str(key) for key in node] if isinstance(node, DictConfig) else []
+    return [key for key in keys if parent != "hydra.sweeper" or key != "_target_"]  # a sweeper refuses any other key
 
 
 def _unknown_option(words: list[str], file: str | None) -> str | None:
