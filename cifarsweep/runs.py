@@ -141,12 +141,7 @@ def _read(
 
 
 def _run(run_dir: Path) -> Row:
-    """ValueError where a value is of the wrong type."""
-    row = {**vars(RunResult.read_or_unfinished(run_dir)), "run": run_dir.name}
-    for column in RUN_COLUMNS:
-        if not isinstance(row[column], int | float | None if column in _NUMBERS else str | None):
-            raise ValueError(f"{run_dir}: {column}={row[column]!r}")
-    return row
+    return {**vars(RunResult.read_or_unfinished(run_dir)), "run": run_dir.name}
 
 
 def _sweep(folder: Path) -> Row:
@@ -155,7 +150,7 @@ def _sweep(folder: Path) -> Row:
     results = [result for run_dir in folders.runs_of(folder).values() if (result := _result(run_dir))]
     counts = Counter(result.status for result in results)
     without_run = sum(job.error is not None and not job.run for job in jobs)
-    accuracies = [result.val_accuracy for result in results if isinstance(result.val_accuracy, float)]
+    accuracies = [result.val_accuracy for result in results if result.val_accuracy is not None]
     return {
         "sweep": folder.name,
         "status": "running" if sweeps.is_running(folder) else "ended",

@@ -78,7 +78,7 @@ def read(run_dirs: Iterable[Path], jobs_without_run: list[str]) -> Tables:
     for run_dir in dict.fromkeys(run_dirs):
         try:
             run = _read_run(run_dir)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, TypeError) as error:  # TypeError: keys of two types cannot be sorted
             reason = _one_line(error)
             unreadable.append(reason if str(run_dir) in reason else f"{run_dir}: {reason}")
             continue
@@ -155,8 +155,7 @@ def _settings(run_dir: Path) -> dict[str, Any]:
 
 
 def _one_line(error: object) -> str:
-    text = f"no key {error}" if isinstance(error, KeyError) else str(error)
-    return " ".join(text.encode("utf-8", "backslashreplace").decode().split())
+    return " ".join(str(error).encode("utf-8", "backslashreplace").decode().split())
 
 
 def _runs_table(rows: list[dict[str, Any]]) -> pd.DataFrame:

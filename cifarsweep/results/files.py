@@ -14,13 +14,15 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import yaml
+
+Row = TypeVar("Row")
 
 MOST_BYTES = 2**30
 """Of a file that is read, unless its reader knows better. The record of a million jobs has 300 MB."""
@@ -272,13 +274,22 @@ def read_rows(path: Path, most: int = 2**26) -> Iterator[list[str]]:
             raise Corrupt(path, f"not a CSV file ({error})") from error
 
 
-def read_csv(path: Path, columns: list[str]) -> Iterator[dict[str, str]]:
-    """The rows below the header. ValueError where the columns are others, or a row has more or fewer."""
+def read_csv(path: Path, columns: list[str], read: Callable[[dict[str, str]], Row], holds: str) -> list[Row]:
+    """What `read` makes of each row below the header; nothing without a file. Corrupt where that is not what it holds.
+
+    `read` raises ValueError for a row that cannot be one.
+    """
+    if not path.exists():
+        return []
     rows = read_rows(path)
-    header = next(rows, None)
-    if header != columns:
-        raise ValueError(f"columns {header}")
-    yield from (dict(zip(columns, row, strict=True)) for row in rows if row)
+    try:
+        if next(rows, None) != columns:
+            raise ValueError(f"expected the columns {', '.join(columns)}")
+        return [read(dict(zip(columns, row, strict=True))) for row in rows if row]
+    except Corrupt:
+        raise
+    except ValueError as error:
+        raise Corrupt(path, f"not {holds}") from error
 
 
 def digest(path: Path) -> str | None:

@@ -1,7 +1,6 @@
 """What the files of a run hold. Each is read and written in one place. Knows nothing of training."""
 
 import contextlib
-import csv
 import math
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
@@ -168,13 +167,10 @@ def mark_failed(run_dir: Path, reason: str) -> None:
 def read_config(run_dir: Path) -> dict[str, Any]:
     """The resolved configuration. `run` in it has the run's description and `choices`. OSError or files.Corrupt."""
     path = run_dir / "config.yaml"
-    try:
-        config = files.read_yaml(path)
-        if isinstance(config, dict) and isinstance(config["run"], dict):
-            return config
-    except KeyError as error:
-        raise files.Corrupt(path, "not the configuration of a run") from error
-    raise files.Corrupt(path, "not the configuration of a run")
+    config = files.read_yaml(path)
+    if not isinstance(config, dict) or not isinstance(config.get("run"), dict):
+        raise files.Corrupt(path, "not the configuration of a run")
+    return config
 
 
 def write_config(
@@ -214,20 +210,15 @@ def write_metrics(run_dir: Path, epochs: Iterable[Epoch]) -> None:
 
 def read_metrics(run_dir: Path) -> list[Epoch]:
     """What metrics.csv holds; nothing where there is none. files.Corrupt where it is something else."""
-    path = run_dir / "metrics.csv"
-    if not path.exists():
-        return []
-    epochs = []
-    try:
-        for row in files.read_csv(path, METRICS):
-            val_loss, val_accuracy = (float(row[key]) if row[key] else None for key in ("val_loss", "val_accuracy"))
-            lr, train_loss, train_accuracy, seconds = (float(row[key]) for key in ("lr", *METRICS[2:4], "seconds"))
-            epochs.append(Epoch(int(row["epoch"]), lr, train_loss, train_accuracy, val_loss, val_accuracy, seconds))
-        return epochs
-    except files.Corrupt:
-        raise
-    except (TypeError, ValueError, csv.Error) as error:
-        raise files.Corrupt(path, "not the metrics of a run") from error
+    return files.read_csv(run_dir / "metrics.csv", METRICS, _epoch, "the metrics of a run")
+
+
+def _epoch(row: Mapping[str, str]) -> Epoch:
+    may_be_empty = ("val_loss", "val_accuracy")
+    figures: dict[str, Any] = {
+        key: float(text) if text or key not in may_be_empty else None for key, text in row.items()
+    }
+    return Epoch(**figures | {"epoch": int(row["epoch"])})
 
 
 class Layer(NamedTuple):
@@ -257,22 +248,16 @@ def write_layers(run_dir: Path, layers: Iterable[Layer]) -> None:
 def read_layers(run_dir: Path) -> list[Layer]:
     """What layers.csv holds; nothing where there is none. files.Corrupt where it is something else."""
     path = run_dir / "layers.csv"
-    if not path.exists():
-        return []
-    layers: list[Layer] = []
-    try:
-        for row in files.read_csv(path, LAYERS):
-            inputs = tuple(whole(word) for word in row["inputs"].split())
-            shape = tuple(whole(size) for size in row["output_shape"].split("×") if size)
-            params, multiply_adds = whole(row["params"]), whole(row["multiply_adds"])
-            layer = Layer(row["name"], row["kind"], inputs, shape, params, multiply_adds)
-            if min(layer.params, layer.multiply_adds, *shape, 0) < 0:
-                raise ValueError("a negative number")
-            layers.append(layer)
-    except files.Corrupt:
-        raise
-    except (KeyError, TypeError, AttributeError, ValueError, csv.Error) as error:
-        raise files.Corrupt(path, "not the layers of a network") from error
+    layers = files.read_csv(path, LAYERS, _layer, "the layers of a network")
     if any(not 0 <= source < number for number, layer in enumerate(layers, 1) for source in layer.inputs):
         raise files.Corrupt(path, "a layer takes what is not there yet")
     return layers
+
+
+def _layer(row: Mapping[str, str]) -> Layer:
+    inputs = tuple(whole(word) for word in row["inputs"].split())
+    shape = tuple(whole(size) for size in row["output_shape"].split("×") if size)
+    params, multiply_adds = whole(row["params"]), whole(row["multiply_adds"])
+    if min(params, multiply_adds, *shape, 0) < 0:
+        raise ValueError("a negative number")
+    return Layer(row["name"], row["kind"], inputs, shape, params, multiply_adds)

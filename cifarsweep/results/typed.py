@@ -43,14 +43,20 @@ def _reader(kind: Any) -> Read:  # of a field's annotation
         (kind_if_given,) = (option for option in inner if option is not NoneType)
         return partial(_read_optional, _reader(kind_if_given))
     if origin is Literal:
-        return partial(_read_choice, inner)
+        return partial(_read_plain, inner.__contains__, f"one of {', '.join(inner)}")
     if origin is list:
         return partial(_read_list, _reader(inner[0]))
     if origin in (dict, Mapping):
         return partial(_read_object, _reader(inner[1]))
     if issubclass(kind, Record):
         return cast(type[Record], kind).of
-    return {int: _read_int, float: _read_float, str: _read_text, bool: _read_bool}[kind]
+    return _PLAIN[kind]
+
+
+def _read_plain(accepts: Callable[[Any], bool], expected: str, value: Any) -> Any:
+    if accepts(value):
+        return value
+    raise Unexpected(value, expected)
 
 
 def _read_each(places: Iterable[str], reads: Iterable[Read], values: Iterable[Any]) -> list[Any]:
@@ -74,12 +80,6 @@ def _read_optional(read: Read, value: Any) -> Any:
         raise
 
 
-def _read_choice(choices: tuple[str, ...], value: Any) -> str:
-    if isinstance(value, str) and value in choices:
-        return value
-    raise Unexpected(value, f"one of {', '.join(choices)}")
-
-
 def _read_list(read: Read, value: Any) -> list[Any]:
     if not isinstance(value, list):
         raise Unexpected(value, "a list")
@@ -93,23 +93,6 @@ def _read_object(read: Read, value: Any) -> dict[str, Any]:
     return dict(zip(keys, _read_each(places, repeat(read), value.values()), strict=True))
 
 
-def _read_int(value: Any) -> int:
-    if type(value) is int and -(2**63) <= value < 2**63:
-        return value
-    raise Unexpected(value, "a whole number")
-
-
-def whole(text: str) -> int:
-    """The whole number that a cell holds. ValueError where it is none, or none that 64 bits hold."""
-    return _read_int(int(text))
-
-
-def _read_float(value: Any) -> float:
-    if type(value) is float or (type(value) is int and -(2**63) <= value < 2**63):
-        return value
-    raise Unexpected(value, "a number")
-
-
 def _read_text(value: Any) -> str:
     if isinstance(value, str):
         # JSON can hold half a surrogate pair, which no other file can.
@@ -117,10 +100,21 @@ def _read_text(value: Any) -> str:
     raise Unexpected(value, "text")
 
 
-def _read_bool(value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    raise Unexpected(value, "true or false")
+def _is_whole(value: Any) -> bool:
+    return type(value) is int and -(2**63) <= value < 2**63
+
+
+def whole(text: str) -> int:
+    """The whole number that a cell holds. ValueError where it is none, or none that 64 bits hold."""
+    return cast(int, _PLAIN[int](int(text)))
+
+
+_PLAIN: dict[type, Read] = {
+    int: partial(_read_plain, _is_whole, "a whole number"),
+    float: partial(_read_plain, lambda value: type(value) is float or _is_whole(value), "a number"),
+    bool: partial(_read_plain, lambda value: isinstance(value, bool), "true or false"),
+    str: _read_text,
+}
 
 
 @cache
