@@ -20,14 +20,11 @@ from hydra.core.override_parser.types import (
     Sweep,
 )
 from hydra.errors import HydraException
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-    check_distribution_compatibility,
-)
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import check_distribution_compatibility as check_compatibility
 from optuna.trial import Trial
+
+Distribution = CategoricalDistribution | IntDistribution | FloatDistribution
 
 MOST_STEPS = 100_000
 """A range of floats with more values than this is an interval in disguise, and slow to spell out."""
@@ -60,7 +57,7 @@ class Parameter:
     """One distribution of a key, in the trials where all its conditions hold."""
 
     key: str
-    distribution: BaseDistribution
+    distribution: Distribution
     text: str
     texts: tuple[str, ...] = ()
     """Of a choice: each value as it stands after `=` in an override, in the order of the distribution's choices."""
@@ -83,11 +80,9 @@ class Parameter:
             return False
         if self.steps:
             return any(math.isclose(value, step, rel_tol=1e-9, abs_tol=1e-12) for step in self.steps)
-        if isinstance(self.distribution, IntDistribution):
-            low, step = self.distribution.low, self.distribution.step
-            return low <= value <= self.distribution.high and (value - low) % step == 0
-        assert isinstance(self.distribution, FloatDistribution)
-        return self.distribution.low <= value <= self.distribution.high
+        low, high = self.distribution.low, self.distribution.high
+        fits = isinstance(self.distribution, FloatDistribution) or (value - low) % self.distribution.step == 0
+        return low <= value <= high and fits
 
     @property
     def options(self) -> Sequence[Any] | None:
@@ -103,10 +98,7 @@ class Parameter:
     def extremes(self) -> Sequence[Any]:
         """Each choice, or the lowest and the highest number."""
         d = self.distribution
-        if isinstance(d, CategoricalDistribution):
-            return d.choices
-        assert isinstance(d, IntDistribution | FloatDistribution)
-        return (self._exact(d.low), self._exact(d.high))
+        return d.choices if isinstance(d, CategoricalDistribution) else (self._exact(d.low), self._exact(d.high))
 
     def suggest(self, trial: Trial) -> Any:
         d = self.distribution
@@ -114,7 +106,6 @@ class Parameter:
             return trial.suggest_categorical(self.name, d.choices)
         if isinstance(d, IntDistribution):
             return trial.suggest_int(self.name, d.low, d.high, step=d.step, log=d.log)
-        assert isinstance(d, FloatDistribution)
         return self._exact(trial.suggest_float(self.name, d.low, d.high, step=d.step, log=d.log))
 
     def override(self, value: Any) -> str:
@@ -249,7 +240,7 @@ class Space:
                 node.pop(last, None)
         return left
 
-    def check_same(self, before: Mapping[str, BaseDistribution]) -> None:
+    def check_same(self, before: Mapping[str, Any]) -> None:
         """ValueError names the first parameter that trials of the study before cannot share with trials now."""
         now = {parameter.name: parameter.distribution for parameter in self.parameters}
         for name in before.keys() - now.keys():
@@ -258,16 +249,15 @@ class Space:
             raise ValueError(f"{name}: was not searched")
         for name, distribution in now.items():
             try:
-                check_distribution_compatibility(before[name], distribution)
+                check_compatibility(before[name], distribution)
             except ValueError:
                 raise ValueError(f"{name}: was {describe(before[name])}, is {describe(distribution)}") from None
 
 
-def describe(distribution: BaseDistribution) -> str:
+def describe(distribution: Distribution) -> str:
     """For a person: choice(a, b), 1 to 9 in steps of 2, 0.001 to 1 (log)."""
     if isinstance(distribution, CategoricalDistribution):
         return f"choice({', '.join(map(str, distribution.choices))})"
-    assert isinstance(distribution, IntDistribution | FloatDistribution)
     step = distribution.step if distribution.step not in (None, 1) else None
     return (
         f"{distribution.low:g} to {distribution.high:g}"
@@ -406,8 +396,8 @@ def _labels(elements: Sequence[Any]) -> list[Any]:
 def _range(sweep: RangeSweep) -> tuple[IntDistribution | FloatDistribution, tuple[float, ...]]:
     """Hydra's range: the end is exclusive, the step may be negative or a fraction, the order does not matter."""
     log = _is_log(sweep)
-    _check_numbers(sweep.start, sweep.stop, sweep.step)
-    if sweep.step == 0:
+    start, stop, fraction = _checked(sweep.start, sweep.stop, sweep.step)
+    if fraction == 0:
         raise ValueError("expected a step that is not 0")
     numbers = sweep.range()
     if isinstance(numbers, range):
@@ -417,38 +407,35 @@ def _range(sweep: RangeSweep) -> tuple[IntDistribution | FloatDistribution, tupl
         if log and step != 1:
             raise ValueError("a logarithmic range of whole numbers needs a step of 1")
         return IntDistribution(min(numbers[0], numbers[-1]), max(numbers[0], numbers[-1]), log=log, step=step), ()
-    assert sweep.start is not None
-    assert sweep.stop is not None
     if log:
         raise ValueError("a logarithmic range has no fractional steps; expected tag(log, interval(…))")
-    if abs((sweep.stop - sweep.start) / sweep.step) > MOST_STEPS:
+    if abs((stop - start) / fraction) > MOST_STEPS:
         raise ValueError(f"more than {MOST_STEPS:,} values, expected interval(…)")
     steps = tuple(sorted(numbers))
     if not steps:
         raise ValueError("no number in it, as the end is exclusive")
-    return FloatDistribution(steps[0], steps[-1], step=abs(float(sweep.step))), steps
+    return FloatDistribution(steps[0], steps[-1], step=abs(float(fraction))), steps
 
 
 def _interval(sweep: IntervalSweep) -> IntDistribution | FloatDistribution:
     """Both ends count, as in Optuna; whole numbers where it was cast by int(…) or tagged int."""
     log = _is_log(sweep)
-    assert sweep.start is not None
-    assert sweep.end is not None
-    _check_numbers(sweep.start, sweep.end)
-    if not sweep.start < sweep.end:
+    start, end = _checked(sweep.start, sweep.end)
+    if not start < end:
         raise ValueError("expected the first number below the second")
-    if log and sweep.start <= 0:
+    if log and start <= 0:
         raise ValueError("a logarithmic interval begins above 0")
-    if "int" in sweep.tags or (type(sweep.start) is int and type(sweep.end) is int):
-        return IntDistribution(math.ceil(sweep.start), math.floor(sweep.end), log=log)
-    return FloatDistribution(float(sweep.start), float(sweep.end), log=log)
+    if "int" in sweep.tags or (type(start) is int and type(end) is int):
+        return IntDistribution(math.ceil(start), math.floor(end), log=log)
+    return FloatDistribution(float(start), float(end), log=log)
 
 
-def _check_numbers(*numbers: float | None) -> None:
-    for number in numbers:
-        assert number is not None
+def _checked(*numbers: float | None) -> list[float]:
+    known = [number for number in numbers if number is not None]  # Hydra's grammar leaves none out
+    for number in known:
         if not abs(number) <= (MOST_WHOLE if type(number) is int else MOST_NUMBER):  # nan is neither less nor more
             raise ValueError(f"{number}: expected numbers up to {MOST_NUMBER:g}, whole ones up to {MOST_WHOLE}")
+    return known
 
 
 def _is_log(sweep: Sweep) -> bool:

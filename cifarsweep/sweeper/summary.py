@@ -10,7 +10,7 @@ from typing import Any
 
 import optuna
 from omegaconf import OmegaConf
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from cifarsweep.results import files
@@ -225,7 +225,7 @@ def _merged(values: list[Any], branches: list[Parameter]) -> tuple[BaseDistribut
         return CategoricalDistribution(list(dict.fromkeys([*options, *values]))), values
     places = []  # 0 at the low end of a branch's range, 1 at the high one
     for value, within in zip(values, [branch.distribution for branch in branches], strict=True):
-        assert isinstance(within, IntDistribution | FloatDistribution)
+        assert not isinstance(within, CategoricalDistribution)
         scale = math.log if within.log else float
         number, low, high = scale(value), scale(within.low), scale(within.high)
         places.append(min(max((number - low) / (high - low), 0.0), 1.0) if high > low else 0.5)
