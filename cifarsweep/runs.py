@@ -27,9 +27,9 @@ _FURTHER += ["num_val", "num_test", "device", "threads", "started", "finished"]
 RUN_COLUMNS = [*records.COLUMNS, *_FURTHER]
 SWEEP_COLUMNS = ["sweep", "status", "jobs", "ended", "complete", "failed", "val_accuracy", "started"]
 
-SHOWN = ["run_id", "status", "model", "lr", "batch_size", "seed", "val_accuracy", "test_accuracy", "train_seconds"]
-SHOWN_WHERE_THEY_DIFFER = {"data": 2, "optimizer": 3, "schedule": 3, "loss": 3, "epochs": 3}
-"""Columns, and the place before which each is put."""
+SHOWN = ["run_id", "status", "data", "model", "optimizer", "schedule", "loss", "epochs", "lr", "batch_size", "seed"]
+SHOWN += ["val_accuracy", "test_accuracy", "train_seconds"]
+SHOWN_WHERE_THEY_DIFFER = ("data", "optimizer", "schedule", "loss", "epochs")
 
 LIMIT_ON_A_TERMINAL = 40
 COMPARISONS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
@@ -50,7 +50,9 @@ def main(arguments: list[str] | None = None) -> int:
     rows = sorted(valued, key=lambda row: row[sort], reverse=reverse) + [r for r in rows if r.get(sort) is None]
     most = args.limit if args.limit is not None else LIMIT_ON_A_TERMINAL if sys.stdout.isatty() else 0
     shown = rows[:most] if most > 0 else rows
-    names = columns or (SWEEP_COLUMNS if args.sweeps else _default_columns(shown))
+    differ = [name for name in SHOWN_WHERE_THEY_DIFFER if len({row.get(name) for row in shown}) > 1]
+    of_runs = [name for name in SHOWN if name in differ or name not in SHOWN_WHERE_THEY_DIFFER]
+    names = columns or (SWEEP_COLUMNS if args.sweeps else of_runs)
     formatting.show(names, [[_cell(name, row.get(name)) for name in names] for row in shown], set(known) - _NUMBERS)
     if sys.stdout.isatty():
         more = "" if len(shown) == len(rows) else f", of which {len(shown)} are shown; --limit 0 shows all"
@@ -171,14 +173,6 @@ def _result(run_dir: Path) -> RunResult | None:
 
 
 # cells
-
-
-def _default_columns(rows: Sequence[Row]) -> list[str]:
-    names = list(SHOWN)
-    for column, place in reversed(SHOWN_WHERE_THEY_DIFFER.items()):
-        if len({row.get(column) for row in rows}) > 1:
-            names.insert(place, column)
-    return names
 
 
 def _cell(column: str, value: Any) -> str:

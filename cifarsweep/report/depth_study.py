@@ -15,10 +15,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from cifarsweep.report.search_results import Trial, as_text, finite, known, trial_of
+from cifarsweep.report.search_results import Trial, finite, known, trial_of
 from cifarsweep.report.statistics import Comparison, compare, degrees, error_of_highest, mean_interval, t_quantile
 from cifarsweep.results import files, folders, records
 from cifarsweep.results.study_records import FinalRunRecord, StudiesRecord, StudyWithFinalRuns
+from cifarsweep.terminal.domains import as_typed
 
 NUM_BEST = 5
 LEAST_TRIALS = 4
@@ -51,7 +52,7 @@ class Searched(StudyWithFinalRuns):
 
     @property
     def label(self) -> str:
-        return str(self.about.get("model") or ", ".join(f"{key}={as_text(v)}" for key, v in self.values.items()))
+        return str(self.about.get("model") or ", ".join(f"{key}={as_typed(v)}" for key, v in self.values.items()))
 
     @property
     def finalist(self) -> int | None:
@@ -230,7 +231,7 @@ def _comparison(values: Mapping[str, Any]) -> str:
     if MATCH in others:
         kind, _, number = str(others.pop(MATCH) or "").partition(":")
         parts.append(f"equal {WHATS.get(kind, kind)} ({int(number):,})" if number.isdigit() else "equal width")
-    return ", ".join([*parts, *(f"{key} {as_text(value)}" for key, value in others.items())])
+    return ", ".join([*parts, *(f"{key} {as_typed(value)}" for key, value in others.items())])
 
 
 # writing
@@ -323,4 +324,4 @@ def _pair_row(pair: Pair) -> dict[str, Any]:
 
 
 def _text(value: Any) -> str | None:
-    return None if value is None else as_text(value)
+    return None if value is None else as_typed(value)

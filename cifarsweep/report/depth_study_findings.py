@@ -4,10 +4,9 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from statistics import fmean
-from typing import Any
 
 from cifarsweep.report.depth_study import NUM_BEST, DepthStudy, Pair, Searched, pairs
-from cifarsweep.report.findings import NOT_ENOUGH, comparison_cells, comparison_sentence, name, percent, points
+from cifarsweep.report.findings import NOT_ENOUGH, comparison_cells, comparison_sentence, name, percent, points, short
 from cifarsweep.report.style import count, span
 
 ON = {"train": "the training images", "train_val": "the training and the validation images"}
@@ -137,13 +136,9 @@ def _row(study: DepthStudy, searched: Searched) -> dict[str, str]:
         "± with search": "" if math.isnan(half) else f"± {100 * half:.1f}",
         "gap": points(fmean(searched.gaps()), signed=True) if searched.gaps() else "",
         "chosen": ", ".join(
-            f"{key.removeprefix('optimizer.')} {_short(settings[key])}" for key in study.settings if key in settings
+            f"{key.removeprefix('optimizer.')} {short(settings[key])}" for key in study.settings if key in settings
         ),
     }
-
-
-def _short(value: Any) -> str:
-    return name(f"{value:.3g}" if isinstance(value, float) else str(value))
 
 
 def pair_rows(study: DepthStudy) -> list[dict[str, str]]:

@@ -15,12 +15,13 @@ import pandas as pd
 
 from cifarsweep.report.confusion import Confusion
 from cifarsweep.report.effects import ENOUGH, Effect, Effects, Interaction
-from cifarsweep.report.search_results import Study, as_text
+from cifarsweep.report.search_results import Study
 from cifarsweep.report.statistics import Comparison, compare
 from cifarsweep.report.style import count, span, thousands
 from cifarsweep.report.tables import Tables, families, in_order
 from cifarsweep.results.mosaic import Mosaic
 from cifarsweep.results.records import Layer
+from cifarsweep.terminal.domains import as_typed
 from cifarsweep.terminal.formatting import shortened
 
 NOT_ENOUGH = "not enough runs to say"
@@ -414,11 +415,8 @@ def slices_sentence(study: Study) -> str:
     trials = [trial for trial in study.trials if trial.number in study.best]
     if len(trials) != 1:
         return "Where on each searched setting the good trials are."
-    texts = {
-        key: f"{value:.3g}" if isinstance(value, float) else as_text(value)
-        for key, value in list(trials[0].params.items())[:8]
-    }
-    return f"The best trial has {', '.join(f'{name(key)} {name(text)}' for key, text in texts.items())}."
+    params = list(trials[0].params.items())[:8]
+    return f"The best trial has {', '.join(f'{name(key)} {short(value)}' for key, value in params)}."
 
 
 def importance_sentence(study: Study) -> str:
@@ -437,6 +435,11 @@ def importance_sentence(study: Study) -> str:
 def name(text: str) -> str:
     """Short enough for a sentence, printable."""
     return shortened(text, 40) or "(no name)"
+
+
+def short(value: Any) -> str:
+    """The value of a setting, of a number three digits."""
+    return name(f"{value:.3g}" if isinstance(value, float) else as_typed(value))
 
 
 def label(row: "pd.Series[Any]") -> str:

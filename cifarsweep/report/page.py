@@ -160,10 +160,6 @@ def _best(best: Best, tables: Tables, sources: tuple[Path, ...]) -> dict[str, An
     }
     seeds = sorted(int(seed) for seed in best.runs["seed"].dropna())
     run_dir = tables.directories[run["run_id"]]
-    try:
-        config = files.read_text(run_dir / "config.yaml", files.MOST_YAML)
-    except (OSError, ValueError):
-        config = ""
     return {
         "data": best.data,
         "sentence": findings.best_sentence(best),
@@ -171,7 +167,7 @@ def _best(best: Best, tables: Tables, sources: tuple[Path, ...]) -> dict[str, An
         "command": _command(run_dir, sources),
         "seed": _text(run["seed"]),
         "other_seeds": ", ".join(str(seed) for seed in seeds if seed != run["seed"]),
-        "config": config,
+        "config": files.read_text(run_dir / "config.yaml", files.MOST_YAML),
     }
 
 
@@ -186,11 +182,7 @@ def _command(run_dir: Path, sources: tuple[Path, ...]) -> str | None:
         if job:  # without what makes it a part of its sweep
             words = [word for word in job.overrides if not word.startswith(("search=", "hydra", "name="))]
             return shlex.join(["python", "-m", "cifarsweep", *words])
-    try:
-        result = RunResult.read(run_dir)
-    except (OSError, ValueError):
-        return None
-    words = (result and result.command_line) or []
+    words = RunResult.read_or_unfinished(run_dir).command_line or []
     started = next((start for start in STARTS if words[: len(start)] == start), None)
     if started is None or {"-m", "--multirun"} & set(words[len(started) :]):
         return None

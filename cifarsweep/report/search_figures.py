@@ -17,7 +17,7 @@ from matplotlib.textpath import TextPath
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from cifarsweep.report.search_results import Study, Trial, as_text, known
+from cifarsweep.report.search_results import Study, Trial, known
 from cifarsweep.report.style import (
     GREY,
     LEFT,
@@ -32,6 +32,7 @@ from cifarsweep.report.style import (
     thousands,
 )
 from cifarsweep.results.study_records import STATES
+from cifarsweep.terminal.domains import as_typed
 from cifarsweep.terminal.formatting import shortened
 
 BLUE, ORANGE = OKABE_ITO[0], OKABE_ITO[1]
@@ -265,7 +266,7 @@ class _Slice:
         are_few = key not in study.log and num_different <= min(MOST_CATEGORIES, len(values) / 2)
         self.is_choice = not only_numbers or num_different == 1 or are_few
         self.log = key in study.log and spans_factors(self.numbers)
-        texts = [f"{value:.4g}" if isinstance(value, float) else as_text(value) for value in values]
+        texts = [f"{value:.4g}" if isinstance(value, float) else as_typed(value) for value in values]
         self.names = _names(texts, self.numbers if only_numbers else None) if self.is_choice else []
         self.choices = [text if text in self.names else self.names[-1] for text in texts] if self.is_choice else []
         self.short_names = [shortened(name, 16) for name in self.names]

@@ -1,6 +1,5 @@
 """The study.json of a search to values and trials.csv. Knows nothing of Optuna, figures or terminals."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from cifarsweep.results import files
 from cifarsweep.results.study_records import StudyRecord, TrialRecord
+from cifarsweep.terminal.domains import as_typed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,12 +78,7 @@ def write(study: Study, folder: Path) -> None:
     columns += ["epochs", "run", "reason", "started", "finished"]
     rows = []
     for trial in study.trials:
-        params = [as_text(trial.params[key]) if key in trial.params else None for key in study.params]
+        params = [as_typed(trial.params[key]) if key in trial.params else None for key in study.params]
         ends = [trial.num_epochs, trial.run, trial.reason, trial.started, trial.finished]
         rows.append([trial.number, trial.state, *trial.values, *params, *ends])
     files.write_csv(folder / "trials.csv", columns, rows)
-
-
-def as_text(value: Any) -> str:
-    """A parameter's value as a command line has it: adam, 0.05, true, null, [1, 2]."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,7 +1,6 @@
 """Runs to tables: a row a run, a row a configuration with its statistics. Knows nothing of figures or terminals."""
 
 import json
-import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -125,7 +124,7 @@ def _read_run(run_dir: Path) -> _Run:
     values = {**vars(result), "directory": name}
     if values["epochs_trained"] is None:  # unfinished
         values["epochs_trained"] = len(curve)
-    row = {key: _finite(values[key]) for key in _COLUMNS}
+    row = {key: values[key] for key in _COLUMNS}
     for key in _REQUIRED:
         if row[key] is None:
             raise ValueError(f"{key}=None: expected text")
@@ -133,10 +132,6 @@ def _read_run(run_dir: Path) -> _Run:
     if row["status"] == "complete" and (accuracy is None or not 0 <= accuracy <= 1):
         raise ValueError(f"test_accuracy={accuracy}: expected 0 to 1, as status=complete")
     return _Run({**row, **_settings(run_dir)}, curve, run_dir, json.dumps(result.provenance, sort_keys=True))
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _settings(run_dir: Path) -> dict[str, Any]:

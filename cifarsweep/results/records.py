@@ -92,7 +92,9 @@ class RunResult(FileRecord, Description):
         result = super().of(values)
         if result.status is None:
             raise ValueError("status: missing")
-        return result
+        figures = {key: value for key, value in vars(result).items() if isinstance(value, float)}
+        unknown: dict[str, Any] = {key: None for key, value in figures.items() if not math.isfinite(value)}
+        return replace(result, **unknown)
 
     @classmethod
     def read_or_unfinished(cls, run_dir: Path) -> Self:
@@ -136,8 +138,7 @@ class RunResult(FileRecord, Description):
 
     def as_dict(self) -> dict[str, Any]:
         values = super().as_dict()
-        finite = {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in values.items()}
-        return {column: finite[column] for column in COLUMNS} | finite
+        return {column: values[column] for column in COLUMNS} | values
 
     def write(self, run_dir: Path) -> Self:
         """With the digests of the run's files as they are now."""
