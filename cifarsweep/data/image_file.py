@@ -34,16 +34,12 @@ def read_image(file: Path, size: int) -> NDArray[np.uint8]:
     with Image.open(file) as image:
         if image.format == "EPS":
             raise ValueError("EPS is a program, which Ghostscript would have to run")
-        raw_mode = _raw_mode(image)
+        # How the file holds a pixel, such as "RGB;16B", which is known until it is decoded; of these formats only.
+        arguments: Any = image.tile[0][3] if image.tile and image.format in ("PNG", "TIFF") else ""
+        raw_mode = str(arguments[0] if isinstance(arguments, tuple) else arguments)
         ImageOps.exif_transpose(image, in_place=True)
         square = ImageOps.fit(_rgb(image, raw_mode), (size, size), Image.Resampling.BILINEAR)
     return np.asarray(square)
-
-
-def _raw_mode(image: "ImageFile") -> str:
-    """How the file holds a pixel, such as "RGB;16B", which is known until it is decoded; of TIFF and PNG files only."""
-    arguments: Any = image.tile[0][3] if image.tile and image.format in ("PNG", "TIFF") else ""
-    return str(arguments[0] if isinstance(arguments, tuple) else arguments)
 
 
 def _rgb(image: "ImageFile", raw_mode: str) -> "Image":

@@ -92,6 +92,12 @@ class Searched(StudyWithFinalRuns):
         return fmean(values) if values else None
 
     @property
+    def multiply_adds(self) -> int | None:
+        """Of one image; two operations each."""
+        flops = self.about.get("flops")
+        return None if flops is None else flops // 2
+
+    @property
     def chosen(self) -> Trial | None:
         return next((trial for trial in self.trials if trial.number == self.finalist), None)
 
@@ -275,11 +281,10 @@ def write(study: DepthStudy, folder: Path) -> None:
 
 
 def _named(searched: Searched) -> dict[str, Any]:
-    flops = searched.about.get("flops")
     return {
         "comparison": searched.comparison,
         **{key: searched.about.get(key) for key in ("model", "depth", "width", "params")},
-        "multiply_adds": None if flops is None else flops // 2,
+        "multiply_adds": searched.multiply_adds,
     }
 
 

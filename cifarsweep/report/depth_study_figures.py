@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
-from numpy.typing import NDArray
 
 from cifarsweep.report.depth_study import NUM_BEST, DepthStudy, Searched
 from cifarsweep.report.search_results import finite, known
@@ -24,10 +23,10 @@ OFFSET = 0.13
 MARKERS = "osD^vP"
 NUMBER = 0.15
 """Inches that a digit needs."""
-COSTS = {
-    "train_seconds": "training time (s)",
-    "params": "parameters",
-    "flops": "multiply-adds for an image",
+COSTS: dict[str, Callable[[Searched], float | None]] = {
+    "training time (s)": lambda searched: searched.mean_of("train_seconds"),
+    "parameters": lambda searched: finite(searched.about.get("params")),
+    "multiply-adds for an image": lambda searched: finite(searched.multiply_adds),
 }
 
 
@@ -200,10 +199,10 @@ def cost(study: DepthStudy) -> Figure | None:
     )
     footer = 0.3 * len(groups) + 0.2
     figure, grid = page("Test accuracy against cost", caption, (6.4, 2.6), (len(COSTS), 1), 0.45, footer)
-    for (key, label), axes in zip(COSTS.items(), grid[:, 0], strict=True):
+    for (label, cost_of), axes in zip(COSTS.items(), grid[:, 0], strict=True):
         numbers: list[tuple[float, float, str, str]] = []
         for group in groups:
-            points = [(x, searched) for searched in group.studies if (x := _cost(searched, key)) is not None]
+            points = [(x, searched) for searched in group.studies if (x := cost_of(searched)) is not None]
             means = [100 * searched.interval[0] for _, searched in points]
             axes.plot([x for x, _ in points], means, color=group.colour, lw=1, alpha=0.35, zorder=1)
             for x, searched in points:
@@ -236,25 +235,15 @@ def _write_beside(axes: Axes, numbers: list[tuple[float, float, str, str]]) -> N
     for column in np.split(order, starts):
         column = column[np.argsort(inches[column, 1], kind="stable")]
         right = inches[column, 0].max() + 0.08
-        for at, height in zip(column, _spread(inches[column, 1], NUMBER), strict=True):
+        # Rising heights are moved up and down alike until they are so far apart.
+        steps = NUMBER * np.arange(len(column))
+        rest = inches[column, 1] - steps
+        spread = (np.maximum.accumulate(rest) + np.minimum.accumulate(rest[::-1])[::-1]) / 2 + steps
+        for at, height in zip(column, spread, strict=True):
             x, y, text, colour = numbers[at]
             place: Any = {"textcoords": "offset points", "ha": "left", "va": "center_baseline"}
             offset = 72 * (np.array([right, height]) - inches[at])
             axes.annotate(text, (x, y), offset, color=colour, fontsize=10, path_effects=OUTLINE, zorder=5, **place)
-
-
-def _spread(heights: NDArray[Any], least: float) -> NDArray[Any]:
-    """Rising heights, moved up and down alike until they are `least` apart."""
-    steps = least * np.arange(len(heights))
-    rest = heights - steps
-    return (np.maximum.accumulate(rest) + np.minimum.accumulate(rest[::-1])[::-1]) / 2 + steps
-
-
-def _cost(searched: Searched, key: str) -> float | None:
-    if key == "train_seconds":
-        return searched.mean_of(key)
-    value = finite(searched.about.get(key))
-    return value if value is None or key == "params" else value / 2
 
 
 FIGURES = {

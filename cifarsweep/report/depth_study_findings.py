@@ -122,7 +122,7 @@ def rows(study: DepthStudy) -> list[dict[str, str]]:
 
 
 def _row(study: DepthStudy, searched: Searched) -> dict[str, str]:
-    flops, params = searched.about.get("flops"), searched.about.get("params")
+    params = searched.about.get("params")
     settings = searched.chosen.params if searched.chosen else {}
     half = searched.half_with_search
     return {
@@ -130,7 +130,7 @@ def _row(study: DepthStudy, searched: Searched) -> dict[str, str]:
         "model": name(searched.label),
         "width": str(searched.about.get("width") or ""),
         "parameters": "" if params is None else f"{params:,}",
-        "multiply-adds": "" if flops is None else f"{flops // 2:,}",
+        "multiply-adds": "" if searched.multiply_adds is None else f"{searched.multiply_adds:,}",
         "seeds": str(len(searched.by_seed)),
         "test %": mean_text(searched).removesuffix(" %"),
         "± with search": "" if math.isnan(half) else f"± {100 * half:.1f}",

@@ -167,14 +167,8 @@ def _umask() -> int:
 def write_json(path: Path, value: Any) -> None:
     """Records in `value` become objects."""
     with atomic(path) as file:
-        json.dump(value, file, indent=1, ensure_ascii=False, default=_as_dict)
+        json.dump(value, file, indent=1, ensure_ascii=False, default=lambda record: record.as_dict())
         file.write("\n")
-
-
-def _as_dict(value: Any) -> dict[str, Any]:
-    if not hasattr(value, "as_dict"):
-        raise TypeError(f"{type(value).__name__}: no value of a JSON file")
-    return value.as_dict()  # type: ignore[no-any-return]
 
 
 def read_json(path: Path, most: int = MOST_BYTES) -> Any:

@@ -5,7 +5,6 @@ import copy
 import io
 import logging
 from collections.abc import Iterator
-from io import TextIOWrapper
 from pathlib import Path
 
 import torch
@@ -92,24 +91,15 @@ def show_log(name: str) -> None:
     logger.handlers, logger.propagate = [_Console()], False
 
 
-class _LogFile(logging.FileHandler):
-    """Goes on without a line that cannot be written: on a full disk, the next result is named in an error."""
-
-    def _open(self) -> TextIOWrapper:
-        return TextIOWrapper(open(self.baseFilename, f"{self.mode}b", opener=files.opener), encoding=self.encoding)
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        return
-
-    def close(self) -> None:
-        with contextlib.suppress(OSError):
-            super().close()
-
-
 @contextlib.contextmanager
 def log_file(path: Path, mode: str) -> Iterator[None]:
-    """Inside, what our logger and Python's warnings say goes to the file."""
-    handler = _LogFile(path, mode, encoding="utf-8")
+    """Inside, what our logger and Python's warnings say goes to the file.
+
+    Goes on without a line that cannot be written: on a full disk, the next result is named in an error.
+    """
+    file = open(path, mode, encoding="utf-8", opener=files.opener)  # noqa: SIM115
+    handler = logging.StreamHandler(file)
+    handler.handleError = lambda record: None  # type: ignore[method-assign]
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log = logging.getLogger("cifarsweep")
     loggers = log, logging.getLogger("py.warnings")
@@ -124,4 +114,5 @@ def log_file(path: Path, mode: str) -> Iterator[None]:
         logging.captureWarnings(False)
         for logger in loggers:
             logger.removeHandler(handler)
-        handler.close()
+        with contextlib.suppress(OSError):
+            file.close()

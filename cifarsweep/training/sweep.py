@@ -46,12 +46,14 @@ def _check(config: DictConfig) -> None:
     """ValueError names what a sweep cannot have. Expands the folder of the results, for the jobs as well."""
     hydra_compat.check_plugins(config)
     words, params = config.hydra.overrides.task, OmegaConf.select(config, "hydra.sweeper.params")
+    parser = OverridesParser.create()
     for key in OF_THE_SWEEP:
-        swept = (word for word in words if word.startswith(f"{key}=") and _lists_values(word))
-        if given := next(
-            swept, f"hydra.sweeper.params.{key}" if isinstance(params, DictConfig) and key in params else None
-        ):
-            raise ValueError(f"{given}: expected one value, as {key} is the whole sweep's")
+        of_key = [word for word in words if word.startswith(f"{key}=")]
+        swept = [word for word in of_key if parser.parse_override(word).is_sweep_override()]
+        if isinstance(params, DictConfig) and key in params:
+            swept.append(f"hydra.sweeper.params.{key}")
+        if swept:
+            raise ValueError(f"{swept[0]}: expected one value, as {key} is the whole sweep's")
     schema.check_values({key: OmegaConf.select(config, key) for key in OF_THE_SWEEP})
     outputs = folders.expanded(config.outputs, "outputs")
     folders.check_writable(outputs, "outputs")
@@ -60,10 +62,6 @@ def _check(config: DictConfig) -> None:
             config.outputs = str(outputs)
             quoted = QuotedString(str(outputs), Quote.single).with_quotes()
             words[:] = [*(word for word in words if not word.startswith("outputs=")), f"outputs={quoted}"]
-
-
-def _lists_values(word: str) -> bool:
-    return bool(OverridesParser.create().parse_override(word).is_sweep_override())
 
 
 def start(config: DictConfig) -> None:

@@ -113,7 +113,7 @@ def test_the_slug_is_the_one_of_the_design() -> None:
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "result.json"
     files.write_json(path, {"status": "complete"})
-    with pytest.raises(TypeError):
+    with pytest.raises(AttributeError):
         files.write_json(path, {"status": object()})
     assert files.read_json(path) == {"status": "complete"}
     assert os.listdir(tmp_path) == ["result.json"]
