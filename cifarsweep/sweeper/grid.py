@@ -9,13 +9,12 @@ from typing import Any
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, RangeSweep
-from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from cifarsweep.results import files
-from cifarsweep.sweeper import jobs
+from cifarsweep.sweeper import hydra_compat, jobs
 from cifarsweep.sweeper.application import Application
 from cifarsweep.terminal import domains, errors
 from cifarsweep.terminal.domains import Domain
@@ -46,9 +45,7 @@ def sweep(
     compose, application = jobs.Composer(hydra_context.config_loader, config), Application.of(task_function)
     for overrides in combinations:
         application.check(compose(overrides))
-    launcher = Plugins.instance().instantiate_launcher(
-        hydra_context=hydra_context, task_function=task_function, config=config
-    )
+    launcher = hydra_compat.instantiate_launcher(hydra_context, task_function, config, quiet=False)
     application.start_sweep(config)
     folder = files.make_folder(Path(config.hydra.sweep.dir))
     with files.atomic(folder / "multirun.yaml") as file:  # as Hydra's own sweeper

@@ -52,6 +52,19 @@ def _host() -> str:
     return ""
 
 
+def is_check_due(folder: Path, grace_period: float) -> bool:
+    """Whether to look for dead workers now: True for one caller in a fifth of the grace period, or a few at once.
+
+    If each worker checked all others before each trial, it would cost the file system the square of their number.
+    """
+    checked = folder / ".checked"
+    with contextlib.suppress(FileNotFoundError):
+        if abs(time.time() - checked.stat().st_mtime) < grace_period / 5:
+            return False
+    checked.touch()
+    return True
+
+
 def is_alive(folder: Path, worker: str, grace_period: float) -> bool:
     path = folder / worker
     if not path.exists():

@@ -16,7 +16,7 @@ from hydra.core.plugins import Plugins
 from hydra.errors import CompactHydraException
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
-from hydra.types import HydraContext, RunMode
+from hydra.types import HydraContext, RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from cifarsweep.terminal import formatting
@@ -71,6 +71,21 @@ def context_of_workers(context: HydraContext, job: DictConfig) -> HydraContext:
         job.hydra.job.env_set = {}
     loader: Any = _LoaderOfWorkers(context.config_loader, job)
     return replace(context, config_loader=loader, callbacks=Callbacks())
+
+
+def instantiate_launcher(context: HydraContext, task: TaskFunction, config: DictConfig, *, quiet: bool) -> Launcher:
+    """The launcher of a configuration. `quiet`: what its jobs print need not be seen, as that of a search's workers.
+
+    hydra-ray-launcher (1.2.2, 1.4.0rc3) sets object_store_memory, which Ray refuses where it joins a cluster. None is
+    Ray's own default. Ray's lines are quieted by log_to_driver, which its client for ray:// does not know.
+    """
+    launcher = Plugins.instance().instantiate_launcher(context, task, config)
+    if type(launcher).__name__ == "RayLauncher":
+        init: Any = launcher.ray_cfg.init  # type: ignore[attr-defined]
+        init.setdefault("object_store_memory", None)
+        if quiet and not str(init.get("address")).startswith("ray://"):
+            init.setdefault("log_to_driver", False)
+    return launcher
 
 
 class _LoaderOfWorkers:

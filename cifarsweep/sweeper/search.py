@@ -16,7 +16,6 @@ from typing import Any
 import optuna
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobStatus
-from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from optuna.distributions import distribution_to_json, json_to_distribution
@@ -356,11 +355,8 @@ def _launch_once(setting: _Setting, worker: Worker, num_workers: int) -> Excepti
         # The launcher `local` would run no more of them at once than it has cores.
         with read_write(config.hydra), open_dict(config):
             config.hydra.launcher.n_workers = num_workers
-    launcher: Launcher = Plugins.instance().instantiate_launcher(
-        hydra_context=hydra_compat.context_of_workers(setting.context, setting.compose(worker.whole.space.fixed)),
-        task_function=worker,
-        config=config,
-    )
+    context = hydra_compat.context_of_workers(setting.context, setting.compose(worker.whole.space.fixed))
+    launcher = hydra_compat.instantiate_launcher(context, worker, config, quiet=True)
     try:
         results = launcher.launch([list(worker.whole.space.fixed)] * num_workers, initial_job_idx=0)
     except Exception as error:  # whatever a launcher raises when its workers die; the queue tells what is left

@@ -19,7 +19,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from cifarsweep.results.study_records import Direction
-from cifarsweep.sweeper import settings, storage
+from cifarsweep.sweeper import heartbeat, settings, storage
 from cifarsweep.sweeper.pruning import dominates
 from cifarsweep.sweeper.queue import SPENT, Queue
 from cifarsweep.sweeper.settings import Settings
@@ -230,6 +230,7 @@ class Studies:
         self.searches = [OpenStudy(plan, store) for plan in plans]
         self.finals = [search.finals for search in self.searches if search.finals is not None]
         self._deadline = plans[0].deadline
+        self._workers, self._grace_period = self.searches[0].queue.workers, plans[0].settings.grace_period
 
     @property
     def all(self) -> list[OpenStudy]:
@@ -255,6 +256,8 @@ class Studies:
         reproducible.
         """
         while self._deadline is None or time.time() < self._deadline:
+            if heartbeat.is_check_due(self._workers, self._grace_period):
+                self.recover(counted=True)
             claimed = self._claim(worker)
             if claimed is None:
                 self.recover(counted=True)

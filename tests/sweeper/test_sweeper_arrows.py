@@ -10,7 +10,7 @@ from test_arrows import assert_modules_know_only
 KNOWS = {
     "application": "settings space",
     "estimate": "application jobs studies",
-    "grid": "application jobs",
+    "grid": "application hydra_compat jobs",
     "heartbeat": "",
     "hydra_compat": "",
     "jobs": "hydra_compat space",
@@ -26,7 +26,7 @@ KNOWS = {
     "settings": "application local space",
     "space": "",
     "storage": "journal server",
-    "studies": "pruning queue settings space storage",
+    "studies": "heartbeat pruning queue settings space storage",
     "summary": "application pruning queue space studies",
     "warm_start": "application jobs queue space studies",
     "worker": "application heartbeat jobs local pruning queue storage studies",
