@@ -18,6 +18,8 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from toy_search import descendants
+
 MEMORY_BYTES = 80_000_000
 """Of a raylet's object store. Ray accepts no less than 75 MB."""
 PATIENCE_SECONDS = 60
@@ -53,7 +55,7 @@ class Cluster:
 
     def kill(self, raylet: subprocess.Popen[bytes]) -> None:
         """As if its host lost power: nothing that runs there is told."""
-        processes = _descendants(raylet.pid)
+        processes = descendants(raylet.pid)
         for process in [raylet.pid, *processes]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
@@ -112,12 +114,3 @@ def _free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
-
-
-def _descendants(process: int) -> list[int]:
-    children = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            if int(stat.read_text().rpartition(")")[2].split()[1]) == process:
-                children.append(int(stat.parent.name))
-    return [*children, *(further for child in children for further in _descendants(child))]
