@@ -30,6 +30,11 @@ hypothesis.settings.load_profile("default")
 """Generated tests are the same in every run; `pytest --hypothesis-profile=thorough` looks for what they missed."""
 
 
+def examples(by_default: int) -> int:
+    """For a test whose examples take long: so many by default, and fifty times as many when thorough, as for others."""
+    return by_default * hypothesis.settings().max_examples // 200
+
+
 def pytest_configure() -> None:
     """A shell starts what is in the background with SIGINT ignored, which all processes of the tests would inherit."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -90,6 +95,18 @@ def small_run(data_cache: Path, outputs: Path) -> list[str]:
         "model=layers2",
         "model.width=4",
     ]
+
+
+@pytest.fixture
+def figures_without_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are laid out, which fails for what cannot be drawn, but their files stay empty: a third of the time."""
+    from matplotlib.figure import Figure
+
+    def lay_out(figure: Figure, file: Any, format: str, **others: Any) -> None:
+        if format == "png":
+            figure.draw_without_rendering()
+
+    monkeypatch.setattr(Figure, "savefig", lay_out)
 
 
 def without_digests(folder: Path, name: str = "result.json") -> dict[str, Any]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+import functools
 import time
 from pathlib import Path
 from typing import Any
 
 import hydra
-from conftest import REPOSITORY
+from conftest import REPOSITORY, examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
@@ -26,17 +27,19 @@ OPTIONS = sorted(
 TOP = ["batch_size", "seed", "name", "force", "outputs"]
 
 
-def composed(option: str = "model=layers3") -> dict[str, Any]:
-    """The defaults with an option, as plain values."""
-    words = [option, "data.root=/data"] if option == "data=image_folder" else [option]
+@functools.cache
+def composed(*words: str) -> dict[str, Any]:
+    """The defaults with these overrides, as plain values."""
     with hydra.initialize_config_dir(str(CONF), **hydra_compat.VERSION_BASE):
-        cfg = hydra.compose("config", words)
+        cfg = hydra.compose("config", list(words))
     config = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(config, dict)
     return {str(key): value for key, value in config.items()}
 
 
-COMPOSED = {option: composed(option) for option in OPTIONS}
+COMPOSED = {
+    option: composed(option, *(["data.root=/data"] if option == "data=image_folder" else [])) for option in OPTIONS
+}
 
 
 def keys_of(option: str) -> list[str]:
@@ -150,16 +153,14 @@ LARGE = {"model.width", "model.hidden"}
 """Whose largest values a machine may have the memory for, and then takes a minute."""
 
 
-@settings(max_examples=settings().max_examples // 10, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(20), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from([pair for pair in KEYS if pair[0].partition("=")[0] not in ("data", "trainer")]), VALUES)
 def test_what_is_accepted_takes_its_first_step_or_is_refused_by_its_group(
     data_cache: Path, option_and_key: tuple[str, str], value: Any
 ) -> None:
     option, key = option_and_key
     group, name = option.split("=")
-    with hydra.initialize_config_dir(str(CONF), **hydra_compat.VERSION_BASE):
-        cfg = hydra.compose("config", [*TINY, f"data.cache={data_cache}", option])
-    config = with_value(OmegaConf.to_container(cfg, resolve=True), key, value)  # type: ignore[arg-type]
+    config = with_value(composed(*TINY, f"data.cache={data_cache}", option), key, value)
     if refusal(config) is not None or (key in LARGE and config[group][key.rpartition(".")[2]] > 64):
         return
     choices = {"model": "layers3", "optimizer": "momentum", "schedule": "onecycle", "loss": "label_smoothing"}

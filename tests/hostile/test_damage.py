@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import REPOSITORY, Command, run_python, small_run
+from conftest import REPOSITORY, Command, examples, run_python, small_run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -408,7 +408,8 @@ def test_a_value_of_any_kind_at_any_place_is_read_or_named(
 
 
 @pytest.mark.slow
-@settings(ANY_KIND, max_examples=12)
+@pytest.mark.usefixtures("figures_without_pixels")
+@settings(ANY_KIND, max_examples=examples(20))
 @given(st.sampled_from(PLACES), ANY)
 def test_a_report_is_written_or_says_why_not(
     example: Path, capsys: pytest.CaptureFixture[str], where: tuple[type[FileRecord], tuple[Any, ...]], value: Any

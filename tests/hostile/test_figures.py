@@ -9,7 +9,7 @@ from typing import Any
 
 import matplotlib
 import pytest
-from conftest import run_python
+from conftest import examples, run_python
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -50,11 +50,15 @@ CHANGES = [
 ]
 
 
+@pytest.fixture(scope="module")
+def expected() -> bytes:
+    return drawn()
+
+
 @pytest.mark.filterwarnings("ignore")
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(st.lists(st.sampled_from(CHANGES), min_size=3, max_size=40))
-def test_no_setting_of_the_users_changes_a_figure(changes: list[tuple[str, Any]]) -> None:
-    expected = drawn()
+def test_no_setting_of_the_users_changes_a_figure(expected: bytes, changes: list[tuple[str, Any]]) -> None:
     with matplotlib.rc_context(dict(changes)):
         theirs = matplotlib.rcParams.copy()
         assert drawn() == expected

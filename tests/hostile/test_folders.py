@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Command, run_python
+from conftest import Command, examples, run_python
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -173,7 +173,8 @@ def test_commands_that_read_answer_whatever_stands_in_a_files_place(
 
 
 @pytest.mark.slow
-@settings(GENERATED, max_examples=30)
+@pytest.mark.usefixtures("figures_without_pixels")
+@settings(GENERATED, max_examples=examples(30))
 @given(st.data())
 def test_report_and_rerun_answer_whatever_stands_in_a_files_place(
     swept: Path,
@@ -189,7 +190,7 @@ def test_report_and_rerun_answer_whatever_stands_in_a_files_place(
 
 
 @pytest.mark.slow
-@settings(GENERATED, max_examples=20)
+@settings(GENERATED, max_examples=examples(20))
 @given(st.data())
 def test_the_same_command_answers_whatever_stands_in_a_files_place(
     swept: Path,

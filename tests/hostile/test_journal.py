@@ -50,6 +50,11 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def trials(sound: Path) -> list[FrozenTrial]:
+    return finished(sound)
+
+
+@pytest.fixture(scope="module")
 def of_an_earlier_version(sound: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same without checksums."""
     path = tmp_path_factory.mktemp("earlier") / "study.journal"
@@ -91,15 +96,16 @@ DAMAGES: st.SearchStrategy[Callable[[bytes], bytes]] = st.one_of(
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(damage=DAMAGES)
-def test_the_trials_before_a_damage_are_kept_as_they_were(tmp_path: Path, sound: Path, damage: object) -> None:
-    journal = tmp_path / "study.journal"
-    before, content = finished(sound), sound.read_bytes()
+def test_the_trials_before_a_damage_are_kept_as_they_were(
+    tmp_path: Path, sound: Path, trials: list[FrozenTrial], damage: object
+) -> None:
+    journal, content = tmp_path / "study.journal", sound.read_bytes()
     journal.write_bytes(damaged := damage(content))  # type: ignore[operator]
 
     said = journals.mend(journal, tmp_path)
     kept = finished(journal)
 
-    assert kept == before[: len(kept)]
+    assert kept == trials[: len(kept)]
     undamaged = os.path.commonprefix([content, damaged])  # noqa: RUF071 -- of bytes, as is meant
     assert journal.read_bytes().startswith(undamaged[: undamaged.rfind(b"\n") + 1])
     if said is None:  # but for the line that a process was killed at, it ends where the journal once ended
@@ -108,7 +114,7 @@ def test_the_trials_before_a_damage_are_kept_as_they_were(tmp_path: Path, sound:
         aside = max(tmp_path.glob("*.corrupt"), key=lambda path: path.stat().st_mtime_ns)
         assert aside.name in said
         assert any(path.read_bytes() == damaged for path in tmp_path.glob("*.corrupt"))
-    search(journal, len(kept), 10)
+    search(journal, len(kept), len(kept) + 2)
     assert journals.mend(journal, tmp_path) is None
     numbers = [trial.number for trial in finished(journal)]
     assert len(set(numbers)) == len(numbers)

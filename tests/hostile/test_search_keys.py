@@ -18,6 +18,7 @@ from typing import Any
 import optuna
 import pytest
 import yaml
+from conftest import examples
 from hydra.errors import HydraException
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -163,7 +164,7 @@ def test_a_key_that_no_search_has_is_refused(key: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize(("kind", "name", "argument"), ARGUMENTS)
-@settings(max_examples=settings.default.max_examples // 2 if settings.default else 100)
+@settings(max_examples=examples(100))
 @given(value=VALUES)
 def test_an_argument_of_a_sampler_or_pruner_is_usable_or_refused(
     kind: str, name: str, argument: str, value: Any
