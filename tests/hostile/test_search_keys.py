@@ -6,6 +6,7 @@ Keys and arguments are those of the engine's own configuration files and of the 
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import inspect
 import math
@@ -22,7 +23,7 @@ from conftest import examples
 from hydra.errors import HydraException
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cifarsweep.sweeper import grid, local, storage
@@ -60,7 +61,9 @@ def options(group: str) -> dict[str, dict[str, Any]]:
 OPTIONS = {"sampler": options("sampler"), "pruner": options("pruner")}
 STUDY = yaml.safe_load((CONF / "sweeper" / "study.yaml").read_text())
 del STUDY["defaults"]
-KEYS = [*STUDY, "sampler", "pruner"]
+STUDY |= {"sampler": OPTIONS["sampler"]["random"], "pruner": OPTIONS["pruner"]["none"]}
+PLAIN = OmegaConf.create(STUDY)
+KEYS = list(STUDY)
 ARGUMENTS = [
     (kind, name, argument)
     for kind, known in OPTIONS.items()
@@ -90,12 +93,14 @@ class Image(Application):
         return 8
 
 
-def answer(key: str, sweeper: dict[str, Any], application: Application | None = None) -> tuple[Settings, Space] | None:
-    """What a search would be set up with; None where the one line that refuses it names the key."""
+def answer(key: str, changes: dict[str, Any], application: Application | None = None) -> tuple[Settings, Space] | None:
+    """What a search with these changes would be set up with; None where the one line that refuses it names the key.
+
+    A key that is changed to `...` is taken away.
+    """
     before, started = sorted(os.listdir()), time.process_time()
     try:
-        node = OmegaConf.create(sweeper)
-        checked = search_settings.read(node, application or Application(), BASE)
+        checked = search_settings.read(a_search(changes), application or Application(), BASE)
         space = parse(FINITE if checked.enumerates else SPACE, [])
         storage.address_of(checked.storage, Path())
         search_settings.try_out(checked, space)
@@ -128,9 +133,14 @@ def assert_usable(checked: Settings, space: Space, num_trials: int = 4) -> None:
         study.tell(trial, [float(number)] * len(checked.directions))
 
 
-def a_search(**changes: Any) -> dict[str, Any]:
-    plain = {"sampler": OPTIONS["sampler"]["random"], "pruner": OPTIONS["pruner"]["none"]}
-    return {**STUDY, **plain, **changes}
+def a_search(changes: dict[str, Any]) -> DictConfig:
+    node = PLAIN.copy()
+    for key, value in changes.items():
+        if value is ...:
+            del node[key]
+        else:
+            node[key] = value
+    return node
 
 
 @pytest.mark.parametrize("application", [Application(), Image()], ids=["any", "image"])
@@ -141,26 +151,21 @@ def test_a_key_of_a_search_is_usable_or_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, application: Application, value: Any
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    prepared = answer(key, a_search(**{key: value}), application)
+    prepared = answer(key, {key: value}, application)
     if prepared is not None:
         assert_usable(*prepared, num_trials=2)
 
 
 @pytest.mark.parametrize("key", KEYS)
 def test_a_key_that_was_taken_away_is_missed(key: str) -> None:
-    sweeper = a_search()
-    del sweeper[key]
-    if key == "max_steps":  # an application may have another name for it
-        assert answer(key, sweeper) is not None
-    elif key.startswith("_"):  # Hydra's
-        answer(key, sweeper)
-    else:
-        assert answer(key, sweeper) is None
+    prepared = answer(key, {key: ...})
+    if not key.startswith("_"):  # Hydra's
+        assert (prepared is not None) == (key == "max_steps")  # an application may have another name for it
 
 
 @given(key=st.text(min_size=1, max_size=6).filter(lambda key: key not in KEYS and "${" not in key), value=VALUES)
 def test_a_key_that_no_search_has_is_refused(key: str, value: Any) -> None:
-    assert answer(key, a_search(**{key: value})) is None
+    assert answer(key, {key: value}) is None
 
 
 @pytest.mark.parametrize(("kind", "name", "argument"), ARGUMENTS)
@@ -173,7 +178,7 @@ def test_an_argument_of_a_sampler_or_pruner_is_usable_or_refused(
     if "n_startup_trials" in option:
         option["n_startup_trials"] = 1
     option[argument] = value
-    prepared = answer(kind, a_search(**{kind: option}))
+    prepared = answer(kind, {kind: option})
     if prepared is not None:
         assert_usable(*prepared)
 
@@ -184,12 +189,12 @@ def test_an_argument_that_a_sampler_or_pruner_does_not_take_is_refused(
     kind: str, name: str, argument: str, value: Any
 ) -> None:
     if (kind, name, argument) not in ARGUMENTS:
-        assert answer(kind, a_search(**{kind: {**OPTIONS[kind][name], argument: value}})) is None
+        assert answer(kind, {kind: {**OPTIONS[kind][name], argument: value}}) is None
 
 
 @pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, known in OPTIONS.items() for name in known])
 def test_each_sampler_and_pruner_is_usable_as_it_ships(kind: str, name: str) -> None:
-    prepared = answer(kind, a_search(**{kind: OPTIONS[kind][name]}))
+    prepared = answer(kind, {kind: OPTIONS[kind][name]})
     if prepared is None:
         pytest.skip(f"a package that {name} needs is not installed")
     assert_usable(*prepared)
@@ -234,13 +239,16 @@ WRITTEN = st.one_of(
 )
 
 
+@functools.cache
+def with_sampler(name: str) -> Settings:
+    return search_settings.read(a_search({"sampler": OPTIONS["sampler"][name]}), Application(), BASE)
+
+
 @pytest.mark.parametrize("sampler", ["random", "tpe", "bruteforce", "grid"])
 @given(text=WRITTEN)
 def test_a_space_is_usable_or_refused(sampler: str, text: str) -> None:
     started = time.process_time()
-    checked = search_settings.read(
-        OmegaConf.create(a_search(sampler={**OPTIONS["sampler"][sampler]})), Application(), BASE
-    )
+    checked = with_sampler(sampler)
     try:
         space = parse({}, [f"x={text}"])
         search_settings.try_out(checked, space)
