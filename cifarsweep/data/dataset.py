@@ -36,9 +36,8 @@ class DataSet(Decoded):
         """With all images on the device."""
         mean, std = torch.tensor(self.mean, device=device), torch.tensor(self.std, device=device)
         images, labels = self.train_images.to(device), self.train_labels.to(device)
-        train, val = (
-            Batcher(images, labels, indices.to(device), mean, std) for indices in (self.train_indices, self.val_indices)
-        )
+        indices = (self.train_indices, self.val_indices)
+        train, val = (Batcher(images, labels, places.to(device), mean, std) for places in indices)
         everything = torch.arange(len(self.test_labels), device=device)
         test = Batcher(self.test_images.to(device), self.test_labels.to(device), everything, mean, std)
         return Batchers(train, val, test)

@@ -193,10 +193,8 @@ def cost(study: DepthStudy) -> Figure | None:
     groups = _groups(study, lambda searched: searched.by_seed)
     if not groups:
         return None
-    caption = (
-        "Numbers are depths; means over seeds with their 95 % intervals. Seconds are wall clock, of runs that share "
-        "the machine."
-    )
+    caption = "Numbers are depths; means over seeds with their 95 % intervals. "
+    caption += "Seconds are wall clock, of runs that share the machine."
     footer = 0.3 * len(groups) + 0.2
     figure, grid = page("Test accuracy against cost", caption, (6.4, 2.6), (len(COSTS), 1), 0.45, footer)
     for (label, cost_of), axes in zip(COSTS.items(), grid[:, 0], strict=True):

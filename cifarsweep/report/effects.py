@@ -84,9 +84,8 @@ def independent(runs: pd.DataFrame, keys: Sequence[str]) -> list[str]:
     varying: list[str] = []
     for key in keys:
         values = runs[key].map(str)
-        if values.nunique() > 1 and not any(
-            values.groupby(runs[group]).nunique().max() == 1 for group in DECIDING if group != key
-        ):
+        follows = any(values.groupby(runs[group]).nunique().max() == 1 for group in DECIDING if group != key)
+        if values.nunique() > 1 and not follows:
             varying.append(key)
     return varying
 

@@ -76,9 +76,8 @@ def best_sentence(best: Best) -> str:
     parts += [f"{validation} validation accuracy"] if validation else []
     sentence = ", ".join(parts) + f", {count(int(row['n']), 'seed')}."
     if best.is_optimistic:
-        return (
-            f"{sentence} There was no validation split, so it was chosen by the test set: its accuracy is optimistic."
-        )
+        why = "There was no validation split, so it was chosen by the test set: its accuracy is optimistic."
+        return f"{sentence} {why}"
     if not validation:
         return f"{sentence} There was no validation split to choose by."
     return f"{sentence} It was chosen by validation accuracy; the test images had no part in it."
@@ -334,10 +333,8 @@ def confusion_sentence(confusion: Confusion) -> str:
     if not pairs:
         return "No test image was taken for another class."
     true, taken, number, share = pairs[0]
-    return (
-        f"The most frequent error: {name(true)} taken for {name(taken)}, {number:,} images, "
-        f"{share:.1%} of that class.".replace("%", " %")
-    )
+    error = f"{name(true)} taken for {name(taken)}, {number:,} images, {share:.1%} of that class"
+    return f"The most frequent error: {error}.".replace("%", " %")
 
 
 def class_sentence(confusion: Confusion) -> str:
@@ -364,9 +361,8 @@ def classes_sentence(classes: Mosaic, data: str) -> str:
 
 def augmentation_sentence(augmentation: Mosaic) -> str:
     num = augmentation.images.shape[1] - 1
-    return (
-        f"Training sees an image another way in each epoch: the original, and beside it {num} times what training has."
-    )
+    shown = f"the original, and beside it {num} times what training has"
+    return f"Training sees an image another way in each epoch: {shown}."
 
 
 def network_sentence(label: str, layers: Sequence[Layer]) -> str:

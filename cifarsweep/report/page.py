@@ -209,9 +209,8 @@ def _table(tables: Tables, folder: Path) -> dict[str, Any]:
     """The runs, best first, without the columns that say the same of each; those are `constant`."""
     table = tables.runs
     key = "val_accuracy" if table["val_accuracy"].notna().any() else "test_accuracy"
-    order = table.assign(lost=table["status"] != "complete").sort_values(
-        ["lost", key], ascending=[True, False], kind="stable", na_position="last"
-    )
+    order = table.assign(lost=table["status"] != "complete")
+    order = order.sort_values(["lost", key], ascending=[True, False], kind="stable", na_position="last")
     rows = order[:MOST_ROWS]
     settings = effects.independent(table, tables.settings)
     # What was measured comes before the settings, which may be many.

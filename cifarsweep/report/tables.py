@@ -98,10 +98,9 @@ def jobs_without_run(path: Path) -> list[str]:
     if not (path / "sweep.json").exists():
         return []
     sweep, places = sweeps.SweepRecord.read(path), folders.runs_of(path)
-    lost = [
-        job for job in sweep.jobs.values() if not job.run or (job.error and not places[Path(job.run).name].is_dir())
-    ]
-    num_left = 0 if sweeps.is_running(path) else (sweep.commands[-1].num_jobs or 0) - len(sweep.jobs)
+    jobs = sweep.jobs.values()
+    lost = [job for job in jobs if not job.run or (job.error and not places[Path(job.run).name].is_dir())]
+    num_left = 0 if sweeps.is_running(path) else (sweep.commands[-1].num_jobs or 0) - len(jobs)
     return [
         *(_one_line(job.error or "unknown reason") for job in lost),
         *(_one_line(f"missing, expected {place}") for place in folders.missing_runs(path)),

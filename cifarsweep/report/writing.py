@@ -43,9 +43,8 @@ def write(paths: tuple[Path, ...], run_dirs: Sequence[Path], parquet: bool) -> R
     notes += depth_study_findings.answer(depth) if depth else []
     read = tables.read(run_dirs, [error for path in paths for error in tables.jobs_without_run(path)])
     if read.runs.empty and read.unreadable:
-        raise ValueError(
-            f"{paths[0]}: expected runs, but none of its {len(run_dirs)} can be read ({read.unreadable[0]})"
-        )
+        reason = f"none of its {len(run_dirs)} can be read ({read.unreadable[0]})"
+        raise ValueError(f"{paths[0]}: expected runs, but {reason}")
     folder = paths[0] / "report"
     with contextlib.suppress(FileExistsError):
         files.make_folder(folder)
@@ -87,11 +86,8 @@ def _listed_before(folder: Path) -> set[str]:
     path = folder / "index.html"
     links = re.findall(r'<a href="([^"/]+)">', files.read_text(path)) if path.exists() else []
     patterns = [stem + suffix for stems in page.SECTIONS.values() for stem in stems for suffix in SUFFIXES]
-    return {
-        name
-        for name in map(unquote, links)
-        if any(fnmatchcase(name, pattern) for pattern in patterns) and Path(name).name == name
-    }
+    names = [name for name in map(unquote, links) if Path(name).name == name]
+    return {name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)}
 
 
 def _gather(read: Tables, study: Study | None, depth: DepthStudy | None, notes: list[str]) -> Material:

@@ -258,12 +258,8 @@ def describe(distribution: Distribution) -> str:
     """For a person: choice(a, b), 1 to 9 in steps of 2, 0.001 to 1 (log)."""
     if isinstance(distribution, CategoricalDistribution):
         return f"choice({', '.join(map(str, distribution.choices))})"
-    step = distribution.step if distribution.step not in (None, 1) else None
-    return (
-        f"{distribution.low:g} to {distribution.high:g}"
-        + (f" in steps of {step:g}" if step else "")
-        + (" (log)" if distribution.log else "")
-    )
+    steps = f" in steps of {distribution.step:g}" if distribution.step not in (None, 1) else ""
+    return f"{distribution.low:g} to {distribution.high:g}{steps}{' (log)' if distribution.log else ''}"
 
 
 # parsing
@@ -322,9 +318,8 @@ def _branches(parser: OverridesParser, key: str, value: Any, conditions: tuple[C
             is_choice = override.is_choice_sweep()
             values = tuple(map(_label, override.sweep_iterator() if is_choice else [override._value]))
         except HydraException as error:
-            raise ValueError(
-                f"{key}: {text}: expected a condition such as optimizer=sgd or optimizer=sgd,adam"
-            ) from error
+            expected = "expected a condition such as optimizer=sgd or optimizer=sgd,adam"
+            raise ValueError(f"{key}: {text}: {expected}") from error
         condition = Condition(override.get_key_element(), values, str(text))
         for other in before:
             if other.key != condition.key:
