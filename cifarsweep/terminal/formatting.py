@@ -55,14 +55,9 @@ def plain_lines(header: Sequence[str], rows: Iterable[Sequence[str]], left: Iter
     """Aligned columns, two spaces between them, however long that makes a line."""
     cells = [list(header), *([printable(cell) for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    flush_left = [name in set(left) for name in header]
-    return [
-        "  ".join(
-            cell.ljust(width) if is_left else cell.rjust(width)
-            for cell, width, is_left in zip(row, widths, flush_left, strict=True)
-        ).rstrip()
-        for row in cells
-    ]
+    sides = ["<" if name in set(left) else ">" for name in header]
+    aligned = [f"{side}{width}" for side, width in zip(sides, widths, strict=True)]
+    return ["  ".join(map(format, row, aligned)).rstrip() for row in cells]
 
 
 def rich_table(header: Sequence[str], rows: Iterable[Sequence[str]], left: Iterable[str] = ()) -> "Table":
