@@ -81,11 +81,8 @@ def temporary_folder(parent: Path, name: str) -> Iterator[Path]:
     """A folder that is removed at the end, unless it was renamed. Removes those that killed processes left, too."""
     for left_by_a_killed_process in parent.glob(f".{name}.*/"):
         shutil.rmtree(left_by_a_killed_process, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(dir=parent, prefix=f".{name}."))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=parent, prefix=f".{name}.", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 def _open(folder: Path) -> Decoded | None:

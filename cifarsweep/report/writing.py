@@ -98,31 +98,23 @@ def _gather(read: Tables, study: Study | None, depth: DepthStudy | None, notes: 
     if not read.runs.empty:
         run = bests[0].runs.iloc[0] if bests else read.runs.iloc[0]
         data, run_dir = run["data"], read.directories[run["run_id"]]
-        matrix = _read_of_run(notes, confusion.read, run_dir, "confusion.csv") if bests else None
+        matrix = _read(notes, confusion.read, run_dir, "confusion.csv") if bests else None
         paths = places(run_dir, run["data_fingerprint"])
         classes, augmentation = (_read(notes, mosaic.read, path) if path else None for path in paths)
-        confused = _read_of_run(notes, lambda folder: mosaic.read(folder / "confused.png"), run_dir, "confused.png")
+        confused = _read(notes, lambda folder: mosaic.read(folder / "confused.png"), run_dir, "confused.png")
     first = read.runs.drop_duplicates("label").set_index("label")["run_id"]
     networks = {
-        label: _read_of_run(notes, records.read_layers, read.directories[first[label]], "layers.csv") or []
+        label: _read(notes, records.read_layers, read.directories[first[label]], "layers.csv") or []
         for label in figures.of_models(read)
     }
     return Material(read, study, depth, Effects(read), bests, matrix, data, classes, augmentation, confused, networks)
 
 
-def _read_of_run(notes: list[str], read: Callable[[Path], Found], run_dir: Path, name: str) -> Found | None:
-    """What `read` makes of the run's directory, as far as the file that it reads there is whole."""
-
-    def checked(run_dir: Path) -> Found:
-        RunResult.read_or_unfinished(run_dir).check(run_dir, name)
-        return read(run_dir)
-
-    return _read(notes, checked, run_dir)
-
-
-def _read(notes: list[str], read: Callable[[Path], Found], path: Path) -> Found | None:
-    """What `read` makes of the path; None and a note where a file cannot be read."""
+def _read(notes: list[str], read: Callable[[Path], Found], path: Path, of_run: str | None = None) -> Found | None:
+    """What `read` makes of the path; None and a note where a file cannot be read, or that file of a run is damaged."""
     try:
+        if of_run:
+            RunResult.read_or_unfinished(path).check(path, of_run)
         return read(path)
     except (OSError, ValueError) as error:
         notes.append(f"Left out, cannot be read: {' '.join(str(error).split())}")
