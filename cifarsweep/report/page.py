@@ -7,7 +7,6 @@ but its own.
 import base64
 import contextlib
 import hashlib
-import json
 import os
 import shlex
 from collections import Counter, defaultdict
@@ -313,7 +312,7 @@ def _measured(tables: Tables) -> dict[str, Any]:
     for data, group in table.groupby("data"):
         sizes = [span(group[f"num_{which}"], f"{noun} image") for which, noun in SPLITS.items()]
         splits.append(f"{findings.name(str(data))}: {', '.join(size for size in sizes if size)}")
-    machines = [(_machine(text), number) for text, number in tables.provenance.most_common(MOST_LINKS)]
+    machines = Counter(map(_machine, tables.provenance)).most_common(MOST_LINKS)
     devices = Counter(zip(table["device"].fillna(""), table["threads"].fillna(0), strict=True))
     dates = table["started"].dropna()
     return {
@@ -331,15 +330,13 @@ def _measured(tables: Tables) -> dict[str, Any]:
     }
 
 
-def _machine(provenance: str) -> str:
-    """Processor, versions and commit of a `provenance`, whatever it holds."""
-    values = json.loads(provenance)
-    if not isinstance(values, Mapping):
-        return ""
-    versions = values.get("versions")
-    listed = [f"{key} {value}" for key, value in versions.items() if value] if isinstance(versions, Mapping) else []
-    cores = f"{values['cores']} cores" if values.get("cores") else ""
-    commit = f"commit {str(values['git_commit'])[:12]}" if values.get("git_commit") else ""
-    changed = "with uncommitted changes" if values.get("git_dirty") else ""
-    parts = [values.get("cpu"), cores, values.get("platform"), *listed, f"{commit} {changed}".strip()]
+def _machine(made_by: Mapping[str, Any]) -> str:
+    """Processor, versions and commit of a provenance, whatever it holds."""
+    versions = made_by.get("versions")
+    known = {str(key): value for key, value in versions.items() if value} if isinstance(versions, Mapping) else {}
+    cores = f"{made_by['cores']} cores" if made_by.get("cores") else ""
+    commit = f"commit {str(made_by['git_commit'])[:12]}" if made_by.get("git_commit") else ""
+    changed = "with uncommitted changes" if made_by.get("git_dirty") else ""
+    listed = [f"{key} {known[key]}" for key in sorted(known)]
+    parts = [made_by.get("cpu"), cores, made_by.get("platform"), *listed, f"{commit} {changed}".strip()]
     return shortened(", ".join(str(part) for part in parts if part), 400)

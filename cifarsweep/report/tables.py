@@ -1,8 +1,6 @@
 """Runs to tables: a row a run, a row a configuration with its statistics. Knows nothing of figures or terminals."""
 
-import json
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -53,8 +51,8 @@ class Tables:
     """The reasons why jobs of a sweep ended before they had a run."""
     directories: dict[str, Path]
     """Where each run is, by its run_id."""
-    provenance: Counter[str]
-    """How many runs were made with which versions on which machine, as JSON."""
+    provenance: list[dict[str, Any]]
+    """Of each run: with which versions it was made, and on which machine."""
 
     @property
     def complete(self) -> pd.DataFrame:
@@ -77,7 +75,7 @@ def read(run_dirs: Iterable[Path], jobs_without_run: list[str]) -> Tables:
     for run_dir in dict.fromkeys(run_dirs):
         try:
             run = _read_run(run_dir)
-        except (OSError, ValueError, TypeError) as error:  # TypeError: keys of two types cannot be sorted
+        except (OSError, ValueError) as error:
             reason = _one_line(error)
             unreadable.append(reason if str(run_dir) in reason else f"{run_dir}: {reason}")
             continue
@@ -89,8 +87,8 @@ def read(run_dirs: Iterable[Path], jobs_without_run: list[str]) -> Tables:
     curves = pd.DataFrame(epochs, columns=["run_id", *records.METRICS]).astype(dict.fromkeys(records.METRICS, float))
     finite = curves.replace([np.inf, -np.inf], np.nan)
     directories = {id: run.directory for id, run in runs.items()}
-    machines = Counter(run.provenance for run in runs.values())
-    return Tables(table, summarize(table), finite, unreadable, jobs_without_run, directories, machines)
+    made_by = [run.provenance for run in runs.values()]
+    return Tables(table, summarize(table), finite, unreadable, jobs_without_run, directories, made_by)
 
 
 def jobs_without_run(path: Path) -> list[str]:
@@ -112,7 +110,7 @@ class _Run(NamedTuple):
     row: dict[str, Any]
     curve: list[records.Epoch]
     directory: Path
-    provenance: str
+    provenance: dict[str, Any]
 
 
 def _read_run(run_dir: Path) -> _Run:
@@ -130,7 +128,7 @@ def _read_run(run_dir: Path) -> _Run:
     accuracy = row["test_accuracy"]
     if row["status"] == "complete" and (accuracy is None or not 0 <= accuracy <= 1):
         raise ValueError(f"test_accuracy={accuracy}: expected 0 to 1, as status=complete")
-    return _Run({**row, **_settings(run_dir)}, curve, run_dir, json.dumps(result.provenance, sort_keys=True))
+    return _Run({**row, **_settings(run_dir)}, curve, run_dir, result.provenance or {})
 
 
 def _settings(run_dir: Path) -> dict[str, Any]:
