@@ -183,6 +183,23 @@ class Queue:
         new = optuna.trial.create_trial(state=TrialState.RUNNING, user_attrs={WORKER: worker})
         return optuna.Trial(self._study, self._storage.create_new_trial(self._study_id, new))
 
+    def suggest(self, trial: optuna.Trial, suggest: Callable[[optuna.Trial], Any]) -> optuna.Trial:
+        """The trial with its parameters. Workers may sample at the same time."""
+
+        def step() -> optuna.Trial:
+            again = optuna.Trial(self._study, trial._trial_id)  # a trial believes to have what was taken back
+            suggest(again)
+            return again
+
+        return self.steps(step, alone=False)
+
+    def report(self, trial: optuna.Trial, step: int, value: float) -> bool:
+        """Stores the objective after a step, unless it was stored before; whether the pruner ends the trial."""
+        now = self._storage.get_trial(trial._trial_id)
+        if step > max(now.intermediate_values, default=-1):
+            self._storage.set_trial_intermediate_value(trial._trial_id, step, value)
+        return self._study.pruner.prune(self._study, self._storage.get_trial(trial._trial_id))
+
     @_one_step
     def spend(self, trial: optuna.Trial, spent: float, ends: bool) -> bool:
         """Records what the trial has spent of the budget so far; whether the budget has one more step for it.
@@ -190,8 +207,7 @@ class Queue:
         A step that is granted counts as spent, so that workers side by side never spend more than there is. `ends`:
         the trial needs no further step.
         """
-        if self._budget is None:
-            return True
+        assert self._budget is not None
         now = self._storage.get_trial(trial._trial_id)
         if spent < now.user_attrs.get(SPENT, 0):  # told of before an interruption
             return True
@@ -203,11 +219,11 @@ class Queue:
         return goes_on
 
     @_one_step
-    def give_back(self, trial: optuna.Trial, worker: str) -> None:
-        """Lets a trial wait again that was interrupted through no fault of its own."""
-        now = self._storage.get_trial(trial._trial_id)
-        if now.state == TrialState.RUNNING and now.user_attrs.get(WORKER) == worker:
-            self._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+    def give_back(self, worker: str) -> None:
+        """Lets this worker's trial wait again, which was interrupted through no fault of its own."""
+        for trial in self.ours(TrialState.RUNNING):
+            if trial.user_attrs.get(WORKER) == worker:
+                self._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
 
     @_one_step
     def finish(self, trial: optuna.Trial, worker: str, outcome: Outcome) -> bool:

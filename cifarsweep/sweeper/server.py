@@ -1,29 +1,52 @@
 """A database server as a study's storage: timeouts, calls that wait while it is away, and steps as transactions.
 
-Knows Optuna's tables, not what a study holds.
+Knows Optuna's tables, not what a study holds. Optuna 5 reads and writes each fact of a trial in a transaction of its
+own, of three statements and more: 58 statements and 18 commits a trial. Here a step reads once what has changed, works
+in memory, and writes at its end, a statement a table. What is written, other programs read with Optuna.
 """
 
 import contextlib
 import copy
 import functools
-import itertools
+import importlib
+import json
+import logging
+import math
 import random
-import re
 import threading
 import time
-from collections.abc import Callable
-from types import SimpleNamespace
-from typing import Any, TypeVar
+from collections import defaultdict
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import optuna
-from optuna.storages import RDBStorage
-from optuna.trial import FrozenTrial
+from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
+from optuna.storages import BaseStorage, RDBStorage
+from optuna.trial import FrozenTrial, TrialState
 
 SILENT_SECONDS = 10
 """After so long without an answer a connection counts as dead, and so does a worker in the middle of a step."""
 LONGEST_PAUSE = 2.0
 """Seconds between two attempts to reach a server that is away."""
+PARAMS, VALUES, STEPS = "trial_params", "trial_values", "trial_intermediate_values"
+USER, SYSTEM = "trial_user_attributes", "trial_system_attributes"
+STUDY_USER, STUDY_SYSTEM = OF_STUDIES = "study_user_attributes", "study_system_attributes"
+FACTS = {
+    PARAMS: ("param_id", "param_name", "distribution_json", "param_value"),
+    VALUES: ("objective", "", "value_type", "value"),
+    STEPS: ("step", "", "intermediate_value_type", "intermediate_value"),
+    **{table: (f"{table[:-1]}_id", "key", "value_json", "") for table in (USER, SYSTEM, *OF_STUDIES)},
+}
+"""The columns of each of Optuna's tables of facts: a whole number, two texts and a number; empty where there is none.
 
+The first text, else the whole number, is the fact's name, which a trial or study has once.
+"""
+SPECIAL = {"NAN": math.nan, "INF_POS": math.inf, "INF_NEG": -math.inf}
+"""Optuna's types of figures that a column of a database cannot hold. All others are FINITE."""
+
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -39,14 +62,15 @@ def open_server(address: str) -> "Server":
     """A connection that the server closed meanwhile is opened anew instead of failing. ValueError for a wrong port."""
     from sqlalchemy.engine import make_url
 
+    logging.getLogger("psycopg").setLevel(logging.ERROR)  # what matters of its warnings is raised
     url = make_url(address)
     arguments = _timeouts(url.get_driver_name())
     options: dict[str, Any] = {
         "connect_args": {key: value for key, value in arguments.items() if key not in url.query},
         "isolation_level": "READ COMMITTED",  # a step sees what the step before it has written
-        "pool_pre_ping": True,
+        "pool_pre_ping": False,  # costs as much as a statement; a step whose connection is gone is taken again
     }
-    return _patiently(functools.partial(Server, address, engine_kwargs=options))
+    return _patiently(functools.partial(Server, address, options))
 
 
 def _timeouts(driver: str) -> dict[str, Any]:
@@ -79,175 +103,385 @@ def _timeouts(driver: str) -> dict[str, Any]:
 
 
 def _patiently(call: Callable[[], T]) -> T:
-    """Calls again while the server is away, for as long as `patience` says."""
-    until, pause = time.monotonic() + patience.seconds, 0.1
+    """Calls again while the server is away: at once, as it may have closed an idle connection, then by `patience`."""
+    until, pause = time.monotonic() + patience.seconds, 0.0
     while True:
         try:
             return call()
         except Exception as error:
-            if not _is_away(error) or time.monotonic() >= until:
+            if not _is_away(error) or (pause and time.monotonic() >= until):
                 raise
         time.sleep(pause * random.uniform(0.5, 1))  # not all workers at once
-        pause = min(2 * pause, LONGEST_PAUSE)
+        pause = min(2 * pause, LONGEST_PAUSE) or 0.1
 
 
 def _is_away(error: BaseException | None) -> bool:
-    """Whether the server is away, or has ended a connection or a statement; nothing else may be tried again."""
-    from sqlalchemy import exc
+    """Whether the server is away, or has ended a connection or a statement; nothing else may be tried again.
 
+    By the names that all drivers have for it: SQLAlchemy passes some of a driver's errors on as they are.
+    """
     while error is not None:
-        if isinstance(error, exc.OperationalError | exc.InterfaceError) or getattr(
-            error, "connection_invalidated", False
-        ):
+        names = {kind.__name__ for kind in type(error).__mro__}
+        if names & {"OperationalError", "InterfaceError"} or getattr(error, "connection_invalidated", False):
             return True
         error = error.__cause__
     return False
 
 
-class Server(RDBStorage):
-    """Optuna's storage, whose calls wait for a server that is away, but those within a step (see Transactions).
+@dataclass
+class _Study:
+    """What is known of a study. Its trials, by id and in order, are replaced where they change."""
 
-    Optuna 5 reads each kind of facts of a trial by a statement of its own: 70 of 106 statements a trial (measured).
-    """
+    id: int
+    trials: dict[int, FrozenTrial] = field(default_factory=dict)
+    unfinished: set[int] = field(default_factory=set)
+    attrs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    is_fresh: bool = False
+    """Whether it was read in this step."""
 
-    in_step = False
-
-    def get_trial(self, trial_id: int) -> FrozenTrial:
-        from optuna.storages._rdb import models
-
-        found = self._read(models.TrialModel.trial_id == trial_id)
-        if not found:
-            raise KeyError(models.NOT_FOUND_MSG)
-        return found[0]
-
-    def _get_trials(
-        self, study_id: int, states: Any, included_trial_ids: set[int], trial_id_greater_than: int
-    ) -> list[FrozenTrial]:
-        from optuna.storages._rdb.models import TrialModel
-
-        conditions = [TrialModel.study_id == study_id]
-        if states is not None:
-            conditions.append(TrialModel.state.in_(states))
-        known = sorted(number for number in included_trial_ids if number <= trial_id_greater_than)
-        return self._read(*conditions, (TrialModel.trial_id > trial_id_greater_than) | TrialModel.trial_id.in_(known))
-
-    def _create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> FrozenTrial:
-        if template_trial is None or not self.in_step:
-            return super()._create_new_trial(study_id, template_trial)
-        # Optuna tries five times, although the step's transaction is over after the first error, which is then hidden.
-        with self._session() as session:
-            trial: Any = self._get_prepared_new_trial(study_id, template_trial, session)
-            created = copy.copy(template_trial)
-            created.number, created._trial_id = trial.number, trial.trial_id
-            return created
-
-    def _session(self) -> contextlib.AbstractContextManager[Any]:
-        from optuna.storages._rdb.storage import _create_scoped_session
-
-        return _create_scoped_session(self.scoped_session)
-
-    def _read(self, *conditions: Any) -> list[FrozenTrial]:
-        """The trials for which all conditions hold, in two statements."""
-        from optuna.storages._rdb import models
-        from sqlalchemy import Float, String, cast, literal, null, select, union_all
-
-        def part(relation: str, fields: tuple[str, str, str, str]) -> Any:
-            model = getattr(models.TrialModel, relation).property.mapper.class_
-            number, key, text, value = (getattr(model, field) if field else null() for field in fields)
-            columns = number, cast(key, String), cast(text, String), cast(value, Float(53))
-            ids = select(models.TrialModel.trial_id).where(*conditions)
-            return select(literal(relation), model.trial_id, *columns).where(model.trial_id.in_(ids))
-
-        with self._session() as session:
-            # First the trials: one that ends between the two statements must not look finished without its values.
-            trials = session.query(models.TrialModel).filter(*conditions).order_by(models.TrialModel.trial_id).all()
-            rows = {trial.trial_id: _row(trial) for trial in trials}
-            for relation, trial_id, *facts in session.execute(union_all(*itertools.starmap(part, _FACTS.items()))):
-                if trial_id in rows:
-                    getattr(rows[trial_id], relation).append(_fact(relation, facts))
-            return [self._build_frozen_trial_from_trial_model(row) for row in rows.values()]
+    def put(self, trial: FrozenTrial) -> None:
+        self.trials[trial._trial_id] = trial
+        (self.unfinished.discard if trial.state.is_finished() else self.unfinished.add)(trial._trial_id)
 
 
-_FACTS = {
-    "params": ("param_id", "param_name", "distribution_json", "param_value"),
-    "values": ("objective", "", "value_type", "value"),
-    "user_attributes": ("trial_user_attribute_id", "key", "value_json", ""),
-    "system_attributes": ("trial_system_attribute_id", "key", "value_json", ""),
-    "intermediate_values": ("step", "", "intermediate_value_type", "intermediate_value"),
-}
-"""The columns of each kind of facts of a trial: a whole number, two texts and a number; empty where there is none."""
-
-
-def _row(trial: Any) -> Any:
-    names = ("trial_id", "number", "state", "datetime_start", "datetime_complete")
-    return SimpleNamespace(**{name: getattr(trial, name) for name in names}, **{relation: [] for relation in _FACTS})
-
-
-def _fact(relation: str, values: list[Any]) -> Any:
-    from optuna.storages._rdb import models
-
-    fact = SimpleNamespace(**dict(zip(_FACTS[relation], values, strict=True)))
-    if relation == "values":
-        fact.value_type = models.TrialValueModel.TrialValueType[fact.value_type]
-    if relation == "intermediate_values":
-        kinds = models.TrialIntermediateValueModel.TrialIntermediateValueType
-        fact.intermediate_value_type = kinds[fact.intermediate_value_type]
-    return fact
-
-
-def _waits(name: str) -> Callable[..., Any]:
-    method = getattr(Server, name)
-
+def _a_step(method: Callable[Concatenate["Server", P], T]) -> Callable[Concatenate["Server", P], T]:
     @functools.wraps(method)
-    def call(self: Server, *args: Any, **kwargs: Any) -> Any:
-        once = functools.partial(method, self, *args, **kwargs)
-        return once() if self.in_step else _patiently(once)
+    def taken(self: "Server", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.take(functools.partial(method, self, *args, **kwargs))
+
+    return taken
+
+
+def _of_optuna(name: str) -> Any:
+    def call(self: "Server", *args: Any, **kwargs: Any) -> Any:
+        return _patiently(functools.partial(getattr(self._optuna, name), *args, **kwargs))
 
     return call
 
 
-# Whoever loses the answer does not know whether the call was carried out. To read, and to set an attribute or a step's
-# value once more, changes nothing; a parameter that is there already is left as it is. To create a study or a trial
-# and to change a trial's state would: these calls are made within a step, or before the search begins.
-for _name in dir(RDBStorage):
-    if re.match(r"get_|set_|_get_trials$|_set_trial_param$", _name) and _name != "set_trial_state_values":
-        setattr(Server, _name, _waits(_name))
+class Server(BaseStorage):
+    """Optuna's tables. A call is a step of its own, or a part of the step that is being taken: see `take`."""
+
+    def __init__(self, address: str, options: dict[str, Any]) -> None:
+        self._optuna = RDBStorage(address, engine_kwargs=options)  # makes and checks the tables
+        self._sql = _Statements(self._optuna.engine.dialect.name)
+        self._mutex, self._thread = threading.Lock(), 0
+        """One step is taken at a time, by this thread."""
+        self._transaction = contextlib.ExitStack()
+        self._connection: Any = None
+        self._studies: dict[int, _Study] = {}
+        self._held: set[int] = set()
+        self._unwritten: dict[str, dict[Any, dict[str, Any]]] = defaultdict(dict)
+
+    def take(self, step: Callable[[], T], study_id: int | None = None) -> T:
+        """Takes a step as a whole or not at all, and again where the server was away.
+
+        With `study_id` it is a transaction that holds that study's row, so that such steps are taken one at a time. The
+        server ends it where its worker is cut off, and the worker finds out before anything is written. Without, only
+        what it writes at its end is one: a sampler may think longer than the server lets a transaction wait.
+        """
+        if self._thread == threading.get_ident():
+            self._hold(study_id)
+            return step()
+        return _patiently(functools.partial(self._once, step, study_id))
+
+    def _once(self, step: Callable[[], T], study_id: int | None) -> T:
+        with self._mutex:
+            try:
+                self._thread = threading.get_ident()
+                with self._transaction:
+                    self._hold(study_id)
+                    answer = step()
+                    self._write()
+                return answer
+            except BaseException:
+                self._studies.clear()  # some of it was perhaps never written
+                raise
+            finally:
+                self._thread, self._connection = 0, None
+                self._unwritten.clear()
+                self._held.clear()
+                for study in self._studies.values():
+                    study.is_fresh = False
+
+    def _begun(self) -> Any:
+        """The connection of this step's transaction."""
+        if self._connection is None:
+            self._connection = self._transaction.enter_context(self._optuna.engine.begin())
+        return self._connection
+
+    def _rows(self, statement: Any, given: dict[str, Any]) -> list[Any]:
+        if self._connection is not None:
+            return list(self._connection.execute(statement, given))
+        with self._optuna.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            return list(connection.execute(statement, given))
+
+    def _hold(self, study_id: int | None) -> None:
+        if study_id is None or study_id in self._held:
+            return
+        self._begun().execute(self._sql.hold, {"study": study_id})
+        self._held.add(study_id)
+        if study_id in self._studies:  # what was read before may have changed while this step waited
+            self._studies[study_id].is_fresh = False
+
+    # studies
+
+    create_new_study = _of_optuna("create_new_study")
+    delete_study = _of_optuna("delete_study")
+    get_study_id_from_name = _of_optuna("get_study_id_from_name")
+    get_study_name_from_id = _of_optuna("get_study_name_from_id")
+    get_study_directions = _of_optuna("get_study_directions")
+    get_all_studies = _of_optuna("get_all_studies")
+
+    @_a_step
+    def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
+        return self._read(study_id).attrs[STUDY_USER]
+
+    @_a_step
+    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
+        return self._read(study_id).attrs[STUDY_SYSTEM]
+
+    def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
+        self._set_attr(STUDY_USER, study_id, key, value)
+
+    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
+        self._set_attr(STUDY_SYSTEM, study_id, key, value)
+
+    @_a_step
+    def _set_attr(self, table: str, study_id: int, key: str, value: Any) -> None:
+        attrs = self._read(study_id).attrs
+        attrs[table] = {**attrs[table], key: value}
+        self._fact(table, study_id, key, json.dumps(value))
+
+    # trials
+
+    def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
+        trial = template_trial or optuna.trial.create_trial(state=TrialState.RUNNING)
+        return self.take(functools.partial(self._create, study_id, trial), study_id)
+
+    def _create(self, study_id: int, template: FrozenTrial) -> int:
+        study = self._read(study_id)
+        trial = _changed(template, number=len(study.trials))
+        row = {"study_id": study_id, "number": trial.number, **_row(trial)}
+        trial._trial_id = int(self._begun().execute(self._sql.create, row).inserted_primary_key[0])
+        study.put(trial)
+        for fact in _facts(trial):
+            self._fact(fact[0], trial._trial_id, *fact[1:])
+        return trial._trial_id
+
+    @_a_step
+    def set_trial_param(
+        self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
+    ) -> None:
+        stored = PARAMS, distribution_to_json(distribution), param_value_internal
+        self._set(trial_id, "distributions", param_name, distribution, *stored)
+        self._set(trial_id, "params", param_name, distribution.to_external_repr(param_value_internal), *stored)
+
+    @_a_step
+    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
+        study = self._read(self._study_of(trial_id).id)
+        before, now = study.trials[trial_id], datetime.now()
+        self.check_trial_is_updatable(trial_id, before.state)
+        if state == TrialState.RUNNING and before.state != TrialState.WAITING:
+            return False
+        trial = _changed(before, state=state, values=before.values if values is None else list(values))
+        if state == TrialState.RUNNING:
+            trial.datetime_start = now
+        if state.is_finished():
+            trial.datetime_complete = now
+        row = {"trial": trial_id, "before": before.state, **_row(trial)}
+        if not self._begun().execute(self._sql.move, row).rowcount:  # another worker was quicker
+            return False
+        for objective, value in enumerate(values or ()):
+            self._fact(VALUES, trial_id, objective, *_stored(value))
+        study.put(trial)
+        return True
+
+    def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
+        self._set(trial_id, "intermediate_values", step, intermediate_value, STEPS, *_stored(intermediate_value))
+
+    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
+        self._set(trial_id, "user_attrs", key, value, USER, json.dumps(value))
+
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        self._set(trial_id, "system_attrs", key, value, SYSTEM, json.dumps(value))
+
+    @_a_step
+    def _set(self, trial_id: int, kind: str, name: str | int, value: Any, table: str, *stored: Any) -> None:
+        study = self._study_of(trial_id)
+        self.check_trial_is_updatable(trial_id, study.trials[trial_id].state)
+        study.put(_changed(study.trials[trial_id], **{kind: {**getattr(study.trials[trial_id], kind), name: value}}))
+        self._fact(table, trial_id, name, *stored)
+
+    @_a_step
+    def get_trial(self, trial_id: int) -> FrozenTrial:
+        return self._read(self._study_of(trial_id).id).trials[trial_id]
+
+    @_a_step
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        trials = [t for t in self._read(study_id).trials.values() if states is None or t.state in states]
+        return copy.deepcopy(trials) if deepcopy else trials
+
+    # within a step
+
+    def _study_of(self, trial_id: int) -> _Study:
+        for study in self._studies.values():
+            if trial_id in study.trials:
+                return study
+        rows = self._rows(self._sql.study_of, {"trial": trial_id})
+        if not rows:
+            raise KeyError(f"no trial {trial_id}")
+        return self._read(rows[0].study_id)
+
+    def _fact(self, table: str, owner: int, name: str | int, text: str, value: float | None = None) -> None:
+        self._unwritten[table][owner, name] = dict(zip(_columns(table), (owner, name, text, value), strict=False))
+
+    def _write(self) -> None:
+        for table, rows in self._unwritten.items():
+            self._begun().execute(self._sql.upserts[table], list(rows.values()))
+        self._unwritten.clear()
+
+    def _read(self, study_id: int) -> _Study:
+        """Reads, once in a step, the study's attributes, its new trials, and those that were not finished before."""
+        study = self._studies.setdefault(study_id, _Study(study_id))
+        if study.is_fresh:
+            return study
+        self._write()
+        given = {"study": study_id, "last": max(study.trials, default=0)}
+        # First the trials: one that ends between the statements must not look finished without its values.
+        trials: dict[int, Any] = {}
+        for ids in _batches(study.unfinished):
+            trials |= {row.trial_id: row for row in self._rows(self._sql.trials, {**given, "ids": ids})}
+        facts: dict[tuple[str, int], list[Any]] = defaultdict(list)
+        for ids in _batches(trials):
+            rows = self._rows(self._sql.facts, {**given, "ids": ids})
+            for table, owner, *fact in sorted(rows, key=lambda row: row[2]):
+                facts[table, owner].append(fact)
+        study.attrs = {table: _attrs(facts[table, study_id]) for table in OF_STUDIES}
+        for trial_id in sorted(trials):
+            study.put(_trial(trials[trial_id], facts))
+        study.is_fresh = True
+        return study
 
 
-class Transactions:
-    """A step is a transaction that locks the study's row: it is taken as a whole or not at all.
+def _batches(ids: Iterable[int]) -> Iterator[list[int]]:
+    """At least one. Padded with zeros, as each length makes a statement of its own that the server has to plan."""
+    unpadded = [*ids] or [0]
+    for begin in range(0, len(unpadded), 1024):
+        batch = unpadded[begin : begin + 1024]
+        yield batch + [0] * ((1 << (len(batch) - 1).bit_length()) - len(batch))
 
-    The server ends it where its worker is cut off, and the worker finds out before anything is written.
-    """
 
-    def __init__(self, study: optuna.Study, storage: Server) -> None:
-        self._study_id, self._cache, self._storage = study._study_id, study._storage, storage
+def _changed(trial: FrozenTrial, **fields: Any) -> FrozenTrial:
+    changed = copy.copy(trial)
+    for name, value in fields.items():
+        setattr(changed, name, value)
+    return changed
 
-    def __call__(self, step: Callable[[], T]) -> T:
-        return step() if self._storage.in_step else _patiently(functools.partial(self._once, step))
 
-    def _once(self, step: Callable[[], T]) -> T:
-        from optuna.storages._rdb.models import StudyModel
-        from sqlalchemy import orm
+# rows
 
-        sessions = self._storage.scoped_session
-        try:
-            with self._storage.engine.begin() as connection:
-                # Optuna's calls in this thread take part in the transaction, and roll it back where they fail.
-                sessions.registry.set(orm.Session(connection, join_transaction_mode="rollback_only"))
-                StudyModel.find_or_raise_by_id(self._study_id, sessions(), for_update=True)
-                self._storage.in_step = True
-                return step()
-        except BaseException:
-            self._forget()
-            raise
-        finally:
-            self._storage.in_step = False
-            sessions.remove()
 
-    def _forget(self) -> None:
-        """What Optuna has read of trials may have been taken back."""
-        cache: Any = self._cache
-        with cache._lock:
-            cache._studies = {study_id: type(info)() for study_id, info in cache._studies.items()}
-            cache._trial_id_to_study_id_and_number.clear()
+def _row(trial: FrozenTrial) -> dict[str, Any]:
+    """Optuna keeps times in UTC, and has local ones in memory, both without a zone."""
+    start, complete = (
+        time and time.astimezone(UTC).replace(tzinfo=None) for time in (trial.datetime_start, trial.datetime_complete)
+    )
+    return {"state": trial.state, "datetime_start": start, "datetime_complete": complete}
+
+
+def _facts(trial: FrozenTrial) -> Iterator[tuple[Any, ...]]:
+    for name, distribution in trial.distributions.items():
+        yield PARAMS, name, distribution_to_json(distribution), distribution.to_internal_repr(trial.params[name])
+    for table, attrs in ((USER, trial.user_attrs), (SYSTEM, trial.system_attrs)):
+        yield from ((table, key, json.dumps(value)) for key, value in attrs.items())
+    yield from ((STEPS, step, *_stored(value)) for step, value in trial.intermediate_values.items())
+    yield from ((VALUES, objective, *_stored(value)) for objective, value in enumerate(trial.values or ()))
+
+
+def _trial(row: Any, facts: dict[tuple[str, int], list[Any]]) -> FrozenTrial:
+    trial_id, number, state, *times = row
+    start, complete = (time and time.replace(tzinfo=UTC).astimezone().replace(tzinfo=None) for time in times)
+    params = [(name, _distribution(text), value) for _, name, text, value in facts[PARAMS, trial_id]]
+    return FrozenTrial(
+        number=number,
+        trial_id=trial_id,
+        state=state,
+        value=None,
+        values=[SPECIAL.get(kind, value) for _, _, kind, value in facts[VALUES, trial_id]] or None,
+        datetime_start=start,
+        datetime_complete=complete,
+        params={name: distribution.to_external_repr(value) for name, distribution, value in params},
+        distributions={name: distribution for name, distribution, _ in params},
+        user_attrs=_attrs(facts[USER, trial_id]),
+        system_attrs=_attrs(facts[SYSTEM, trial_id]),
+        intermediate_values={step: SPECIAL.get(kind, value) for step, _, kind, value in facts[STEPS, trial_id]},
+    )
+
+
+def _attrs(facts: list[Any]) -> dict[str, Any]:
+    return {key: json.loads(text) for _, key, text, _ in facts}
+
+
+_distribution = functools.lru_cache(json_to_distribution)
+
+
+def _stored(value: float) -> tuple[str, float | None]:
+    for kind, special in SPECIAL.items():
+        if value == special or (math.isnan(value) and math.isnan(special)):
+            return kind, None
+    return "FINITE", value
+
+
+class _Statements:
+    """Written once, as SQLAlchemy takes longer to build a statement than to send it."""
+
+    def __init__(self, dialect: str) -> None:
+        from optuna.storages._rdb.models import BaseModel  # no public name has Optuna's tables
+        from sqlalchemy import and_, bindparam, insert, or_, select, update
+
+        tables = BaseModel.metadata.tables
+        studies, trials = tables["studies"].c, tables["trials"].c
+        self.hold = select(studies.study_id).where(studies.study_id == bindparam("study")).with_for_update()
+        self.study_of = select(trials.study_id).where(trials.trial_id == bindparam("trial"))
+        self.create = insert(tables["trials"])
+        is_as_before = trials.state == bindparam("before", type_=trials.state.type)
+        self.move = update(tables["trials"]).where(trials.trial_id == bindparam("trial"), is_as_before)
+        ids: Any = bindparam("ids", expanding=True)
+        columns = trials.trial_id, trials.number, trials.state, trials.datetime_start, trials.datetime_complete
+        # Without + 0 the server reads all trials of the study by its index before it picks these.
+        is_new = and_(trials.trial_id > bindparam("last"), trials.study_id + 0 == bindparam("study"))
+        self.trials = select(*columns).where(or_(is_new, trials.trial_id.in_(ids)))
+        self.facts = _reading(tables, ids)
+        module = importlib.import_module(f"sqlalchemy.dialects.{'postgresql' if dialect == 'postgresql' else 'mysql'}")
+        self.upserts = {table: _upsert(module.insert(tables[table]), _columns(table)) for table in FACTS}
+
+
+def _columns(table: str) -> list[str]:
+    """Those that name a fact, the owner and its name, then its text and, where there is one, its number."""
+    number, name, text, value = FACTS[table]
+    return ["study_id" if table in OF_STUDIES else "trial_id", name or number, text, *([value] if value else [])]
+
+
+def _reading(tables: Any, ids: Any) -> Any:
+    """All facts of these trials and of the study in one statement."""
+    from sqlalchemy import Enum, String, bindparam, cast, literal, null, select, union_all
+
+    parts = []
+    for name, fields in FACTS.items():
+        table = tables[name].c
+        owner = table[_columns(name)[0]]
+        number, key, text, value = (table[field] if field else null() for field in fields)
+        text = cast(text, String) if isinstance(text.type, Enum) else text
+        is_wanted = owner == bindparam("study") if name in OF_STUDIES else owner.in_(ids)
+        parts.append(select(literal(name), owner, number, key, text, value).where(is_wanted))
+    return union_all(*parts)
+
+
+def _upsert(insert: Any, columns: list[str]) -> Any:
+    keys, values = columns[:2], columns[2:]
+    if hasattr(insert, "on_duplicate_key_update"):
+        return insert.on_duplicate_key_update({name: insert.inserted[name] for name in values})
+    return insert.on_conflict_do_update(index_elements=keys, set_={name: insert.excluded[name] for name in values})

@@ -112,6 +112,11 @@ class Settings:
         return _name(self.sampler) in _ENUMERATING
 
     @property
+    def samples_in_turn(self) -> bool:
+        """Whether workers sample one after another: each must see what the others took, or it takes no time at all."""
+        return self.enumerates or _name(self.sampler) in ("QMCSampler", "RandomSampler")
+
+    @property
     def has_plan(self) -> bool:
         """Whether there is more than one search, so that a person wants to see the cost first."""
         return bool(self.study_per or self.finalists or self.dry_run)

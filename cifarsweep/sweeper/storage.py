@@ -167,24 +167,22 @@ def _server(address: str) -> BaseStorage:
 
 
 class Steps(Protocol):
-    """Takes one step of a study's queue after another, whichever workers take them.
+    """Takes a step of a study's queue, again on a database server where its answer was lost.
 
-    A step on a database server is taken again where its answer was lost.
+    No other step that is taken `alone` is taken meanwhile, whichever workers take them.
     """
 
-    def __call__(self, step: Callable[[], T]) -> T: ...
+    def __call__(self, step: Callable[[], T], *, alone: bool = True) -> T: ...
 
 
 def steps_of(study: optuna.Study, lock: Path) -> Steps:
     """By `lock`, unless a database server keeps the study: a file system may have no lock that all hosts share."""
-    backend = getattr(study._storage, "_backend", None)
-    return server.Transactions(study, backend) if isinstance(backend, server.Server) else Locked(lock)
+    store, held = study._storage, Lock(lock)
 
-
-class Locked:
-    def __init__(self, path: Path) -> None:
-        self._lock = Lock(path)
-
-    def __call__(self, step: Callable[[], T]) -> T:
-        with self._lock:
+    def take(step: Callable[[], T], *, alone: bool = True) -> T:
+        if isinstance(store, server.Server):
+            return store.take(step, study._study_id if alone else None)
+        with held if alone else contextlib.nullcontext():
             return step()
+
+    return take

@@ -3,6 +3,7 @@
 Knows which study the next trial comes from, not how a trial is run.
 """
 
+import contextlib
 import math
 import re
 import time
@@ -179,22 +180,20 @@ class OpenStudy:
     def claim(self, worker: str) -> optuna.Trial | None:
         if self.plan.is_final:
             return self.queue.claim(worker)
-        # A sampler that visits each point once must see the points that others take while it chooses.
-        if self.plan.settings.enumerates:
-            return self.queue.steps(partial(self._claim, worker))
-        return self._claim(worker)
+        claim = partial(self._claim, worker)
+        try:
+            return self.queue.steps(claim) if self.plan.settings.samples_in_turn else claim()
+        except BaseException:
+            with contextlib.suppress(storage.Lost), storage.reaching(self.plan.address, patience=0):
+                self.queue.give_back(worker)
+            raise
 
     def _claim(self, worker: str) -> optuna.Trial | None:
         trial = self.queue.claim(worker)
         if trial is None:
             return None
         self.study.sampler = settings.make_sampler(self.plan.settings, self.plan.space, trial.number)
-        try:
-            self.plan.space.suggest(trial)
-        except BaseException:
-            self.queue.give_back(trial, worker)
-            raise
-        return trial
+        return self.queue.suggest(trial, self.plan.space.suggest)
 
     def values(self, trial: optuna.Trial | FrozenTrial) -> dict[str, Any]:
         """By key."""

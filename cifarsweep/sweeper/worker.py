@@ -81,7 +81,7 @@ class Worker:
                 outcome = self._run(study, trial)
             except BaseException:
                 with contextlib.suppress(storage.Lost), storage.reaching(self.whole.address, patience=0):
-                    study.queue.give_back(trial, me)
+                    study.queue.give_back(me)
                 raise
             if not study.queue.finish(trial, me, outcome):
                 progress.line(
@@ -113,13 +113,11 @@ class _Handle:
         self.objectives = study.plan.settings.objectives
         self.is_cut = False
         """Whether the study's budget, or with a budget its pruner, has ended the trial. Nothing more of it counts."""
-        now = trial.study.get_trials(deepcopy=False)[trial.number]
-        self._last_stored = max(now.intermediate_values, default=-1)
         self._last_step = -1
         self._untold: deque[Callable[[], Any]] = deque()
         self._next_try = 0.0
         self._seconds_figure = seconds_figure
-        self._started = time.monotonic() - now.user_attrs.get(SPENT, 0.0)
+        self._started = time.monotonic() - trial.user_attrs.get(SPENT, 0.0)
 
     def report(self, step: int, measured: float | Mapping[str, Any]) -> bool:
         figures = self._checked(step, measured)
@@ -135,7 +133,11 @@ class _Handle:
                 json.dumps(value)
             except (TypeError, ValueError, RecursionError) as error:
                 raise ValueError(f"trial.record({key}=…): expected what JSON can hold, here {_kind(value)}") from error
-            self._tell(partial(self._trial.set_user_attr, key, value))
+        self._tell(partial(self._record, facts))
+
+    def _record(self, facts: Mapping[str, Any]) -> None:
+        for key, value in facts.items():
+            self._trial.set_user_attr(key, value)
 
     def directory(self) -> Path:
         folder = self._plan.folder / "trials" / self._plan.subfolder / str(self._trial.number)
@@ -182,7 +184,7 @@ class _Handle:
             call = self._untold.popleft()
             try:
                 with storage.reaching(self._plan.address, patience):
-                    answer = call()
+                    answer = self._queue.steps(call, alone=False)
             except storage.Lost:
                 self._untold.appendleft(call)
                 raise
@@ -196,11 +198,10 @@ class _Handle:
         elif value is None or not math.isfinite(value):
             pruned = False
         else:
-            if step > self._last_stored:  # a trial that was interrupted has reported its first steps before
-                self._trial.report(value, step)
-                self._last_stored = step
-            pruned = self._trial.should_prune()
-        if settings.budget is None or settings.budget.step:
+            pruned = self._queue.report(self._trial, step, value)
+        if settings.budget is None:
+            return pruned
+        if settings.budget.step:
             spent: float = step
         elif self._seconds_figure is not None:
             spent = float(figures.get(self._seconds_figure, 0.0))

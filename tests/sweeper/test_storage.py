@@ -1,6 +1,7 @@
 """Where a study is kept: exact numbers of trials under several workers, and one line where a storage is lost.
 
-PostgreSQL is a real server on loopback, which the tests start and stop; without its programs those tests are skipped.
+PostgreSQL and MariaDB are real servers on loopback, which the tests start and stop; without their programs those tests
+are skipped.
 """
 
 from __future__ import annotations
@@ -12,14 +13,18 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import mariadb
 import optuna
 import postgresql
 import pytest
+import sqlalchemy
 from conftest import REPOSITORY, run_python
 from optuna.trial import TrialState
 from postgresql import PASSWORD, Server
@@ -28,6 +33,7 @@ from cifarsweep.sweeper import server as servers
 from cifarsweep.sweeper import storage
 from cifarsweep.sweeper.queue import Outcome, Queue
 from cifarsweep.sweeper.settings import Budget
+from cifarsweep.sweeper.studies import OpenStudy
 from cifarsweep.terminal.command_line import without_credentials
 
 TOY = str(REPOSITORY / "tests" / "toy.py")
@@ -46,15 +52,28 @@ def server() -> Iterator[Server]:
         pytest.skip(str(missing))
 
 
-# PostgreSQL
+@pytest.fixture(scope="module", params=["PostgreSQL", "MariaDB"])
+def database(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The address of a database server, one after the other."""
+    if request.param == "PostgreSQL":
+        yield request.getfixturevalue("server").address
+        return
+    try:
+        with mariadb.running() as address:
+            yield address
+    except postgresql.Missing as missing:
+        pytest.skip(str(missing))
 
 
-def test_three_workers_share_a_study_in_postgresql(server: Server, tmp_path: Path) -> None:
-    done = _search(tmp_path, "name=three", "hydra.sweeper.n_workers=3", trials=12, address=server.address)
+# database servers
+
+
+def test_three_workers_share_a_study_on_a_server(database: str, tmp_path: Path) -> None:
+    done = _search(tmp_path, "name=three", "hydra.sweeper.n_workers=3", trials=12, address=database)
 
     assert done.returncode == 0, done.stderr
     assert _started(tmp_path) == list(range(12))
-    assert sorted(_finished("three", server.address)) == list(range(12))
+    assert sorted(_finished("three", database)) == list(range(12))
 
 
 def test_a_study_goes_on_after_its_server_was_gone(server: Server, tmp_path: Path) -> None:
@@ -82,9 +101,16 @@ def test_a_study_goes_on_after_its_server_was_gone(server: Server, tmp_path: Pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["fast", "immediate"])
-def test_workers_wait_for_a_server_that_is_away_for_eight_seconds(server: Server, tmp_path: Path, mode: str) -> None:
-    words = [f"name={mode}", "hydra.sweeper.n_workers=2", "hydra/sweeper/pruner=none"]
+@pytest.mark.parametrize(("mode", "sampler"), [("fast", "tpe"), ("immediate", "random")])
+def test_workers_wait_for_a_server_that_is_away_for_eight_seconds(
+    server: Server, tmp_path: Path, mode: str, sampler: str
+) -> None:
+    words = [
+        f"name={mode}",
+        "hydra.sweeper.n_workers=2",
+        "hydra/sweeper/pruner=none",
+        f"hydra/sweeper/sampler={sampler}",
+    ]
     running = _begin(tmp_path, *words, trials=60, address=server.address, TOY_SECONDS="0.05")
     _wait_for_ends(tmp_path, 10)
     server.stop(mode)
@@ -111,8 +137,8 @@ def test_a_server_that_was_started_anew_between_two_epochs_is_not_noticed(server
     assert study.best_value == 0.5
 
 
-def test_a_trial_is_made_when_it_is_claimed(server: Server, tmp_path: Path) -> None:
-    queue = _queue(server, tmp_path, "lazily")
+def test_a_trial_is_made_when_it_is_claimed(database: str, tmp_path: Path) -> None:
+    queue = _queue(database, tmp_path, "lazily")
     queue.top_up(1000)
     assert (queue.num_waiting, queue.ours()) == (1000, [])
     claimed = queue.claim("one")
@@ -121,8 +147,8 @@ def test_a_trial_is_made_when_it_is_claimed(server: Server, tmp_path: Path) -> N
     assert queue.num_waiting == 999
 
 
-def test_trials_that_an_earlier_version_made_to_wait_are_claimed_in_order(server: Server, tmp_path: Path) -> None:
-    queue = _queue(server, tmp_path, "premade")
+def test_trials_that_an_earlier_version_made_to_wait_are_claimed_in_order(database: str, tmp_path: Path) -> None:
+    queue = _queue(database, tmp_path, "premade")
     for _ in range(3):
         queue._study.add_trial(optuna.trial.create_trial(state=TrialState.WAITING))
     queue._study.enqueue_trial({"lr": 0.1})
@@ -131,8 +157,8 @@ def test_trials_that_an_earlier_version_made_to_wait_are_claimed_in_order(server
     assert [trial and trial.number for trial in claimed] == [3, 0, 1, 2, 4, None]
 
 
-def test_a_step_whose_answer_was_lost_is_taken_again_without_a_trace(server: Server, tmp_path: Path) -> None:
-    queue = _queue(server, tmp_path, "again", Budget("steps", 3))
+def test_a_step_whose_answer_was_lost_is_taken_again_without_a_trace(database: str, tmp_path: Path) -> None:
+    queue = _queue(database, tmp_path, "again", Budget("steps", 3))
     trial, again = queue.claim("one"), queue.claim("one")
     assert trial is not None
     assert again is not None
@@ -144,8 +170,8 @@ def test_a_step_whose_answer_was_lost_is_taken_again_without_a_trace(server: Ser
     assert len(queue.ours()) == 1
 
 
-def test_a_step_that_fails_in_its_middle_leaves_nothing(server: Server, tmp_path: Path) -> None:
-    queue = _queue(server, tmp_path, "nothing")
+def test_a_step_that_fails_in_its_middle_leaves_nothing(database: str, tmp_path: Path) -> None:
+    queue = _queue(database, tmp_path, "nothing")
     queue.top_up(2)
 
     def step() -> None:
@@ -163,7 +189,7 @@ def test_a_worker_that_freezes_while_it_claims_does_not_stop_the_others(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(servers, "SILENT_SECONDS", 2)
-    frozen, other = (_queue(server, tmp_path, "frozen") for _ in range(2))
+    frozen, other = (_queue(server.address, tmp_path, "frozen") for _ in range(2))
     frozen.top_up(2)
     numbers: list[int] = []
     is_claiming, is_over = threading.Event(), threading.Event()
@@ -192,16 +218,41 @@ def test_a_worker_that_freezes_while_it_claims_does_not_stop_the_others(
     assert [claimed.number, *numbers] == [0, 1], "what the first did was taken back, and it did it again"
 
 
-def test_trials_are_read_as_optuna_reads_them(server: Server) -> None:
-    store = storage.open_storage(server.address)
-    study = optuna.create_study(study_name="read", storage=store, directions=["minimize", "maximize"])
+def test_a_sampler_may_think_for_longer_than_the_server_waits_for_a_worker_in_a_step(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servers, "SILENT_SECONDS", 2)
+    queue = _queue(server.address, tmp_path, "thinks")
+    queue.top_up(1)
+    claimed = queue.claim("one")
+    assert claimed is not None
+    began: list[float] = []
+
+    def suggest(trial: optuna.Trial) -> None:
+        began.append(time.monotonic())
+        trial.suggest_float("lr", 0, 1)
+        assert len(trial.study.trials) == 1
+        time.sleep(3)
+
+    trial = queue.suggest(claimed, suggest)
+
+    assert len(began) == 1
+    assert queue.ours()[0].params == trial.params
+
+
+@pytest.mark.parametrize("writer", ["ours", "Optuna's"])
+def test_trials_are_read_and_written_as_optuna_does(database: str, writer: str) -> None:
+    store = storage.open_storage(database)
+    name, directions = f"read {writer}", ["minimize", "maximize"]
+    study = optuna.create_study(study_name=name, storage=store, directions=directions)
+    optunas = optuna.load_study(study_name=name, storage=database)
     lr, kind = (
         optuna.distributions.FloatDistribution(0.1, 1, log=True),
         optuna.distributions.CategoricalDistribution("ab"),
     )
     for state in TrialState:
         ended = state.is_finished() and state != TrialState.FAIL
-        study.add_trial(
+        (study if writer == "ours" else optunas).add_trial(
             optuna.trial.create_trial(
                 state=state,
                 params={"lr": 0.5, "kind": "b"},
@@ -213,16 +264,124 @@ def test_trials_are_read_as_optuna_reads_them(server: Server) -> None:
             )
         )
     study.add_trial(optuna.trial.create_trial(state=TrialState.WAITING))
-    theirs = optuna.load_study(study_name="read", storage=server.address).trials
-    assert len(theirs) == 6
-    assert study.trials == theirs
-    assert [study._storage.get_trial(trial._trial_id) for trial in theirs] == theirs
+    study.set_user_attr("n_trials", 6)
+    trial = study.ask()
+    momentum = trial.suggest_float("momentum", 0, 1)
+    trial.set_user_attr("worker", "one")
+    study.tell(trial, state=TrialState.FAIL)
+    theirs = optunas.trials
+    assert [trial.number for trial in theirs] == list(range(6))
+    assert theirs[trial.number].params == {"lr": 0.5, "kind": "b", "momentum": momentum}
+    assert optunas.user_attrs == {"n_trials": 6}
+    again = storage.open_storage(database)  # MariaDB keeps no fractions of a second, which the first has in memory
+    assert again.get_all_trials(study._study_id) == theirs
+    assert [again.get_trial(trial._trial_id) for trial in theirs] == theirs
     with pytest.raises(KeyError):
-        study._storage.get_trial(10**6)
+        again.get_trial(10**6)
 
 
-def _queue(server: Server, folder: Path, name: str, budget: Budget | None = None) -> Queue:
-    store = storage.open_storage(server.address)
+def test_bookkeeping_is_as_little_among_many_trials_as_among_few(database: str, tmp_path: Path) -> None:
+    queue = _queue(database, tmp_path, "little")
+    queue.top_up(1000)
+    first = _statements(queue)
+    for _ in range(50):
+        queue._study.add_trial(optuna.trial.create_trial(value=0.5, params={}))
+    assert _statements(queue) == first
+    assert first["COMMIT"] == 6
+    assert first.total() - first["COMMIT"] <= 26
+
+
+def _statements(queue: Queue) -> Counter[str]:
+    """What a trial of three steps asks of the server, by the first word of a statement."""
+    engine = queue._storage._optuna.engine
+    seen: Counter[str] = Counter()
+    listeners = [
+        ("before_cursor_execute", lambda _, cursor, statement, *others: seen.update([statement.split()[0]])),
+        ("commit", lambda _: seen.update(["COMMIT"])),
+    ]
+    for name, listener in listeners:
+        sqlalchemy.event.listen(engine, name, listener)
+    claimed = queue.claim("one")
+    assert claimed is not None
+    trial = queue.suggest(claimed, lambda trial: [trial.suggest_float(name, 0, 1) for name in "abcde"])
+    for step in range(1, 4):
+        queue.steps(partial(queue.report, trial, step, 0.5), alone=False)
+    assert queue.finish(trial, "one", Outcome(TrialState.COMPLETE, [0.5]))
+    for name, listener in listeners:
+        sqlalchemy.event.remove(engine, name, listener)
+    return seen
+
+
+def test_what_a_lost_transaction_took_back_is_written_again(database: str, tmp_path: Path) -> None:
+    queue = _queue(database, tmp_path, "lost")
+    queue.top_up(1)
+    claimed = queue.claim("one")
+    assert claimed is not None
+    drivers = type("OperationalError", (Exception,), {})()  # which SQLAlchemy passes on as it is
+    losses = [drivers, sqlalchemy.exc.OperationalError("", {}, Exception())]
+
+    def suggest(trial: optuna.Trial) -> None:
+        trial.suggest_float("lr", 0, 1)
+        if len(losses) == 2:
+            raise losses.pop()
+
+    def report() -> None:
+        queue.report(trial, 1, 0.5)
+        if losses:
+            raise losses.pop()
+
+    trial = queue.suggest(claimed, suggest)
+    queue.steps(report, alone=False)
+
+    stored = optuna.load_study(study_name="lost", storage=database).trials[0]
+    assert stored.params == trial.params
+    assert list(stored.params) == ["lr"]
+    assert stored.intermediate_values == {1: 0.5}
+
+
+@pytest.mark.parametrize("in_turn", [True, False])
+@pytest.mark.parametrize("error", [sqlalchemy.exc.OperationalError("", {}, Exception()), ValueError("no value")])
+def test_a_trial_that_could_not_be_sampled_is_free_again(
+    database: str, tmp_path: Path, error: Exception, in_turn: bool
+) -> None:
+    errors = [error]
+
+    def suggest(trial: optuna.Trial) -> None:
+        trial.suggest_float("lr", 0, 1)
+        if errors:
+            raise errors.pop()
+
+    name = f"{type(error).__name__} {in_turn}"
+    plan: Any = SimpleNamespace(
+        name=name,
+        address=database,
+        folder=tmp_path,
+        space=SimpleNamespace(suggest=suggest),
+        is_final=False,
+        finals=None,
+    )
+    plan.settings = SimpleNamespace(sampler={"_target_": "optuna.samplers.RandomSampler"}, budget=None)
+    plan.settings.pruner, plan.settings.samples_in_turn = {"_target_": "optuna.pruners.NopPruner"}, in_turn
+    plan.settings.enumerates = False
+    store = storage.open_storage(database)
+    optuna.create_study(study_name=name, storage=store)
+    study = OpenStudy(plan, store)
+    study.queue.top_up(1)
+    if isinstance(error, ValueError):
+        with pytest.raises(ValueError, match="no value"):
+            study.claim("one")
+        assert study.queue.num_waiting == 1
+
+    trial = study.claim("two")
+
+    assert trial is not None
+    stored = optuna.load_study(study_name=name, storage=database).trials
+    assert [(trial.state, trial.params) for trial in stored] == [(TrialState.RUNNING, trial.params)]
+    assert "lr" in trial.params
+
+
+def _queue(address: str, folder: Path, name: str, budget: Budget | None = None) -> Queue:
+    store = storage.open_storage(address)
     study = optuna.create_study(study_name=name, storage=store, load_if_exists=True)
     limits: Any = SimpleNamespace(max_retries=1, max_failures=5, grace_period=120)
     return Queue(study, folder, storage.steps_of(study, folder / "claim.lock"), limits, budget)
