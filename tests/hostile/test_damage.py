@@ -363,6 +363,7 @@ PLACES = [
     if len(place) < 5 and "plan" not in place
 ]
 """Of every field of every record; what is below `plan` is free."""
+CONFIG = files.read_yaml(min((EXAMPLE / "runs").glob("layers2-*")) / "config.yaml")
 
 
 @pytest.fixture(scope="module")
@@ -420,15 +421,13 @@ def test_a_report_is_written_or_says_why_not(
 
 
 @ANY_KIND
-@given(st.sampled_from([*places(files.read_yaml(min((EXAMPLE / "runs").glob("layers2-*")) / "config.yaml"))]), ANY)
+@given(st.sampled_from([*places(CONFIG)]), ANY)
 def test_a_configuration_with_a_value_of_any_kind_is_checked_before_it_is_trained(
     example: Path, capsys: pytest.CaptureFixture[str], place: tuple[Any, ...], value: Any
 ) -> None:
     written(example, RunResult, ("seed",), EXAMPLES[RunResult]["seed"])
     run_dir = example / "runs" / "a-1"
-    config = files.read_yaml(min((EXAMPLE / "runs").glob("layers2-*")) / "config.yaml")
-    with_it = with_value(config, place, value)
-    (run_dir / "config.yaml").write_text(json.dumps(with_it))
+    (run_dir / "config.yaml").write_text(json.dumps(with_value(CONFIG, place, value)))
 
     def train(*words: Any) -> None:
         raise ValueError("would train")
