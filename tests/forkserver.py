@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 LIBRARIES = [
-    "filelock", "hydra.core.override_parser.overrides_parser", "hydra.core.plugins", "hydra.main", "jinja2",
+    "hydra.core.override_parser.overrides_parser", "hydra.core.plugins", "hydra.main", "jinja2",
     "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg", "matplotlib.pyplot", "optuna",
     "optuna.storages.journal", "pandas", "PIL.Image", "rich.live", "rich.progress", "rich.table", "torch",
     "torch._dynamo", "torch.utils.flop_counter",

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +13,7 @@ from typing import Any
 import pytest
 
 from cifarsweep import watch
-from cifarsweep.results import files, records, sweeps
+from cifarsweep.results import files, locks, records, sweeps
 from cifarsweep.results.records import RunResult
 
 
@@ -87,12 +90,13 @@ def test_with_a_budget_or_final_runs_nobody_knows_how_many(sweep: Path, capsys: 
 
 def test_a_sweep_that_may_only_be_read_is_known_to_run(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: Any, **kwargs: Any) -> None:
-        raise PermissionError(13, "Permission denied", str(sweep / ".owner.lock"))
+        raise PermissionError(13, "Permission denied", str(sweep))
 
-    monkeypatch.setattr("cifarsweep.results.sweeps.FileLock.acquire", refuse)
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    monkeypatch.setattr(locks, "_PLACE", "another-host")
     assert sweeps.is_running(sweep)
-    (sweep / ".owner.lock").unlink()
-    (sweep / ".owner.lock").touch()
+    long_ago = time.time() - locks.LEASE - 1
+    os.utime(sweep / ".owner.lock", (long_ago, long_ago))
     assert not sweeps.is_running(sweep)
 
 

@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from torch import Tensor
 
 from cifarsweep.results import files
+from cifarsweep.results.locks import Lock
 
 log = logging.getLogger("cifarsweep.data")
 
@@ -59,7 +59,7 @@ def cached(cache: Path, kind: str, key: Iterable[object], decode: Callable[["Wri
     if decoded := _open(folder):
         return decoded
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(folder.name + ".lock")):
+    with Lock(folder.with_name(folder.name + ".lock")):
         if decoded := _open(folder):  # by another process
             return decoded
         if folder.exists():  # processes that have mapped its files keep them

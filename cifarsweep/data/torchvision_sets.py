@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from filelock import FileLock
 
 from cifarsweep.data.cache import Writer, cached, file_key, temporary_folder
 from cifarsweep.data.dataset import DataSet, split
 from cifarsweep.results import folders
+from cifarsweep.results.locks import Lock
 
 FOLDERS = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python", "fashion_mnist": "FashionMNIST/raw"}
 """Where torchvision has the unpacked files, below its root."""
@@ -85,7 +85,7 @@ def _download(name: str, root: Path, raw: Path) -> None:
     kind = _torchvision_set(name)
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with FileLock(root / f".{name}.lock"):
+        with Lock(root / f".{name}.lock"):
             if raw.is_dir() and any(raw.iterdir()):
                 return  # another process was first
             with temporary_folder(root, f"{name}.part") as part, contextlib.redirect_stdout(io.StringIO()):

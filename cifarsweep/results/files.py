@@ -33,7 +33,7 @@ MOST_WEIGHTS = 2**32
 MOST_LEVELS = 64
 """Of values in each other. A thousand would end in a RecursionError here or there."""
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where libyaml is there
-_AT_ONCE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # Windows has neither
+AT_ONCE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # Windows has neither
 _FORMULA = re.compile("'*[=+\\-@\t\r\n＝＋－＠]")
 """How a text begins that a spreadsheet would compute (OWASP, "CSV Injection"), or that is quoted against it."""
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|nan)")
@@ -80,7 +80,7 @@ def _check_regular(path: Path, status: os.stat_result) -> None:
 def opener(path: str, flags: int) -> int:
     """For `open`, which then takes a regular file only, and neither waits for a FIFO nor changes what it refuses."""
     check_file(Path(path))
-    descriptor = os.open(path, flags | _AT_ONCE, 0o666)
+    descriptor = os.open(path, flags | AT_ONCE, 0o666)
     try:
         _check_regular(Path(path), os.fstat(descriptor))
     except Corrupt:

@@ -6,10 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from cifarsweep.results import files, sweeps
-from cifarsweep.results.locks import file_lock
+from cifarsweep.results.locks import Lock
 from cifarsweep.results.sweeps import SweepRecord
 
 
@@ -46,28 +44,26 @@ def named(path: Path) -> Path:
 
 
 @contextmanager
-def owned(runs_dir: Path, name: str, id: str, wait: Callable[[], None] = lambda: None) -> Iterator[Path]:
-    """The directory of run `id`, once no other process owns it. Calls `wait` first if one does.
+def owned(runs_dir: Path, name: str, id: str, wait: Callable[[], None] = lambda: None) -> Iterator[tuple[Path, Lock]]:
+    """The directory of run `id` and the lock on it, once no other process owns it. Calls `wait` first if one does.
 
     The directory need not exist yet. A run that stands under another slug keeps that name.
     """
     lock = run_lock(runs_dir, id)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
+    if not lock.acquire(timeout=0):
         wait()
         lock.acquire()
     try:
         run_dir = next(iter(sorted(runs_dir.glob(f"*-{id}"))), runs_dir / f"{name}-{id}")
         files.check_folder(run_dir)
-        yield run_dir
+        yield run_dir, lock
     finally:
         lock.release()
 
 
-def run_lock(runs_dir: Path, id: str) -> FileLock:
+def run_lock(runs_dir: Path, id: str) -> Lock:
     """A process holds it while it trains a run, and waits for it where another process trains that run."""
-    return file_lock(runs_dir / ".locks" / f"{id}.lock")
+    return Lock(runs_dir / ".locks" / f"{id}.lock")
 
 
 def pictures(outputs: Path, data: str, fingerprint: str) -> Path:

@@ -8,8 +8,6 @@ from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
-from filelock import Timeout
-
 from cifarsweep.results import files, folders, identity
 from cifarsweep.results.typed import FileRecord, Record, Unexpected, whole
 
@@ -157,12 +155,16 @@ class RunResult(FileRecord, Description):
 
 def mark_failed(run_dir: Path, reason: str) -> None:
     """Writes a result for a run whose process died, unless it has ended or another process trains it by now."""
-    lock = folders.run_lock(run_dir.parent, run_dir.name.rpartition("-")[2])
     # Where it cannot be read or written, the sweep's record has the reason.
-    with contextlib.suppress(Timeout, OSError, ValueError), lock.acquire(blocking=False):
-        if not (run_dir / "result.json").exists():
-            known = {**read_config(run_dir)["run"], "status": "failed", "error": reason, "format": identity.FORMAT}
-            RunResult.of(known).write(run_dir)
+    with contextlib.suppress(OSError, ValueError):
+        lock = folders.run_lock(run_dir.parent, run_dir.name.rpartition("-")[2])
+        if lock.acquire(timeout=0):
+            try:
+                if not (run_dir / "result.json").exists():
+                    known = {**read_config(run_dir)["run"], "status": "failed", "error": reason}
+                    RunResult.of({**known, "format": identity.FORMAT}).write(run_dir)
+            finally:
+                lock.release()
 
 
 def read_config(run_dir: Path) -> dict[str, Any]:

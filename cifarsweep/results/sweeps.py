@@ -9,10 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from filelock import FileLock, Timeout
-
 from cifarsweep.results import files, identity, provenance
-from cifarsweep.results.locks import file_lock, is_held
+from cifarsweep.results.locks import Lock, is_held
 from cifarsweep.results.study_records import StudiesRecord, StudyRecord
 from cifarsweep.results.typed import FileRecord, Record, sealed, unsealed
 
@@ -92,19 +90,15 @@ class SweepRecord(FileRecord):
         return replace(self, jobs=jobs)
 
 
-def own_sweep(sweep_dir: Path) -> FileLock | None:
+def own_sweep(sweep_dir: Path) -> Lock | None:
     """The lock on a sweep, which this process holds until it releases it. None where another process holds it."""
-    lock = file_lock(sweep_dir / ".owner.lock")
-    try:
-        lock.acquire(timeout=0.5)  # whoever asks if the sweep runs holds it for a moment
-    except Timeout:
-        return None
-    return lock
+    lock = Lock(sweep_dir / ".owner.lock")
+    return lock if lock.acquire(timeout=0) else None
 
 
 def open_sweep(sweep_dir: Path, command_line: list[str], plan: Mapping[str, Any]) -> list[str]:
     """Writes sweep.json, or adds this command to the one that is there. A line for each damaged file set aside."""
-    with file_lock(sweep_dir / ".lock"):
+    with Lock(sweep_dir / ".lock"):
         sweep, set_aside = _read_or_begin(sweep_dir)
         made_by = provenance.provenance()
         sweep.commands.append(Command(time=provenance.now(), command_line=command_line, plan=plan, provenance=made_by))
@@ -159,7 +153,7 @@ def _changed(sweep_dir: Path) -> Iterator[SweepRecord]:
 
     FileNotFoundError where the record was removed meanwhile.
     """
-    with file_lock(sweep_dir / ".lock"):
+    with Lock(sweep_dir / ".lock"):
         sweep = SweepRecord.read(sweep_dir)
         yield sweep
         _write(sweep_dir, sweep)
@@ -183,7 +177,7 @@ def register_job(
     told = JobRecord.of({"job": job, "overrides": overrides, "run": name, "path": place, "error": error})
     line = json.dumps(sealed(told.as_dict(), _JOURNAL), ensure_ascii=False) + "\n"
     path = sweep_dir / _JOURNAL
-    with file_lock(sweep_dir / ".lock"):
+    with Lock(sweep_dir / ".lock"):
         try:
             with open(path, "ab+", opener=files.opener) as file:
                 file.seek(0)
@@ -223,5 +217,4 @@ def _read_journal(sweep_dir: Path) -> tuple[list[JobRecord], files.Corrupt | Non
 
 def is_running(sweep_dir: Path) -> bool:
     """Whether a process works on this sweep. Needs no permission to write there."""
-    path = sweep_dir / ".owner.lock"
-    return path.exists() and is_held(path)
+    return is_held(sweep_dir / ".owner.lock")

@@ -62,13 +62,17 @@ class Backend(JournalFileBackend):
         A process that dies loses nothing that it has written. A machine that loses its power may lose steps of the
         trials that run, which are given out again.
         """
-        with self._lock, open(self._path, "ab+", buffering=0, opener=files.opener) as file:  # type: ignore[attr-defined]
+        self._lock(lambda: self._append(logs))  # type: ignore[operator]  # it is ours
+
+    def _append(self, logs: list[dict[str, Any]]) -> None:
+        with open(self._path, "ab+", buffering=0, opener=files.opener) as file:
             before, left = zlib.crc32(_last_line(file)), b""
             whole = file.seek(0, os.SEEK_END)
             for log in logs:
                 text = json.dumps(log, separators=(",", ":"))[:-1].encode()
                 line = b"%s%s%d}\n" % (text, CHECKSUM, zlib.crc32(text, before))
                 left, before = left + line, zlib.crc32(line)
+            self._lock.check()  # type: ignore[attr-defined]
             try:
                 while left:
                     left = left[file.write(left) :]
@@ -92,12 +96,13 @@ def _last_line(file: IO[bytes]) -> bytes:
         begin = whole[:-1].rfind(b"\n") + 1
         if begin or length >= size:
             break
-    file.truncate(size - len(tail) + len(whole))
+    if len(whole) < len(tail):  # else a host that froze here would cut what others have written meanwhile
+        file.truncate(size - len(tail) + len(whole))
     return whole[begin:]
 
 
 def _lock_of(journal: Path) -> Lock:
-    """The operating system's lock is free once its holder dies; Optuna's own lock files would block for 30 s."""
+    """By the name that Optuna's own tools give it."""
     return Lock(Path(f"{journal}.lock"))
 
 

@@ -98,7 +98,7 @@ class Queue:
         alive = 0
         for trial in self.ours(TrialState.RUNNING):
             worker = trial.user_attrs.get(WORKER, "")
-            if worker and heartbeat.is_alive(self.workers, worker, self._settings.grace_period):
+            if worker and heartbeat.is_alive(self.workers, worker):
                 alive += 1
                 continue
             deaths = trial.user_attrs.get(DEATHS, 0) + counted

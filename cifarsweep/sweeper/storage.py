@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 import optuna
-from filelock import FileLock
 from optuna.storages import BaseStorage
 
 from cifarsweep.results import folders
@@ -147,7 +146,7 @@ def _sqlite(address: str) -> BaseStorage:
 
     file = address.partition("sqlite:///")[2].partition("?")[0]
     Path(file).parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{file}.lock"):  # two processes that create the tables at once trip over each other
+    with Lock(Path(f"{file}.lock")):  # two processes that create the tables at once trip over each other
         storage = optuna.storages.RDBStorage(address, engine_kwargs={"connect_args": {"timeout": BUSY_SECONDS}})
     event.listen(storage.engine, "connect", lambda connection, _: setattr(connection, "isolation_level", None))
     event.listen(storage.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
@@ -182,7 +181,6 @@ def steps_of(study: optuna.Study, lock: Path) -> Steps:
     def take(step: Callable[[], T], *, alone: bool = True) -> T:
         if isinstance(store, server.Server):
             return store.take(step, study._study_id if alone else None)
-        with held if alone else contextlib.nullcontext():
-            return step()
+        return held(step) if alone else step()
 
     return take

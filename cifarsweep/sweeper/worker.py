@@ -24,7 +24,7 @@ from omegaconf import DictConfig, open_dict, read_write
 from optuna.trial import TrialState
 
 from cifarsweep import trial as current_trial
-from cifarsweep.results import files
+from cifarsweep.results import files, locks
 from cifarsweep.sweeper import jobs, local, pruning, storage
 from cifarsweep.sweeper.application import Application
 from cifarsweep.sweeper.heartbeat import Heartbeat
@@ -79,10 +79,13 @@ class Worker:
             study, trial = claimed
             try:
                 outcome = self._run(study, trial)
-            except BaseException:
+            except BaseException as error:
                 with contextlib.suppress(storage.Lost), storage.reaching(self.whole.address, patience=0):
                     study.queue.give_back(me)
-                raise
+                if not isinstance(error, locks.Lost):
+                    raise
+                progress.line(f"{study.plan.title}trial {trial.number}: {error}; result dropped")
+                continue
             if not study.queue.finish(trial, me, outcome):
                 progress.line(
                     f"{study.plan.title}trial {trial.number}: another worker has it, as this one seemed dead; "
@@ -247,7 +250,7 @@ def _outcome(result: JobReturn, objectives: tuple[str, ...]) -> Outcome:
         return Outcome(TrialState.FAIL, reason=reason)
     if isinstance(returned, current_trial.Pruned | optuna.TrialPruned):
         return Outcome(TrialState.PRUNED)
-    if fault := errors.machines_fault(returned):
+    if fault := returned if isinstance(returned, locks.Lost) else errors.machines_fault(returned):
         raise fault
     details = "".join(traceback.format_exception(returned))
     return Outcome(TrialState.FAIL, reason=errors.one_line(returned), details=details)

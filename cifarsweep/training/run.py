@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cifarsweep.data import Batcher
-from cifarsweep.results import files, folders, identity, provenance, records
+from cifarsweep.results import files, folders, identity, locks, provenance, records
 from cifarsweep.results.records import Description, Epoch, RunResult
 from cifarsweep.terminal import command_line, errors, progress
 from cifarsweep.training import checkpoint, dry_step, loop, process, run_files
@@ -55,13 +55,13 @@ def train(
         session = Session(configuration, dataset)
     slug = identity.slug(about.model, about.optimizer, about.lr, about.batch_size, about.seed)
     wait = partial(progress.line, f"{slug}-{about.run_id}: another process trains it, waiting for its result")
-    with folders.owned(runs_dir, slug, about.run_id, wait) as run_dir:
+    with folders.owned(runs_dir, slug, about.run_id, wait) as (run_dir, lock):
         announce(run_dir)
         result = None if values["force"] else _recorded(session, run_dir, report)
         if result:
             progress.result(f"{run_dir}: trained before, {result}")
             return result
-        return _train(session, run_dir, report)
+        return _train(session, run_dir, lock, report)
 
 
 def _recorded(session: Session, run_dir: Path, report: Report) -> RunResult | None:
@@ -120,10 +120,10 @@ def _made_again(session: Session, run_dir: Path, result: RunResult, names: set[s
     return True
 
 
-def _train(session: Session, run_dir: Path, report: Report) -> RunResult:
+def _train(session: Session, run_dir: Path, lock: locks.Lock, report: Report) -> RunResult:
     """Trains, from where an earlier process stopped, and writes the run's files, result.json last.
 
-    A failure is recorded there and raised again.
+    A failure is recorded there and raised again. Nothing is written once the lock is lost.
     """
     started = provenance.now()
     run_files.start(run_dir, session)
@@ -135,8 +135,12 @@ def _train(session: Session, run_dir: Path, report: Report) -> RunResult:
             log.info("goes on after epoch %d", len(epochs))
             progress.detail(f"{run_dir.name}: goes on after epoch {len(epochs)}/{session.description.epochs}")
         try:
-            figures = _fit(session, run_dir, epochs, report)
+            figures = _fit(session, run_dir, lock, epochs, report)
+            lock.check()
+        except locks.Lost:
+            raise
         except Exception as error:
+            lock.check()
             log.exception("failed")
             with contextlib.suppress(OSError):  # a full disk may be the very reason
                 _result(session, started, epochs, {"status": "failed", "error": errors.one_line(error)}).write(run_dir)
@@ -166,7 +170,7 @@ def _resume(session: Session, run_dir: Path) -> list[Epoch]:
     return epochs
 
 
-def _fit(session: Session, run_dir: Path, epochs: list[Epoch], report: Report) -> dict[str, Any]:
+def _fit(session: Session, run_dir: Path, lock: locks.Lock, epochs: list[Epoch], report: Report) -> dict[str, Any]:
     """Trains the epochs that are missing and adds them to `epochs`. Returns the status and figures of the end."""
     values, about, num_steps = session.values, session.description, session.steps_per_epoch
     data = session.dataset.batchers(session.device)
@@ -197,6 +201,7 @@ def _fit(session: Session, run_dir: Path, epochs: list[Epoch], report: Report) -
     )
     for epoch in () if pruned or (epochs and epochs[-1].diverged) else remaining:
         epochs.append(epoch)
+        lock.check()
         checkpoint.save(run_dir / CHECKPOINT, about.run_id, epochs, session.model, session.optimizer)
         records.write_metrics(run_dir, epochs)
         line = _epoch_line(epoch, about.epochs, num_steps * about.batch_size)
@@ -210,6 +215,7 @@ def _fit(session: Session, run_dir: Path, epochs: list[Epoch], report: Report) -
     if pruned and len(epochs) < about.epochs:
         return {"status": "pruned"}
     test = _evaluate(session, network, data.test)
+    lock.check()
     run_files.write_model(run_dir, session)
     run_files.write_confusion(run_dir, session.dataset, test.predicted)
     return {"status": "complete", "test_accuracy": test.accuracy, "test_loss": test.loss}

@@ -4,19 +4,19 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from cifarsweep.results import folders, sweeps
+from cifarsweep.results.locks import Lock
 from cifarsweep.sweeper import hydra_compat
 from cifarsweep.terminal import command_line, progress
 from cifarsweep.training import schema
 from cifarsweep.training.configuration import plain
 
-_opened: ContextVar[tuple[Path, FileLock | None] | None] = ContextVar("cifarsweep_sweep", default=None)
+_opened: ContextVar[tuple[Path, Lock | None] | None] = ContextVar("cifarsweep_sweep", default=None)
 """The lock is on the sweep's name, to the end of this process. A search has none, as it lets others join."""
 
 

@@ -319,3 +319,64 @@ def test_a_clock_that_jumps_changes_nothing(start: Start, small: list[str], tmp_
     for path in (tmp_path / "outputs" / "runs").glob("*/metrics.csv"):
         with path.open() as file:
             assert all(0 < float(row["seconds"]) < 60 for row in csv.DictReader(file))
+
+
+ELSEWHERE = """
+import os
+if "FROZEN" in os.environ:
+    from cifarsweep.results import locks
+    locks._PLACE = "elsewhere"
+    locks.LEASE = 3.0
+    locks.Lock.__init__.__defaults__ = (3.0,)
+"""
+
+
+@pytest.mark.slow
+def test_a_run_of_a_host_that_froze_goes_on_after_the_lease_and_the_frozen_one_writes_nothing_more(
+    start: Start, small: list[str], tmp_path: Path
+) -> None:
+    """The other host is a process that is stopped and takes itself for one of another host."""
+    words = [*small, "trainer.epochs=12"]
+    output(start(*words, f"outputs={tmp_path}/whole"))
+    (tmp_path / "sitecustomize.py").write_text(ELSEWHERE)
+    frozen = start(*words, FROZEN="1", PYTHONPATH=f"{REPOSITORY}{os.pathsep}{tmp_path}")
+    wait_for_epochs(tmp_path / "outputs", 2, frozen)
+    os.kill(frozen.pid, signal.SIGSTOP)
+    assert "goes on after epoch" in output(start(*words))
+    (run,) = (tmp_path / "outputs" / "runs").glob("*-*")
+    written = {path.name: path.read_bytes() for path in run.iterdir() if path.name != "train.log"}
+    os.kill(frozen.pid, signal.SIGCONT)
+    _, err = frozen.communicate(timeout=120)
+    assert frozen.returncode == 1
+    assert err.endswith(": this process gave no sign of life for 3 s, and another one has taken its work over\n")
+    assert len(err.splitlines()) == 1
+    assert {path.name: path.read_bytes() for path in run.iterdir() if path.name != "train.log"} == written
+    assert results(tmp_path / "outputs") == results(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_a_search_goes_on_while_a_host_is_frozen_and_the_frozen_one_drops_its_trial_and_goes_on(
+    start: Start, small: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(ELSEWHERE)
+    words = ["-m", *small, "trainer.epochs=8", "name=both", "hydra/sweeper=study", "optimizer.lr=interval(0.01, 0.1)"]
+    words += [
+        "hydra/launcher=basic",
+        "hydra.sweeper.n_trials=2",
+        "hydra.sweeper.grace_period=3",
+        "hydra/sweeper/pruner=none",
+    ]
+    frozen = start(*words, FROZEN="1", PYTHONPATH=f"{REPOSITORY}{os.pathsep}{tmp_path}")
+    wait_for_epochs(tmp_path / "outputs", 1, frozen)
+    os.kill(frozen.pid, signal.SIGSTOP)
+    time.sleep(3.5)
+    output(start(*words))
+    study = json.loads((tmp_path / "outputs" / "sweeps" / "both" / "study.json").read_text())
+    assert [trial["state"] for trial in study["trials"]] == ["complete"] * 2
+    written = results(tmp_path / "outputs")
+    os.kill(frozen.pid, signal.SIGCONT)
+    out = output(frozen)
+    assert "another one has taken its work over; result dropped" in out
+    again = json.loads((tmp_path / "outputs" / "sweeps" / "both" / "study.json").read_text())
+    assert again["trials"] == study["trials"]
+    assert results(tmp_path / "outputs") == written

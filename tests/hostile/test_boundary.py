@@ -94,8 +94,7 @@ KINDS = sorted(
     {
         kind
         for kind in exceptions(BaseException)
-        if kind.__module__.partition(".")[0]
-        in ("builtins", "hydra", "omegaconf", "optuna", "yaml", "torch", "filelock")
+        if kind.__module__.partition(".")[0] in ("builtins", "hydra", "omegaconf", "optuna", "yaml", "torch")
         and not issubclass(kind, KeyboardInterrupt | SystemExit | GeneratorExit | Warning)
         and "out of memory" not in str(kind.__doc__)
     }

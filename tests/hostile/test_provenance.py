@@ -155,8 +155,8 @@ def test_a_worker_is_alive_whatever_its_host_is_called(
     monkeypatch.setattr(socket, "gethostname", hostname)
     with Heartbeat(tmp_path, 60) as me:
         assert [path.name for path in tmp_path.iterdir()] == [me.id]
-        assert is_alive(tmp_path, me.id, 60)
-    assert not is_alive(tmp_path, me.id, 60)
+        assert is_alive(tmp_path, me.id)
+    assert not is_alive(tmp_path, me.id)
 
 
 @given(st.text(st.characters(exclude_characters="\0", codec="utf-8")))

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from cifarsweep.results import files, locks, mosaic, records
+from cifarsweep.results import files, mosaic, records
 
 ANY_FOLDER = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 TEXTS = st.text() | st.builds(
@@ -53,9 +53,6 @@ READERS: dict[str, Callable[[Path], Any]] = {
 APPENDERS: dict[str, Callable[[Path], Any]] = {
     "append": lambda path: files.opener(str(path), os.O_APPEND | os.O_CREAT | os.O_RDWR),
     "write": lambda path: files.opener(str(path), os.O_TRUNC | os.O_CREAT | os.O_WRONLY),
-    "lock": locks.file_lock,
-    "flock": lambda path: locks.Lock(path).acquire(),
-    "is_held": locks.is_held,
 }
 
 

@@ -236,7 +236,7 @@ def test_many_processes_register_their_jobs_in_one_sweep(tmp_path: Path) -> None
 def test_a_run_has_one_owner_and_the_other_waits(tmp_path: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path; from cifarsweep.results import folders\n"
-        "with folders.owned(Path(sys.argv[1]), 'a', '1', lambda: print('waits', flush=True)) as run:\n"
+        "with folders.owned(Path(sys.argv[1]), 'a', '1', lambda: print('waits', flush=True)) as (run, _):\n"
         "    run.mkdir(exist_ok=True)\n"
         "    print('owns', len(list(run.iterdir())), flush=True)\n"
         "    time.sleep(1)\n"
@@ -253,7 +253,7 @@ def test_a_run_has_one_owner_and_the_other_waits(tmp_path: Path) -> None:
 
 def test_a_run_keeps_the_directory_it_has_under_another_slug(tmp_path: Path) -> None:
     (tmp_path / "layers3-sgd-77").mkdir()
-    with folders.owned(tmp_path, "layers3-momentum", "77") as run:
+    with folders.owned(tmp_path, "layers3-momentum", "77") as (run, _):
         assert run.name == "layers3-sgd-77"
 
 

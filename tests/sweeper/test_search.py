@@ -20,6 +20,8 @@ from typing import Any
 import optuna
 import pytest
 from conftest import REPOSITORY, Command, run_python
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from cifarsweep.results.study_records import StudyRecord
@@ -626,3 +628,43 @@ def test_a_diverged_run_is_a_failed_trial(cifarsweep: Command, small: list[str],
     assert done.returncode == 0, done.stderr
     failed = next(t for t in read_study(tmp_path, "d")["trials"] if t["params"]["optimizer.lr"] == 1e30)
     assert re.match(r"diverged in epoch 1: the loss is no longer finite", failed["reason"])
+
+
+# other tools, other file systems
+
+
+@pytest.mark.slow
+def test_a_tool_of_optuna_writes_to_the_journal_of_a_search_that_runs(tmp_path: Path) -> None:
+    """As optuna-dashboard does with a note: by Optuna's own storage, which takes its own lock."""
+    started = start_toy(tmp_path, "hydra.sweeper.n_trials=60", "hydra.sweeper.n_workers=2", TOY_SECONDS="0.02")
+    wait_for_starts(tmp_path, 2)
+    backend = JournalFileBackend(str(tmp_path / "outputs" / "sweeps" / "toy" / "study.journal"))
+    study = optuna.load_study(study_name="toy", storage=JournalStorage(backend))
+    longest = 0.0
+    for number in range(20):
+        began = time.monotonic()
+        study.set_user_attr(f"note{number}", "x" * number)
+        longest = max(longest, time.monotonic() - began)
+    was_running = started.poll() is None
+    _, err = started.communicate(timeout=120)
+    assert (started.returncode, err) == (0, "")
+    assert was_running
+    assert longest < 10
+    assert num_finished(tmp_path) == 60
+    now = optuna.load_study(study_name="toy", storage=open_storage(backend._file_path))
+    assert {f"note{number}" for number in range(20)} <= now.user_attrs.keys()
+
+
+@pytest.mark.slow
+def test_a_file_system_without_flock_and_hard_links_is_as_good_as_any(toy: Toy, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import errno, fcntl, os\n"
+        "def refuse(*args, **kwargs):\n"
+        "    raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))\n"
+        "fcntl.flock = os.link = refuse\n"
+    )
+    path = f"{REPOSITORY}{os.pathsep}{tmp_path}"
+    done = toy("hydra.sweeper.n_trials=20", "hydra.sweeper.n_workers=2", PYTHONPATH=path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert num_finished(tmp_path) == 20
+    assert sorted(logged(tmp_path, "start")) == list(range(20))
