@@ -3,6 +3,13 @@
 The network as a table and as a diagram, ten images of each class, and images as training sees them. Trains nothing.
 """
 
+if __name__ == "__main__":  # at the top, so that what the imports raise is answered, too
+    import sys
+
+    from cifarsweep.terminal import boundary
+
+    sys.exit(boundary.run("cifarsweep.describe"))
+
 import argparse
 import logging
 import sys
@@ -75,7 +82,3 @@ def _draw(session: "Session", folder: Path) -> None:
             if figure:
                 figures.save(figure, folder / name)
                 streams.print_line(str(folder / name))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,6 +1,13 @@
 """Classifies image files with a trained run: `python -m cifarsweep.predict RUN IMAGE…`. Trains and instantiates nothing
 that a results folder names: the network is one of cifarsweep.models, the weights are opened with weights_only=True."""
 
+if __name__ == "__main__":  # at the top, so that what the imports raise is answered, too
+    import sys
+
+    from cifarsweep.terminal import boundary
+
+    sys.exit(boundary.run("cifarsweep.predict"))
+
 import os
 import sys
 from dataclasses import dataclass
@@ -111,7 +118,3 @@ def classify(predictor: Predictor, image: Path) -> list[tuple[str, float]]:
     if not scores.isfinite().all():
         raise ValueError(f"{image}: the network gives it no finite scores, expected other weights in its model.pt")
     return list(zip(predictor.class_names, scores.softmax(dim=1)[0].tolist(), strict=True))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

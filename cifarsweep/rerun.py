@@ -3,6 +3,13 @@
 The classes that a results folder names are built only where they are this project's or PyTorch's own, or with --trust.
 """
 
+if __name__ == "__main__":  # at the top, so that what the imports raise is answered, too
+    import sys
+
+    from cifarsweep.terminal import boundary
+
+    sys.exit(boundary.run("cifarsweep.rerun"))
+
 import os
 import re
 import sys
@@ -126,7 +133,3 @@ def _content(path: Path) -> object:
     if path.name == "metrics.csv":
         return [replace(epoch, seconds=0.0) for epoch in records.read_metrics(path.parent)]
     return files.read_bytes(path, files.MOST_WEIGHTS)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

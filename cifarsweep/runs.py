@@ -1,5 +1,12 @@
 """Runs and sweeps as a table: `python -m cifarsweep.runs`. Reads result files only, and quickly."""
 
+if __name__ == "__main__":  # at the top, so that what the imports raise is answered, too
+    import sys
+
+    from cifarsweep.terminal import boundary
+
+    sys.exit(boundary.run("cifarsweep.runs"))
+
 import argparse
 import fnmatch
 import operator
@@ -183,7 +190,3 @@ def _cell(column: str, value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}" if column == "lr" else f"{value:,.1f}"
     return str(value)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

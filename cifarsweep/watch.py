@@ -1,5 +1,12 @@
 """A sweep from another terminal while it runs: `python -m cifarsweep.watch SWEEP`. Reads files only."""
 
+if __name__ == "__main__":  # at the top, so that what the imports raise is answered, too
+    import sys
+
+    from cifarsweep.terminal import boundary
+
+    sys.exit(boundary.run("cifarsweep.watch"))
+
 import contextlib
 import sys
 import time
@@ -125,7 +132,3 @@ def _watch(sweep: Sweep) -> None:
             live.update(drawn(running), refresh=True)
             time.sleep(SECONDS)
         live.update(drawn(False), refresh=True)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cifarsweep.report import plain_matplotlib
-from cifarsweep.results import folders
 from cifarsweep.terminal import boundary, streams
 from cifarsweep.terminal.arguments import Parser
 
@@ -20,6 +19,8 @@ def write(*paths: Path, parquet: bool = False) -> "Report":
     A run whose files cannot be read is left out and named in the tables' `unreadable`. ValueError where a path
     holds no runs or none can be read, OSError where the folder cannot be written.
     """
+    from cifarsweep.results import folders  # other projects' code, whose import the boundary has to answer for
+
     paths, run_dirs = tuple(map(folders.named, paths)), []
     for path in paths:
         of_path = folders.find(path)
@@ -57,5 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
         raise ValueError(f"--format {args.format}: expected csv or parquet")
     if args.format == "parquet" and find_spec("pyarrow") is None:
         raise ValueError("--format parquet: needs pyarrow: pip install pyarrow")
+    from cifarsweep.results import folders
+
     show(write(*args.path, parquet=args.format == "parquet"))
     return 1 if any(folders.missing_runs(folders.named(path)) for path in args.path) else 0

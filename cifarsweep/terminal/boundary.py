@@ -1,8 +1,8 @@
 """The boundary around everything that a command does: an error becomes a line on stderr and an exit code."""
 
+import importlib
 import os
 import sys
-import tempfile
 import traceback
 from collections.abc import Callable
 from functools import wraps
@@ -44,6 +44,21 @@ def command(main: Callable[Arguments, int], work_goes_on: bool = False) -> Calla
     return answering
 
 
+def run(module: str) -> int:
+    """Calls the command of this module. What is raised by its imports is answered like what the command raises."""
+    error: BaseException
+
+    @command
+    def not_imported() -> int:
+        raise error
+
+    try:
+        main: Callable[[], int] = importlib.import_module(module).main
+    except BaseException as raised:
+        error, main = raised, not_imported
+    return main()
+
+
 def answered(work: Callable[[], int], explain: Callable[[BaseException], str] = errors.one_line) -> int:
     """The work's exit code, or that of its error, which is one line on stderr.
 
@@ -79,6 +94,8 @@ def _answer(error: BaseException, explain: Callable[[BaseException], str]) -> tu
 def _keep_traceback(error: BaseException) -> str:
     """Where the traceback is: in a file, or on stderr where no file can be written."""
     text = without_credentials("".join(traceback.format_exception(error)))
+    import tempfile  # 5 ms, in which nobody answers Ctrl-C yet where a command starts
+
     try:
         descriptor, path = tempfile.mkstemp(prefix="cifarsweep-", suffix=".txt")
         with open(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:

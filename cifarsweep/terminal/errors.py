@@ -27,13 +27,19 @@ def is_users(error: BaseException) -> bool:
     ours is for who named that class.
     """
     if not _is_hydras(error):
-        return isinstance(error, ValueError | OSError) or is_out_of_memory(error)
+        return isinstance(error, ValueError | OSError) or is_out_of_memory(error) or bool(_missing_package(error))
     from hydra.errors import InstantiationException
 
     if not isinstance(error, InstantiationException) or error.__cause__ is None:
         return True
     is_call_of_ours = "in call to target 'cifarsweep." in str(error)
     return not is_call_of_ours or isinstance(error.__cause__, TypeError) or is_users(error.__cause__)
+
+
+def _missing_package(error: BaseException) -> str | None:
+    """Another project's package that is not installed, or damaged."""
+    package = (error.name or "").partition(".")[0] if isinstance(error, ImportError) else ""
+    return None if package in ("", "cifarsweep") else package
 
 
 def _is_hydras(error: BaseException) -> bool:
@@ -72,6 +78,8 @@ def one_line(error: BaseException, known_keys: Callable[[str], list[str]] = lamb
     line = formatting.one_line(error) or type(error).__name__
     if is_out_of_memory(error):
         return f"out of memory: {line}; a smaller batch_size or model, or a higher limit (ulimit -v), is needed"
+    if package := _missing_package(error):
+        return f"{line}; expected the package {package} to be installed, and whole"
     return _hydras_line(error, line, known_keys) if _is_hydras(error) else line
 
 

@@ -8,6 +8,8 @@ import errno
 import io
 import os
 import re
+import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -17,7 +19,7 @@ from typing import Any
 import hydra.errors
 import omegaconf.errors
 import pytest
-from conftest import REPOSITORY, Command, run_python
+from conftest import REPOSITORY, TIMEOUT_SECONDS, Command, run_python
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -158,6 +160,70 @@ def test_ctrl_c_is_130(name: str) -> None:
         code, lines = call()
     assert code == 130
     assert not [line for line in lines if not line.startswith("interrupted; this goes on: ")]
+
+
+# imports
+
+RUN = min((REPOSITORY / "outputs" / "example" / "runs").glob("layers2-*")).name
+TINY = ["data=shapes", "data.num_train=40", "data.num_test=10", "data.val_size=10", "batch_size=8", "trainer.epochs=1"]
+AT_WORK: dict[str, list[str]] = {
+    "cifarsweep": TINY,
+    "cifarsweep.report": ["example/sweeps/first"],
+    "cifarsweep.watch": ["example/sweeps/first", "--once"],
+    "cifarsweep.runs": ["example"],
+    "cifarsweep.describe": TINY,
+    "cifarsweep.predict": [f"example/runs/{RUN}", "image.png"],
+    "cifarsweep.rerun": [f"example/runs/{RUN}"],
+}
+"""Words with which each command imports all that it needs, below a folder with the example."""
+
+IN_AN_IMPORT = """
+import importlib.abc, os, runpy, signal, sys
+
+package, ctrl_c, module, *words = sys.argv[1:]
+
+
+class Finder(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == package:
+            if ctrl_c:
+                os.kill(os.getpid(), signal.SIGINT)
+            raise ImportError(f"{name} is broken", name=name)
+
+
+sys.meta_path.insert(0, Finder())
+sys.argv[:] = [module, *words]
+runpy.run_module(module, run_name="__main__", alter_sys=True)
+"""
+"""A process in which a package cannot be imported, or in which Ctrl-C comes meanwhile."""
+
+
+@pytest.mark.parametrize("ctrl_c", [False, True], ids=["broken", "Ctrl-C"])
+@pytest.mark.parametrize("package", ["yaml", "torch"])
+@pytest.mark.parametrize("module", AT_WORK)
+def test_a_fault_in_an_import_is_one_line(
+    tmp_path: Path, example: Path, module: str, package: str, ctrl_c: bool
+) -> None:
+    command = [sys.executable, "-c", IN_AN_IMPORT, package, "x" * ctrl_c, module, *AT_WORK[module]]
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(
+        command, cwd=example, env=environment, capture_output=True, text=True, timeout=TIMEOUT_SECONDS
+    )
+    if package == "torch" and module.rpartition(".")[2] in ("report", "watch", "runs"):
+        assert (done.returncode, done.stderr) == (0, "")  # as they do without
+    elif ctrl_c:
+        assert done.returncode == 130
+        assert done.stderr in ("", f"interrupted; this goes on: python -m {module} {' '.join(TINY)}\n")
+    else:
+        expected = f"expected the package {package} to be installed, and whole"
+        assert (done.returncode, done.stderr) == (1, f"{package} is broken; {expected}\n")
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("imports")
+    shutil.copytree(REPOSITORY / "outputs" / "example", folder / "example")
+    return folder
 
 
 # what is printed
