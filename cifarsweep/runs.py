@@ -123,6 +123,8 @@ def condition(column: str, sign: str, value: str) -> Callable[[Row], bool]:
         raise ValueError(f"{column}{sign}{value}: expected a number") from error
     if sign == "=":
         return lambda row: any(_equal(row.get(column), x) for x in values)
+    if len(values) > 1:
+        raise ValueError(f"{column}{sign}{value}: expected one value; = takes several")
     compare, wanted = COMPARISONS[sign], values[0]
     return lambda row: row.get(column) is not None and compare(row[column], wanted)
 

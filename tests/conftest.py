@@ -56,6 +56,20 @@ def run_python(*words: str, cwd: Path, **environment: str) -> subprocess.Complet
     return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
 
 
+def start_python(
+    *words: str,
+    cwd: Path,
+    stdin: int | None = None,
+    stdout: int = subprocess.PIPE,
+    stderr: int = subprocess.PIPE,
+    **environment: str,
+) -> subprocess.Popen[str]:
+    """`python *words` in a fresh interpreter and a process group of its own, to be killed or interrupted."""
+    env = {**os.environ, "PYTHONPATH": str(REPOSITORY), **environment}
+    command, streams = [sys.executable, *words], {"stdin": stdin, "stdout": stdout, "stderr": stderr}
+    return subprocess.Popen(command, cwd=cwd, env=env, text=True, start_new_session=True, **streams)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> Iterator[None]:
     """Figures do not depend on the machine's cores, and parallel tests do not fight over them."""

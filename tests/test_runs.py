@@ -91,6 +91,8 @@ def test_a_line_has_what_tells_runs_apart(outputs: Path, capsys: pytest.CaptureF
         (["--sort", "nosuch"], "nosuch: no such column"),
         (["lr>fast"], "lr>fast: expected a number"),
         (["lr>"], "lr>: expected a number"),
+        (["lr>0.1,0.3"], "lr>0.1,0.3: expected one value; = takes several"),
+        (["started<=2025,2026"], "started<=2025,2026: expected one value; = takes several"),
         (["elsewhere"], "elsewhere: no such folder"),
         (["--sweeps"], "no sweeps here, expected a sweep or an outputs folder"),
     ],

@@ -9,13 +9,12 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, start_python
 
 NUM_KILLS = int(os.environ.get("CIFARSWEEP_KILLS", 10))
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -27,15 +26,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     started: list[subprocess.Popen[str]] = []
 
     def begin(*words: str, stdout: int = subprocess.PIPE, **environment: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "cifarsweep", *words],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY), **environment},
-            stdout=stdout,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        process = start_python("-m", "cifarsweep", *words, cwd=tmp_path, stdout=stdout, **environment)
         started.append(process)
         return process
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import hydra
 import yaml
+from conftest import start_python
 
 APPS = Path(__file__).parent / "apps"
 IS_HYDRA_1_3 = hydra.__version__.startswith("1.3.")
@@ -22,15 +22,10 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 def start(folder: Path, app: str, *words: str, **environment: str) -> subprocess.Popen[str]:
     """`python app.py …` in this folder. A deprecation that Hydra 1.4 warns of is an error there."""
-    return subprocess.Popen(
-        [sys.executable, str(APPS / f"{app}.py"), *words],
-        cwd=folder,
-        env={**os.environ, "HYDRA_DEPRECATION_WARNINGS_AS_ERRORS": "" if IS_HYDRA_1_3 else "1", **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    as_errors = {"HYDRA_DEPRECATION_WARNINGS_AS_ERRORS": "" if IS_HYDRA_1_3 else "1"}
+    found_as_installed = {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+    script = str(APPS / f"{app}.py")
+    return start_python(script, *words, cwd=folder, **{**as_errors, **found_as_installed, **environment})
 
 
 def run(folder: Path, app: str, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -264,47 +264,6 @@ def test_the_plan_and_its_cost_are_printed_before_anything_starts(tmp_path: Path
     assert not (tmp_path / "outputs").exists()
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["hydra.sweeper.study_per=[depth]"], "hydra.sweeper.study_per: depth: not searched, expected some of model, "),
-        (["hydra.sweeper.study_per=[optimizer.lr]"], "hydra.sweeper.study_per: optimizer.lr="),
-        (["hydra.sweeper.study_per=3"], "hydra.sweeper.study_per=3: expected a list of keys that are searched"),
-        (
-            ["hydra.sweeper.budget=hours:3"],
-            "hydra.sweeper.budget=hours:3: expected trials:N, steps:N, epochs:N or seconds:N",
-        ),
-        (["hydra.sweeper.finalists=-1"], "hydra.sweeper.finalists=-1: expected a whole number from 0 to 1000"),
-        (["hydra.sweeper.repeats=0"], "hydra.sweeper.repeats=0: expected a whole number from 1 to 1000"),
-        (["hydra.sweeper.final_on=test"], "hydra.sweeper.final_on=test: expected train or train_val"),
-        (["hydra.sweeper.dry_run=maybe"], "hydra.sweeper.dry_run=maybe: expected true or false"),
-        (
-            ["hydra.sweeper.finalists=1", "hydra.sweeper.objectives=val_loss", "hydra.sweeper.direction=minimize"],
-            "hydra.sweeper.finalists=1: expected 0, or objectives=val_accuracy and direction=maximize",
-        ),
-        (
-            [
-                "hydra.sweeper.study_per=[model]",
-                "hydra.sweeper.objectives=[val_accuracy,params]",
-                "hydra.sweeper.direction=[maximize,minimize]",
-            ],
-            "hydra.sweeper.study_per=[model]: expected [] with several objectives",
-        ),
-        (["hydra.sweeper.max_epochs=2"], "hydra.sweeper.max_steps=2: expected trainer.epochs, which is 3"),
-        (
-            ["hydra.sweeper.budget=epochs:9", "trainer.epochs=range(1,4)"],
-            "hydra.sweeper.budget=9 epochs: expected trials:N where trainer.epochs is searched",
-        ),
-    ],
-)
-def test_a_mistake_is_one_line_before_anything_starts(tmp_path: Path, words: list[str], message: str) -> None:
-    done = run_toy(tmp_path, *words)
-    assert done.returncode == 1
-    assert message in done.stderr
-    assert done.stderr.count("\n") == 1
-    assert not (tmp_path / "log").exists()
-
-
 # the report
 
 

@@ -6,12 +6,11 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, Command
+from conftest import REPOSITORY, Command, start_python
 
 from cifarsweep.sweeper.local import Slot, _death, _gpus, plan_slots, take_any_gpu
 
@@ -174,15 +173,7 @@ def children(pid: int) -> list[int]:
 
 def start_long_sweep(small: list[str], tmp_path: Path) -> tuple[subprocess.Popen[str], list[int]]:
     words = ["-m", *small, "trainer.epochs=100000", "seed=0,1", "hydra.launcher.n_workers=2", "name=long"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "cifarsweep", *words],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    process = start_python("-m", "cifarsweep", *words, cwd=tmp_path)
     assert process.stdout is not None
     while "epoch 2/" not in process.stdout.readline():
         pass

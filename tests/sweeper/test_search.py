@@ -9,7 +9,6 @@ import random
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ from typing import Any
 
 import optuna
 import pytest
-from conftest import REPOSITORY, Command, run_python
+from conftest import REPOSITORY, Command, run_python, start_python
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
@@ -48,15 +47,7 @@ def run_toy(folder: Path, *words: str, **environment: str) -> subprocess.Complet
 
 def start_toy(folder: Path, *words: str, **environment: str) -> subprocess.Popen[str]:
     """The same in a fresh interpreter and a process group of its own, to be killed, with as many workers as cores."""
-    return subprocess.Popen(
-        [sys.executable, *toy_command(folder, *words)],
-        cwd=folder,
-        env={**os.environ, "TOY_LOG": str(folder / "log"), **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    return start_python(*toy_command(folder, *words), cwd=folder, **{"TOY_LOG": str(folder / "log"), **environment})
 
 
 def toy_command(folder: Path, *words: str) -> list[str]:
@@ -477,6 +468,34 @@ def test_enqueued_trials_come_first_and_once(toy: Toy, tmp_path: Path) -> None:
         (["hydra/sweeper=study"], "nothing to search: give a key a space, as in lr=interval(0.01,1)"),
         (["data.val_size=0"], "data.val_size=0: expected validation images"),
         (["batch_size=0"], "batch_size=0: expected a whole number from 1 to 10000000"),
+        (["hydra.sweeper.study_per=[depth]"], "hydra.sweeper.study_per: depth: not searched, expected some of model, "),
+        (["hydra.sweeper.study_per=[optimizer.lr]"], "hydra.sweeper.study_per: optimizer.lr="),
+        (["hydra.sweeper.study_per=3"], "hydra.sweeper.study_per=3: expected a list of keys that are searched"),
+        (
+            ["hydra.sweeper.budget=hours:3"],
+            "hydra.sweeper.budget=hours:3: expected trials:N, steps:N, epochs:N or seconds:N",
+        ),
+        (["hydra.sweeper.finalists=-1"], "hydra.sweeper.finalists=-1: expected a whole number from 0 to 1000"),
+        (["hydra.sweeper.repeats=0"], "hydra.sweeper.repeats=0: expected a whole number from 1 to 1000"),
+        (["hydra.sweeper.final_on=test"], "hydra.sweeper.final_on=test: expected train or train_val"),
+        (["hydra.sweeper.dry_run=maybe"], "hydra.sweeper.dry_run=maybe: expected true or false"),
+        (
+            ["hydra.sweeper.finalists=1", "hydra.sweeper.objectives=val_loss", "hydra.sweeper.direction=minimize"],
+            "hydra.sweeper.finalists=1: expected 0, or objectives=val_accuracy and direction=maximize",
+        ),
+        (
+            [
+                "hydra.sweeper.study_per=[model]",
+                "hydra.sweeper.objectives=[val_accuracy,params]",
+                "hydra.sweeper.direction=[maximize,minimize]",
+            ],
+            "hydra.sweeper.study_per=[model]: expected [] with several objectives",
+        ),
+        (["hydra.sweeper.max_epochs=2"], "hydra.sweeper.max_steps=2: expected trainer.epochs, which is 3"),
+        (
+            ["hydra.sweeper.budget=epochs:9", "trainer.epochs=range(1,4)"],
+            "hydra.sweeper.budget=9 epochs: expected trials:N where trainer.epochs is searched",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_before_anything_starts(toy: Toy, tmp_path: Path, words: list[str], message: str) -> None:

@@ -8,14 +8,13 @@ import pty
 import re
 import select
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
+from conftest import start_python
 from rich.console import Console
 
 from cifarsweep.terminal import progress
@@ -176,15 +175,8 @@ def read_until(terminal: int, words: list[bytes], seconds: float = 60) -> bytes:
 def test_a_sweep_on_a_terminal_has_live_lines_and_ctrl_c_leaves_the_cursor(small: list[str], tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     words = ["-m", *small, "trainer.epochs=100000", "seed=0,1,2", "hydra.launcher.n_workers=1", "name=long"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "cifarsweep", *words],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "TERM": "xterm", "COLUMNS": "100"},
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,
-    )
+    terminal = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
+    process = start_python("-m", "cifarsweep", *words, cwd=tmp_path, **terminal, TERM="xterm", COLUMNS="100")
     os.close(theirs)
     seen = read_until(ours, [b"/100000  val ", b"long: 0/3 done"])  # of whatever epoch is the first to be shown
     os.killpg(process.pid, signal.SIGINT)
