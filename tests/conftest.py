@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,17 @@ def start_python(
     env = {**os.environ, "PYTHONPATH": str(REPOSITORY), **environment}
     command, streams = [sys.executable, *words], {"stdin": stdin, "stdout": stdout, "stderr": stderr}
     return subprocess.Popen(command, cwd=cwd, env=env, text=True, start_new_session=True, **streams)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The tests' own. A test that provokes a bug removes its traceback, so that others are noticed."""
+    folder = tmp_path_factory.mktemp("temporary")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(folder))
+        patch.setattr(tempfile, "tempdir", None)  # which is asked for again
+        yield
+    assert [path.read_text() for path in folder.glob("cifarsweep-*")] == []
 
 
 @pytest.fixture(scope="session", autouse=True)
