@@ -23,7 +23,8 @@ from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from cifarsweep.results import files, sweeps
-from cifarsweep.results.study_records import StudyRecord
+from cifarsweep.results.study_records import StudiesRecord, StudyRecord, TrialRecord
+from cifarsweep.results.typed import FileRecord
 from cifarsweep.sweeper import estimate, hydra_compat, journal, local, settings, storage, summary, warm_start
 from cifarsweep.sweeper.application import Application
 from cifarsweep.sweeper.jobs import Composer
@@ -31,7 +32,7 @@ from cifarsweep.sweeper.monitor import Monitor
 from cifarsweep.sweeper.queue import DEATHS, SPENT
 from cifarsweep.sweeper.settings import Settings
 from cifarsweep.sweeper.space import Space, as_written, parse
-from cifarsweep.sweeper.studies import FINALIST, SEED, VALUES, FinalRuns, Studies, StudyPlan
+from cifarsweep.sweeper.studies import FINALIST, SEED, VALUES, FinalRuns, Studies, StudyPlan, name_of_finals
 from cifarsweep.sweeper.worker import Worker
 from cifarsweep.terminal import domains, errors, progress
 
@@ -103,7 +104,7 @@ def sweep(
             progress.line(damage)
         _create(setting, whole, plans)
         if owner:
-            _keep_record(whole)
+            _keep_records(whole)
         studies = Studies(plans)
         if owner:
             _fill(setting, studies)
@@ -235,22 +236,44 @@ def _check_folder(plan: StudyPlan, before: Any, new: str) -> None:
         raise ValueError(f"the study {plan.name} in this storage belongs to the sweep in {before}; {new}")
 
 
-def _keep_record(whole: StudyPlan) -> None:
-    """Sets study.json aside, with a line, where it has results that the storage lacks: a journal may be deleted."""
-    try:
-        record = StudyRecord.read(whole.folder)
-    except (ValueError, OSError):  # it will be written anew
-        return
-    if record is None:
-        return
+def _keep_records(whole: StudyPlan) -> None:
+    """Sets study.json and studies.json aside, with a line, where the storage lacks results that one of them has.
+
+    Somebody may have deleted the journal.
+    """
     store = storage.open_storage(whole.address)
     ids = {study.study_name: study._study_id for study in store.get_all_studies()}
-    trials = store.get_all_trials(ids[record.name], deepcopy=False) if record.name in ids else []
-    known = {(trial.number, repr(trial.values)) for trial in trials if trial.state.is_finished()}
-    ended = [(trial.number, repr(trial.values)) for trial in record.trials if trial.state in ("complete", "pruned")]
-    if lost := len(set(ended) - known):
-        aside = files.set_aside(whole.folder / StudyRecord.file)
-        progress.line(f"{whole.address}: lacks {lost} trials of study.json, which is kept as {aside.name}")
+    for kind in (StudyRecord, StudiesRecord):
+        try:
+            recorded = _ended(whole, kind.read(whole.folder))
+        except (ValueError, OSError):  # it will be written anew
+            continue
+        stored: set[tuple[Any, ...]] = set()
+        for name in {name for name, *_ in recorded} & ids.keys():
+            for trial in store.get_all_trials(ids[name], deepcopy=False):
+                if trial.state.is_finished():
+                    stored.add((name, trial.number, repr(trial.values)))
+                    stored.add((name, trial.user_attrs.get(FINALIST), trial.user_attrs.get(SEED)))
+        if lost := len(recorded - stored):
+            aside = files.set_aside(whole.folder / kind.file)
+            progress.line(f"{whole.address}: lacks {lost} trials of {kind.file}, which is kept as {aside.name}")
+
+
+def _ended(whole: StudyPlan, record: FileRecord | None) -> set[tuple[Any, ...]]:
+    """The trials of a record that have ended: study, number and values, or of a final run study, finalist and seed."""
+    ended: set[tuple[Any, ...]] = set()
+    searches: list[tuple[str | None, list[TrialRecord]]] = []
+    if isinstance(record, StudyRecord):
+        searches.append((record.name, record.trials))
+    elif isinstance(record, StudiesRecord):
+        for study in record.studies:
+            name = whole.name_of(study.values)
+            searches.append((name, study.trials))
+            finals = name_of_finals(name, record.final_on)
+            ended |= {(finals, run.finalist, run.seed) for run in study.final_runs if run.state == "complete"}
+    for searched, trials in searches:
+        ended |= {(searched, t.number, repr(t.values)) for t in trials if t.state in ("complete", "pruned")}
+    return ended
 
 
 def _study(plan: StudyPlan, store: BaseStorage) -> optuna.Study:

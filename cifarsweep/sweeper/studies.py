@@ -80,12 +80,15 @@ class StudyPlan:
     def _parts(self) -> list[str]:
         return [*(f"{key}={as_typed(value)}" for key, value in self.per.items()), *(["final"] if self.is_final else [])]
 
+    def name_of(self, values: Mapping[str, Any]) -> str:
+        """The name of the study for these values of study_per."""
+        return ", ".join([self.name, *(f"{key}={as_typed(value)}" for key, value in values.items())])
+
     def divided(self) -> Iterator[Self]:
         """A plan for each combination of values of study_per: one where it is empty."""
         for values, space in self.space.divided(self.settings.study_per):
             fixed = (*self.fixed_of_a_run, *space.fixed[len(self.space.fixed) :])
-            name = ", ".join([self.name, *(f"{key}={as_typed(value)}" for key, value in values.items())])
-            yield replace(self, name=name, space=space, per=values, fixed_of_a_run=fixed)
+            yield replace(self, name=self.name_of(values), space=space, per=values, fixed_of_a_run=fixed)
 
     def final(self) -> Self:
         """The study of its final runs. It has neither sampler nor pruner, and no trial of the search."""
@@ -97,7 +100,12 @@ class StudyPlan:
             objectives=(self.finals.objective,),
             directions=(self.finals.direction,),
         )
-        return replace(self, name=f"{self.name}, final on {without.final_on}", settings=without, is_final=True)
+        return replace(self, name=name_of_finals(self.name, without.final_on), settings=without, is_final=True)
+
+
+def name_of_finals(search: str, final_on: str) -> str:
+    """The name of the study of a search's final runs."""
+    return f"{search}, final on {final_on}"
 
 
 class OpenStudy:

@@ -158,6 +158,28 @@ def test_a_worker_that_dies_in_a_final_run_costs_one_retry(tmp_path: Path) -> No
     assert {run["state"] for study in read_studies(tmp_path)["studies"] for run in study["final_runs"]} == {"complete"}
 
 
+def test_what_a_deleted_journal_had_of_searches_and_final_runs_is_named_and_drawn_again(tmp_path: Path) -> None:
+    words = [*PER_MODEL, *FINALS, "hydra.sweeper.n_trials=2", "hydra/sweeper/pruner=none"]
+    assert run_toy(tmp_path, *words).returncode == 0
+    before = read_studies(tmp_path)["studies"]
+    again = run_toy(tmp_path, *words)
+    assert "studies.json" not in again.stdout
+    journal = tmp_path / "outputs" / "sweeps" / "toy" / "study.journal"
+    journal.unlink()
+
+    done = run_toy(tmp_path, *words)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    lost = 2 * 2 + 2 * (2 * 3)  # trials of two searches, and final runs of two finalists each
+    said = f"{journal}: lacks {lost} trials of studies.json, which is kept as studies.json.corrupt"
+    assert said in done.stdout.splitlines()
+    after = read_studies(tmp_path)["studies"]
+    assert [[trial["values"] for trial in study["trials"]] for study in after] == [
+        [trial["values"] for trial in study["trials"]] for study in before
+    ]
+    assert [study["final_runs"] for study in after] == [study["final_runs"] for study in before]
+
+
 @pytest.mark.slow
 def test_ctrl_c_names_the_command_that_goes_on(tmp_path: Path) -> None:
     started = start_toy(tmp_path, *PER_MODEL, *TWO_WORKERS, *FINALS, "hydra.sweeper.n_trials=6", TOY_SECONDS="0.5")
