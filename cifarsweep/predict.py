@@ -62,8 +62,10 @@ def load(run_dir: Path) -> Predictor:
     if result := RunResult.read(run_dir):
         result.check(run_dir, "model.pt")
     path = run_dir / "model.pt"
-    if not os.path.lexists(path):
-        raise ValueError(f"{run_dir}: no model.pt in it, expected the directory of a complete run")
+    for name in (RunResult.file, path.name):  # without the first, nobody knows what the second should be
+        if not os.path.lexists(run_dir / name):
+            reason = f"no {name} in it, expected the directory of a complete run"
+            raise ValueError(f"{run_dir}: {reason}; {RunResult.made_again_by}")
     try:
         with files.opened(path, files.MOST_WEIGHTS) as file:
             return _built(torch.load(file, map_location="cpu", weights_only=True))

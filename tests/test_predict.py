@@ -36,6 +36,7 @@ def run_dir(tmp_path: Path) -> Path:
     run = tmp_path / "run"
     run.mkdir()
     torch.save(content, run / "model.pt")
+    (run / "result.json").write_text('{"status": "complete"}')  # without digests, as an earlier version wrote it
     Image.new("RGB", (40, 20), (250, 0, 20)).save(tmp_path / "red.png")
     Image.new("RGB", (20, 40), (0, 0, 250)).save(tmp_path / "blue.jpg")
     return run
@@ -86,7 +87,7 @@ def test_a_pickle_is_never_run(run_dir: Path, tmp_path: Path) -> None:
     [
         (["run", "missing.png"], "missing.png"),
         (["run", "run/model.pt"], "run/model.pt: not an image that can be read"),
-        ([".", "red.png"], "no model.pt in it, expected the directory of a complete run"),
+        ([".", "red.png"], "no result.json in it, expected the directory of a complete run; the command that trained"),
     ],
 )
 def test_what_cannot_be_used_is_named_in_one_line(
