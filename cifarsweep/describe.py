@@ -42,6 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _describe(args: argparse.Namespace) -> int:
     configuration = compose(args.overrides, args.config_dir)
+    outputs = Path(configuration.values["outputs"])
+    folders.check_writable(args.output or outputs, "--output" if args.output else "outputs")
     from cifarsweep.training.session import Session, load_data
 
     dataset = load_data(configuration)
@@ -56,7 +58,7 @@ def _describe(args: argparse.Namespace) -> int:
     cells = [[kind, shape, *(f"{n:,}" if n else "" for n in numbers)] for kind, shape, *numbers in rows]
     formatting.show(["layer", "output", "parameters", "multiply-adds"], cells, left=["layer"])
     name = f"{session.description.model}-{dataset.name}"
-    _draw(session, args.output or Path(configuration.values["outputs"]) / "describe" / name)
+    _draw(session, args.output or outputs / "describe" / name)
     return 0
 
 

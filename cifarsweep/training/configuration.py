@@ -98,7 +98,9 @@ def _unknown_option(words: list[str], file: str | None) -> str | None:
     """A line on the first word that chooses none of its group's options, or this file: Hydra does not name the word."""
     known = groups.options_by_group()
     for word in words:
-        group, _, value = word.partition("=")
+        group, _, value = word.lstrip("+").partition("=")
+        if not group:
+            return f"{word}: expected key=value"
         for option in value.split(",") if group in known else ():
             if f"{group}/{option}" == file or (file is None and option not in known[group]):
                 return f"{group}={option}: no such option, expected one of {', '.join(known[group])}"

@@ -97,6 +97,7 @@ _OF_HYDRA = {
 
 _FROM_THE_RUN = {"model": ["image_size", "num_classes"], "optimizer": ["params"], "schedule": ["step", "num_steps"]}
 """Arguments that a run gives itself."""
+_PARTIAL = Domain(lambda value: value is True, "true, as a run gives the rest of the arguments")
 
 CALLS = ("model", "optimizer", "schedule", "loss", "data")
 """Groups that name a class or function and its arguments."""
@@ -152,6 +153,8 @@ def _check_call(group: str, values: Mapping[str, Any]) -> None:
             for key, given in own.items()
             if key in values or (given.is_required and not values.get("_partial_"))
         }
+        if group in ("optimizer", "schedule"):
+            accepted["_partial_"] = _PARTIAL
     if group == "optimizer":
         accepted["lr"] = DOMAINS["optimizer.lr"]  # PyTorch has defaults, but a run records it
     domains.check_values(f"{group}.", values, accepted)
