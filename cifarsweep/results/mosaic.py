@@ -2,8 +2,11 @@
 
 import json
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,22 +46,39 @@ class Mosaic:
 
 
 def read(path: Path) -> Mosaic | None:
-    """What `Mosaic.write` wrote, or None where there is no such file. ValueError where it is something else."""
+    """What `Mosaic.write` wrote, or None where there is no such file. Corrupt where it is something else."""
     if not path.exists():
         return None
+    with _opened(path) as image:
+        if image.width * image.height > MOST_PIXELS:
+            raise files.Corrupt(path, f"{image.width}×{image.height} pixels, expected {MOST_PIXELS:,} or fewer")
+        about = json.loads(image.text[_KEY])
+        names, columns = [str(name) for name in about["names"]], int(about["columns"])
+        pixels = np.asarray(image.convert("RGB"))
+        height, width = pixels.shape[0] // len(names), pixels.shape[1] // columns
+        images = pixels.reshape(len(names), height, columns, width, 3).transpose(0, 2, 1, 3, 4)
+    return Mosaic(names, images)
+
+
+def check(path: Path) -> bool:
+    """Whether there is such a file. Corrupt where it is damaged. Takes a tenth of the time to read it."""
+    if not path.exists():
+        return False
+    with _opened(path):
+        return True
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The image, whose checksums are right. Corrupt where it is none, and for whatever is raised in the block."""
     try:
         with warnings.catch_warnings(), files.opened(path, MOST_BYTES) as file:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(file, formats=["PNG"])
-            if image.width * image.height > MOST_PIXELS:
-                raise files.Corrupt(path, f"{image.width}×{image.height} pixels, expected {MOST_PIXELS:,} or fewer")
-            about = json.loads(image.text[_KEY])  # type: ignore[attr-defined]
-            names, columns = [str(name) for name in about["names"]], int(about["columns"])
-            pixels = np.asarray(image.convert("RGB"))
-        height, width = pixels.shape[0] // len(names), pixels.shape[1] // columns
-        images = pixels.reshape(len(names), height, columns, width, 3).transpose(0, 2, 1, 3, 4)
+            Image.open(file, formats=["PNG"]).verify()  # which reading the pixels does not do
+            file.seek(0)
+            yield Image.open(file, formats=["PNG"])
     except files.Corrupt:
         raise
     except Exception as error:  # whatever a decoder raises on a damaged file: SyntaxError, zlib.error, …
-        raise ValueError(f"{path}: not rows of images") from error
-    return Mosaic(names, images)
+        advice = "the command of a run makes it again"
+        raise files.Corrupt(path, "not rows of images, or damaged", advice) from error

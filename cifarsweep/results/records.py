@@ -21,7 +21,8 @@ COLUMNS = [
 """How runs.csv begins; result.json holds every one of them, in this order."""
 
 FILES = ("config.yaml", "metrics.csv", "layers.csv", "confusion.csv", "confused.png", "model.pt")
-"""What a run leaves beside result.json, which has their digests, its log and its checkpoint, which has its own."""
+"""What a run leaves beside result.json, which has their digests. Its checkpoint has one in it. Its log has none: no
+command reads it, and nothing could write it again."""
 
 Status = Literal["complete", "diverged", "pruned", "failed", "unfinished"]
 

@@ -57,6 +57,7 @@ def train(
     wait = partial(progress.line, f"{slug}-{about.run_id}: another process trains it, waiting for its result")
     with folders.owned(runs_dir, slug, about.run_id, wait) as (run_dir, lock):
         announce(run_dir)
+        run_files.write_pictures(session)
         result = None if values["force"] else _recorded(session, run_dir, report)
         if result:
             progress.result(f"{run_dir}: trained before, {result}")
@@ -78,11 +79,11 @@ def _recorded(session: Session, run_dir: Path, report: Report) -> RunResult | No
             raise files.Corrupt(run_dir / "metrics.csv", reason)
         damaged = list(result.damaged(run_dir))
         for error in damaged:
-            _set_aside(error)
+            run_files.set_aside(error)
         if damaged and not _made_again(session, run_dir, result, {error.path.name for error in damaged}):
             return None
     except files.Corrupt as error:
-        _set_aside(error)
+        run_files.set_aside(error)
         return None
     for num_epochs in range(1, len(epochs) + 1):
         if _reported(report, result, epochs[:num_epochs]) and result.status == "pruned":
@@ -98,11 +99,6 @@ def _reported(report: Report, about: Description, epochs: Sequence[Epoch]) -> bo
     seconds = sum(epoch.seconds for epoch in epochs)
     costs = {"params": about.params, "flops": about.flops, "train_seconds": seconds}
     return report(epochs[-1].epoch, {**vars(epochs[-1]), **costs})
-
-
-def _set_aside(error: files.Corrupt) -> None:
-    kept = f"kept as {files.set_aside(error.path).name}, " if error.path.exists() else ""
-    progress.line(f"{error.path}: {error.reason}; {kept}the work is done again")
 
 
 def _made_again(session: Session, run_dir: Path, result: RunResult, names: set[str]) -> bool:
@@ -163,7 +159,7 @@ def _resume(session: Session, run_dir: Path) -> list[Epoch]:
     try:
         epochs = checkpoint.restore(path, session.description.run_id, session.model, session.optimizer)
     except files.Corrupt as error:
-        _set_aside(error)
+        run_files.set_aside(error)
         return []
     if epochs:  # an earlier process may have ended before it wrote them
         records.write_metrics(run_dir, epochs)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cifarsweep.data import Augmentation, DataSet, samples
-from cifarsweep.results import files, folders, records
+from cifarsweep.results import files, folders, mosaic, records
 from cifarsweep.terminal import progress
 from cifarsweep.training import checkpoint
 from cifarsweep.training.session import Session
@@ -21,13 +21,17 @@ OF_TEST = ("confusion.csv", "confused.png")
 
 
 def start(run_dir: Path, session: Session) -> None:
-    """Writes what is known before the training: configuration, layers, pictures of the data set. Removes a result."""
+    """Writes what is known before the training. Removes a result."""
     files.make_folder(run_dir)
     for name in ("result.json", "model.pt", *OF_TEST):  # an earlier result's, which this training may not have
         files.remove(run_dir / name)
     for left_by_a_killed_process in run_dir.glob(".*.part"):
         files.remove(left_by_a_killed_process)
     write_known(run_dir, session)
+
+
+def write_pictures(session: Session) -> None:
+    """Pictures of the data set, which all runs on it share: those that are not there yet, or damaged."""
     dataset = session.dataset
     folder = folders.pictures(Path(session.values["outputs"]), dataset.name, dataset.fingerprint)
     files.make_folder(folder)
@@ -35,8 +39,21 @@ def start(run_dir: Path, session: Session) -> None:
     if dataset.augmentation != Augmentation():
         drawn[folders.augmentation_picture(**vars(dataset.augmentation))] = samples.augmented
     for name, draw in drawn.items():
-        if not (folder / name).exists():  # the first of all runs on this data set writes them
+        try:
+            is_there = mosaic.check(folder / name)
+        except files.Corrupt as error:
+            set_aside(error)
+            is_there = False
+        if not is_there:
             draw(dataset).write(folder / name)
+
+
+def set_aside(error: files.Corrupt) -> None:
+    """Renames a damaged file, and says so."""
+    kept = ""
+    with contextlib.suppress(FileNotFoundError):  # it is missing, or another process was faster
+        kept = f"kept as {files.set_aside(error.path).name}, "
+    progress.line(f"{error.path}: {error.reason}; {kept}the work is done again")
 
 
 def write_known(run_dir: Path, session: Session) -> None:

@@ -16,10 +16,11 @@ import pytest
 from conftest import REPOSITORY, Command, examples, run_python, small_run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from test_journal import DAMAGES as DAMAGES_OF_CONTENT
 
 from cifarsweep import predict, report, rerun, runs, watch
 from cifarsweep.report import depth_study, search_results, tables
-from cifarsweep.results import files, records, sweeps
+from cifarsweep.results import files, mosaic, records, sweeps
 from cifarsweep.results.records import Description, RunResult
 from cifarsweep.results.study_records import FinalRunRecord, StudiesRecord, StudyRecord, StudyWithFinalRuns, TrialRecord
 from cifarsweep.results.sweeps import Command as SweepCommand
@@ -28,7 +29,7 @@ from cifarsweep.results.typed import FileRecord, Record
 
 EXAMPLE = REPOSITORY / "outputs" / "example"
 UNCHECKED = {"train.log", "result.json"}
-"""No command reads the log; result.json has its own digest."""
+"""No command reads the log, see records.FILES; result.json has its own digest."""
 
 Damage = Callable[[Path, Path], None]
 
@@ -212,6 +213,34 @@ def test_commands_that_read_say_what_is_damaged_and_change_nothing(
         assert f"{name}: damaged" in line
         assert "python -m cifarsweep" in line
     assert {path: path.read_bytes() for path in (outputs / "runs").rglob("*") if path.is_file()} == before
+
+
+def test_weights_that_nobody_can_check_are_not_used(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_dir, _ = run_dirs(outputs)
+    image = str(run_dir / "confused.png")
+    (run_dir / "result.json").unlink()
+    for also in ("sweep.json", "study.json"):
+        assert predict.main([str(run_dir), image]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        expected = "expected the directory of a complete run; the command that trained the run trains it again"
+        assert line == f"{run_dir}: no result.json in it, {expected}"
+        (outputs / "sweeps" / "two" / also).unlink(missing_ok=True)
+
+
+@given(data=st.data())
+def test_a_damaged_picture_of_a_data_set_is_noticed(made: Path, scratch: Path, data: st.DataObject) -> None:
+    source = data.draw(st.sampled_from(sorted((made / "data").glob("*/*.png"))))
+    damaged = data.draw(DAMAGES_OF_CONTENT)(source.read_bytes())
+    path = scratch / "picture.png"
+    path.write_bytes(damaged)
+    found, error = outcome(mosaic.read, path)
+    if error:
+        assert str(error).startswith(f"{path}: not rows of images, or damaged")
+    else:
+        whole = mosaic.read(source)
+        assert found is not None
+        assert whole is not None
+        assert (found.names, found.images.tobytes()) == (whole.names, whole.images.tobytes())
 
 
 def test_another_training_leaves_no_file_of_an_earlier_result(

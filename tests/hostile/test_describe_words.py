@@ -9,6 +9,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+from conftest import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_configuration import KEYS, VALUES
@@ -80,7 +81,7 @@ def test_a_key_of_any_value_is_described_or_refused_by_its_name(
     assert said_by_its_class or re.search("expected|no such key|accepts", line) or HYDRAS.match(line), line
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=settings().max_examples // 4)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(50))
 @given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=12), max_size=3))
 def test_any_words_are_described_or_answered_in_one_line(data_cache: Path, no_pictures: None, words: list[str]) -> None:
     try:

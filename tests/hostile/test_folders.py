@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +17,45 @@ import pytest
 from conftest import Command, examples, run_python
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from test_journal import DAMAGES
 
 from cifarsweep import predict, report, rerun, runs, watch
-from cifarsweep.results import folders, sweeps
+from cifarsweep.results import folders, records, sweeps
+from cifarsweep.results.study_records import StudiesRecord, StudyRecord
+from cifarsweep.results.sweeps import SweepRecord
+from cifarsweep.results.typed import Record
 
+Kind = Callable[[Path, Path], None]
+"""What is done to a path, with a folder outside of the results."""
 SECONDS = 60
-WORDS = ["data=shapes", "data.num_train=300", "data.num_test=50", "data.val_size=50", "batch_size=50", "seed=0,1"]
-WORDS += ["trainer.epochs=1", "model=layers1", "model.width=2", "trainer.device=cpu", "hydra/launcher=basic"]
+WORDS = ["data=shapes", "data.num_train=300", "data.num_test=50", "data.val_size=50", "batch_size=50"]
+WORDS += ["trainer.epochs=1", "model.width=2", "trainer.device=cpu", "hydra/launcher=basic"]
+SEARCH = ["hydra/sweeper=study", "optimizer.lr=interval(0.01,0.1)", "hydra/sweeper/sampler=random"]
+SEARCH += ["hydra.sweeper.sampler.seed=0"]
+FINALS = ["hydra.sweeper.study_per=[model]", "hydra.sweeper.finalists=1", "hydra.sweeper.repeats=1"]
+SWEEPS = {
+    "g": ["model=layers1", "seed=0,1"],
+    "s": ["model=layers1", *SEARCH, "hydra.sweeper.n_trials=2"],
+    "d": ["model=choice(layers1,layers2)", *SEARCH, "hydra.sweeper.n_trials=1", *FINALS],
+}
+"""A grid, a search and a study of each depth, by name, which leave every file that there is."""
 OWN = {"outputs", "outputs/runs", "outputs/sweeps", "outputs/data"}
 """What may be a link of the user's."""
 
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory, data_cache: Path) -> Path:
-    """A folder with outputs/ of a sweep of two runs, named g."""
+    """A folder with the outputs/ of all sweeps."""
     folder = tmp_path_factory.mktemp("swept")
-    done = run_python("-m", "cifarsweep", "-m", *WORDS, f"data.cache={data_cache}", "name=g", cwd=folder)
-    assert done.returncode == 0, done.stderr
+    for name in SWEEPS:
+        done = sweep(folder, name, data_cache)
+        assert (done.returncode, done.stderr) == (0, "")
     return folder
+
+
+def sweep(folder: Path, name: str, data_cache: Path) -> subprocess.CompletedProcess[str]:
+    words = [*WORDS, *SWEEPS[name], f"data.cache={data_cache}", f"name={name}"]
+    return run_python("-m", "cifarsweep", "-m", *words, cwd=folder)
 
 
 @pytest.fixture
@@ -91,6 +115,20 @@ def huge(path: Path, outside: Path) -> None:
         os.truncate(path, 2**40)
 
 
+def remove(path: Path, outside: Path) -> None:
+    _remove(path)
+
+
+def damaged(damage: Callable[[bytes], bytes]) -> Kind:
+    """Another content."""
+
+    def damaged(path: Path, outside: Path) -> None:
+        if path.is_file():
+            path.write_bytes(damage(path.read_bytes() or b"\n"))
+
+    return damaged
+
+
 def _remove(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path)
@@ -98,21 +136,32 @@ def _remove(path: Path) -> None:
         path.unlink()
 
 
-KINDS = (link, link_to_nothing, fifo, other_kind, huge)
+OTHER_CONTENT = DAMAGES.map(damaged) | st.just(remove)
+KINDS: st.SearchStrategy[Kind] = st.sampled_from([link, link_to_nothing, fifo, other_kind, huge]) | OTHER_CONTENT
 
 
 def a_run() -> str:
-    return str(min(Path("outputs/runs").glob("layers1-*"), default=Path("outputs/runs/none")))
+    """One of g."""
+    return str(min(Path("outputs/runs").glob("layers1-*-lr0.1-*"), default=Path("outputs/runs/none")))
+
+
+def sweep_of(swept: Path, place: str) -> str:
+    """The name of a sweep to which this file belongs."""
+    parts = Path(place).parts
+    if parts[:2] == ("outputs", "sweeps"):
+        return parts[2]
+    sweeps = (name for name in SWEEPS if parts[2] in folders.runs_of(swept / "outputs" / "sweeps" / name))
+    return next(sweeps, "g")
 
 
 QUICK: dict[str, Callable[[], int]] = {
     "runs": lambda: runs.main([]),
     "sweeps": lambda: runs.main(["--sweeps"]),
-    "watch": lambda: watch.main(["outputs/sweeps/g", "--once"]),
+    **{f"watch {name}": partial(watch.main, [f"outputs/sweeps/{name}", "--once"]) for name in SWEEPS},
     "predict": lambda: predict.main([a_run(), "image.png"]),
 }
 SLOW: dict[str, Callable[[], int]] = {
-    "report": lambda: report.main(["outputs/sweeps/g"]),
+    **{f"report {name}": partial(report.main, [f"outputs/sweeps/{name}"]) for name in SWEEPS},
     "report of outputs": lambda: report.main([]),
     "rerun": lambda: rerun.main([a_run()]),
 }
@@ -168,7 +217,7 @@ def test_commands_that_read_answer_whatever_stands_in_a_files_place(
     data: st.DataObject,
 ) -> None:
     name = data.draw(st.sampled_from(places(swept, with_report=False)))
-    folder = _tried(swept, tmp_path_factory, monkeypatch, name, data.draw(st.sampled_from(KINDS)))
+    folder = _tried(swept, tmp_path_factory, monkeypatch, name, data.draw(KINDS))
     _assert_nothing_outside_changes(folder, QUICK, capsys)
 
 
@@ -184,13 +233,42 @@ def test_report_and_rerun_answer_whatever_stands_in_a_files_place(
     data: st.DataObject,
 ) -> None:
     name = data.draw(st.sampled_from(places(swept, with_report=True)))
-    folder = _tried(swept, tmp_path_factory, monkeypatch, name, data.draw(st.sampled_from(KINDS)))
-    commands = {key: SLOW[key] for key in (["report"] if "/report" in name else SLOW)}
+    folder = _tried(swept, tmp_path_factory, monkeypatch, name, data.draw(KINDS))
+    of_sweep = [f"report {sweep_of(swept, name)}"]
+    commands = {
+        key: SLOW[key] for key in (of_sweep if "/report" in name else [*of_sweep, "report of outputs", "rerun"])
+    }
     _assert_nothing_outside_changes(folder, commands, capsys)
 
 
+def results(outputs: Path) -> dict[str, Any]:
+    """What has to be the same however often a file was damaged: figures and weights of runs, trials of searches."""
+    found: dict[str, Any] = {}
+    for run_dir in (outputs / "runs").glob("*-*"):
+        epochs = [replace(epoch, seconds=0) for epoch in records.read_metrics(run_dir)]
+        written = [
+            (run_dir / name).read_bytes() for name in ("model.pt", "confusion.csv", "layers.csv", "confused.png")
+        ]
+        found[run_dir.name] = (epochs, *written)
+    for place in (outputs / "data").rglob("*.png"):
+        found[place.name] = place.read_bytes()
+    for sweep_dir in (outputs / "sweeps").iterdir():
+        jobs = {(job.run, job.error) for job in SweepRecord.read(sweep_dir).jobs.values()}
+        found[sweep_dir.name] = (jobs, StudyRecord.read(sweep_dir), StudiesRecord.read(sweep_dir))
+    return found
+
+
+def plain(value: Any) -> Any:
+    """Without times."""
+    if isinstance(value, Record):
+        return plain(vars(value))
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items() if key not in ("started", "finished", "digests")}
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
 @pytest.mark.slow
-@settings(GENERATED, max_examples=examples(20))
+@settings(GENERATED, max_examples=examples(40))
 @given(st.data())
 def test_the_same_command_answers_whatever_stands_in_a_files_place(
     swept: Path,
@@ -199,13 +277,18 @@ def test_the_same_command_answers_whatever_stands_in_a_files_place(
     monkeypatch: pytest.MonkeyPatch,
     data: st.DataObject,
 ) -> None:
-    name = data.draw(st.sampled_from(places(swept, with_report=False)))
-    folder = _tried(swept, tmp_path_factory, monkeypatch, name, data.draw(st.sampled_from(KINDS)))
+    """Of all that the three sweeps leave, so that a new file is among them. A damaged one loses no result."""
+    place = data.draw(st.sampled_from(places(swept, with_report=True)))
+    kind = data.draw(KINDS)
+    folder = _tried(swept, tmp_path_factory, monkeypatch, place, kind)
     before = contents(folder / "outside")
-    done = run_python("-m", "cifarsweep", "-m", *WORDS, f"data.cache={data_cache}", "name=g", cwd=folder)
+    done = sweep(folder, sweep_of(swept, place), data_cache)
     assert done.returncode in (0, 1), done.stderr
     assert "Traceback" not in done.stderr
     assert contents(folder / "outside") == before
+    if (swept / place).is_file() and kind.__name__ in (remove.__name__, damaged.__name__):
+        assert (done.returncode, done.stderr) == (0, "")
+        assert plain(results(folder / "outputs")) == plain(results(swept / "outputs"))
     shutil.rmtree(folder)
 
 
@@ -243,7 +326,7 @@ def test_outputs_and_its_three_folders_may_be_links(
     link(copied / name, copied / "disk")
     assert report.main(["outputs/sweeps/g"]) == 0
     assert "2 of 2 runs complete" in capsys.readouterr().out
-    done = run_python("-m", "cifarsweep", "-m", *WORDS, f"data.cache={data_cache}", "name=g", cwd=copied)
+    done = sweep(copied, "g", data_cache)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("trained before") == 2
 
@@ -266,7 +349,7 @@ def test_what_a_command_line_names_may_be_a_link(copied: Path, capsys: pytest.Ca
 def test_a_sweep_finds_its_runs_wherever_they_are(
     cifarsweep: Command, data_cache: Path, tmp_path: Path, words: list[str], launcher: str
 ) -> None:
-    words = [*WORDS, f"data.cache={data_cache}", f"hydra/launcher={launcher}", *words]
+    words = [*WORDS, *SWEEPS["g"], f"data.cache={data_cache}", f"hydra/launcher={launcher}", *words]
     done = cifarsweep("-m", *words)
     assert (done.returncode, done.stderr) == (0, "")
     assert "2 of 2 runs complete" in done.stdout
