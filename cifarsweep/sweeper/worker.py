@@ -32,7 +32,10 @@ from cifarsweep.sweeper.queue import DEATHS, DETAILS, LAST, REASON, SPENT, WARM,
 from cifarsweep.sweeper.studies import FINALIST, SEED, VALUES, OpenStudy, Studies, StudyPlan
 from cifarsweep.terminal import errors, progress
 
+DIRECTORY = "has_directory"
+"""That the trial has a folder of its own."""
 RESERVED = {DEATHS, DETAILS, LAST, REASON, SPENT, WARM, WORKER, FINALIST, SEED, VALUES, pruning.STEPS, "enqueued"}
+RESERVED |= {DIRECTORY}
 """Names of facts by which the engine itself knows a trial."""
 RETRY_SECONDS = 5.0
 """A trial asks a storage that is lost at most so often, as each time may take seconds."""
@@ -116,6 +119,7 @@ class _Handle:
         self.objectives = study.plan.settings.objectives
         self.is_cut = False
         """Whether the study's budget, or with a budget its pruner, has ended the trial. Nothing more of it counts."""
+        self._has_directory = DIRECTORY in trial.user_attrs
         self._last_step = -1
         self._untold: deque[Callable[[], Any]] = deque()
         self._next_try = 0.0
@@ -144,6 +148,13 @@ class _Handle:
 
     def directory(self) -> Path:
         folder = self._plan.folder / "trials" / self._plan.subfolder / str(self._trial.number)
+        if not self._has_directory:
+            files.make_folder(folder.parent, below=self._plan.folder)
+            if os.path.lexists(folder):  # its journal was deleted, or damaged: this trial has other values
+                aside = files.set_aside(folder)
+                progress.line(f"{folder}: of a trial that the storage does not have; kept as {aside.name}")
+            self._tell(partial(self._trial.set_user_attr, DIRECTORY, True))
+            self._has_directory = True
         return files.make_folder(folder, below=self._plan.folder)
 
     def _checked(self, step: Any, measured: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
-from foreign import SEARCH, read_results, read_trials, start
+from foreign import SEARCH, read_results, read_trials, run, start
 
 NUM_STEPS = 20
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds worker processes in /proc")
@@ -124,3 +124,18 @@ def test_a_search_that_is_interrupted_by_ctrl_c_goes_on(tmp_path: Path) -> None:
     _, stderr = again.communicate(timeout=120)
     assert again.returncode == 0, stderr
     assert [trial["state"] for trial in read_trials(tmp_path)] == ["complete"] * 4
+
+
+def test_a_trial_has_nothing_of_another_one_whose_journal_is_lost(tmp_path: Path) -> None:
+    words = ["-m", *SEARCH, "hydra/launcher=basic", "hydra.sweeper.n_trials=2", "x=interval(0, 1)", "steps=2"]
+    words += ["hydra/sweeper/pruner=none", "hydra/sweeper/sampler=random", f"log={tmp_path}/log"]
+    assert run(tmp_path, "checkpointed", *words, "hydra.sweeper.sampler.seed=1").returncode == 0
+    (tmp_path / "sweep" / "study.journal").unlink()
+    done = run(tmp_path, "checkpointed", *words, "hydra.sweeper.sampler.seed=2")
+    assert (done.returncode, done.stderr) == (0, "")
+    for trial in read_trials(tmp_path):
+        assert trial["values"] == [trial["params"]["x"]]
+        folder = tmp_path / "sweep" / "trials" / str(trial["number"])
+        said = f"{folder}: of a trial that the storage does not have; kept as {folder.name}.corrupt"
+        assert said in done.stdout.splitlines()
+        assert {path.name for path in folder.parent.iterdir()} == {"0", "0.corrupt", "1", "1.corrupt"}
