@@ -4,15 +4,12 @@ The network as a table and as a diagram, ten images of each class, and images as
 """
 
 if __name__ == "__main__":  # at the top, so that what the imports raise is answered, too
-    import sys
-
     from cifarsweep.terminal import boundary
 
-    sys.exit(boundary.run("cifarsweep.describe"))
+    raise SystemExit(boundary.run("cifarsweep.describe"))
 
 import argparse
 import logging
-import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING

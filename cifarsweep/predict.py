@@ -2,14 +2,11 @@
 that a results folder names: the network is one of cifarsweep.models, the weights are opened with weights_only=True."""
 
 if __name__ == "__main__":  # at the top, so that what the imports raise is answered, too
-    import sys
-
     from cifarsweep.terminal import boundary
 
-    sys.exit(boundary.run("cifarsweep.predict"))
+    raise SystemExit(boundary.run("cifarsweep.predict"))
 
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

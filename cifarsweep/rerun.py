@@ -4,15 +4,12 @@ The classes that a results folder names are built only where they are this proje
 """
 
 if __name__ == "__main__":  # at the top, so that what the imports raise is answered, too
-    import sys
-
     from cifarsweep.terminal import boundary
 
-    sys.exit(boundary.run("cifarsweep.rerun"))
+    raise SystemExit(boundary.run("cifarsweep.rerun"))
 
 import os
 import re
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace

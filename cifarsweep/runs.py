@@ -1,11 +1,9 @@
 """Runs and sweeps as a table: `python -m cifarsweep.runs`. Reads result files only, and quickly."""
 
 if __name__ == "__main__":  # at the top, so that what the imports raise is answered, too
-    import sys
-
     from cifarsweep.terminal import boundary
 
-    sys.exit(boundary.run("cifarsweep.runs"))
+    raise SystemExit(boundary.run("cifarsweep.runs"))
 
 import argparse
 import fnmatch

@@ -1,11 +1,9 @@
 """A sweep from another terminal while it runs: `python -m cifarsweep.watch SWEEP`. Reads files only."""
 
 if __name__ == "__main__":  # at the top, so that what the imports raise is answered, too
-    import sys
-
     from cifarsweep.terminal import boundary
 
-    sys.exit(boundary.run("cifarsweep.watch"))
+    raise SystemExit(boundary.run("cifarsweep.watch"))
 
 import contextlib
 import sys
