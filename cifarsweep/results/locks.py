@@ -7,7 +7,6 @@ another host it is free once the holder has given no sign of life for a lease, a
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import os
 import re
@@ -23,6 +22,12 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
 
 from cifarsweep.results import files
+
+fcntl: Any
+try:
+    import fcntl
+except ImportError:  # Windows, where a process asks again and again
+    fcntl = None
 
 LEASE = 30.0
 """Seconds. As long as Optuna's tools wait for a holder that is silent. It is renewed by a thread, five times as often,
@@ -175,6 +180,8 @@ class Lock:
 
         With eight workers and trials of a few milliseconds, to ask again and again takes as long as all else.
         """
+        if fcntl is None:
+            return
         with contextlib.suppress(OSError):
             if self._queue < 0:
                 line = hashlib.sha256(f"{_PLACE} {os.path.realpath(self._path)}".encode()).hexdigest()[:16]
@@ -339,4 +346,5 @@ def _forget() -> None:
     _held.clear()
 
 
-os.register_at_fork(after_in_child=_forget)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
