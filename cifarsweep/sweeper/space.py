@@ -214,7 +214,7 @@ class Space:
             given = f"{parameter.key}={parameter.text}: {sampler}"
             if parameter.options is None:
                 raise ValueError(f"{given} needs choice(…) or range(…)")
-            if len(parameter.options) > MOST_OPTIONS:
+            if parameter.options[MOST_OPTIONS:]:  # len() of a range ends at sys.maxsize
                 raise ValueError(f"{given} needs {MOST_OPTIONS} values or fewer")
 
     def grid(self) -> dict[str, list[Any]]:

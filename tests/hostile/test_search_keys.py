@@ -21,7 +21,7 @@ import pytest
 import yaml
 from conftest import examples
 from hydra.errors import HydraException
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -246,6 +246,7 @@ def with_sampler(name: str) -> Settings:
 
 @pytest.mark.parametrize("sampler", ["random", "tpe", "bruteforce", "grid"])
 @given(text=WRITTEN)
+@example(text="tag(int, interval(0.0, 9.3e18))")  # more numbers than a length may have
 def test_a_space_is_usable_or_refused(sampler: str, text: str) -> None:
     started = time.process_time()
     checked = with_sampler(sampler)
