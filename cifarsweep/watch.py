@@ -1,4 +1,7 @@
-"""A sweep from another terminal while it runs: `python -m cifarsweep.watch SWEEP`. Reads files only."""
+"""A sweep from another terminal while it runs: `python -m cifarsweep.watch SWEEP`.
+
+Reads files only, but of a sweep that was left to Slurm: it waits for those jobs and reports, or ends them.
+"""
 
 if __name__ == "__main__":  # at the top, so that what the imports raise is answered, too
     from cifarsweep.terminal import boundary
@@ -10,7 +13,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cifarsweep.results import folders, records, sweeps
 from cifarsweep.results.records import RunResult
@@ -18,6 +21,9 @@ from cifarsweep.results.study_records import StudyRecord
 from cifarsweep.results.sweeps import JobRecord, SweepRecord
 from cifarsweep.terminal import boundary, formatting, streams
 from cifarsweep.terminal.arguments import Parser
+
+if TYPE_CHECKING:  # Hydra, which takes 0.3 s to import
+    from cifarsweep.sweeper import cluster
 
 SECONDS = 1.0
 HEADER = ("run", "status", "epoch", "val_accuracy", "test_accuracy", "reason")
@@ -32,6 +38,12 @@ class Sweep:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._results: dict[str, RunResult] = {}
+        self.jobs = _left_to_slurm(folder)
+
+    def is_running(self) -> bool:
+        if self.jobs is not None and self.jobs.results().keys() < self.jobs.live.keys():
+            return True
+        return sweeps.is_running(self.folder)
 
     def rows(self, running: bool) -> list[dict[str, Any]]:
         """A row for each job that has begun: first those that run, then those that failed. ValueError for no sweep."""
@@ -69,21 +81,65 @@ class Sweep:
         return {**row, "epoch": len(epochs), "val_accuracy": epochs[-1].val_accuracy if epochs else None}
 
 
+def _left_to_slurm(folder: Path) -> "cluster.Jobs | None":
+    """The sweep's jobs whose end no command has seen, if there are any."""
+    if not sweeps.submitted(folder):
+        return None
+    from cifarsweep.sweeper import cluster
+
+    return cluster.Jobs(folder)
+
+
 @boundary.command
 def main(arguments: list[str] | None = None) -> int:
     parser = Parser(prog="python -m cifarsweep.watch", description="Shows a sweep while it runs.")
     parser.add_argument("sweep", type=Path, help="folder of a sweep, outputs/sweeps/…")
     parser.add_argument("--once", action="store_true", help="show it once and end, as in a pipe")
+    parser.add_argument("--cancel", action="store_true", help="end its jobs of Slurm; the same command goes on later")
     args = parser.parse_args(arguments)
     folders.check(args.sweep, "the folder of a sweep, outputs/sweeps/…")
     sweep = Sweep(folders.named(args.sweep).absolute())
-    if args.once or not sys.stdout.isatty():
-        line, rows = _now(sweep, sweeps.is_running(sweep.folder))
+    if args.cancel:
+        return _cancel(sweep)
+    if sys.stdout.isatty() and not args.once:
+        _watch(sweep)
+    elif sweep.jobs and not args.once:
+        while sweep.is_running():
+            time.sleep(SECONDS)
+    else:
+        line, rows = _now(sweep, sweep.is_running())
         formatting.show(HEADER, rows, LEFT)
         streams.print_line(line)
-    else:
-        _watch(sweep)
+    return _conclude(sweep, sweep.jobs) if sweep.jobs and not args.once and not sweep.is_running() else 0
+
+
+def _cancel(sweep: Sweep) -> int:
+    if sweep.jobs is None:
+        raise ValueError(f"{sweep.folder}: no job of Slurm works on this sweep")
+    if sweeps.is_running(sweep.folder):
+        raise ValueError(f"{sweep.folder}: a command waits for its jobs, and would start others; end it first")
+    line = f"{sweep.jobs}: cancelled; the same command goes on"
+    sweep.jobs.cancel()
+    streams.print_line(line)
     return 0
+
+
+def _conclude(sweep: Sweep, jobs: "cluster.Jobs") -> int:
+    """Reports on a sweep whose jobs have ended while no command waited for them. 1 where one of them failed."""
+    from cifarsweep import report
+    from cifarsweep.terminal import errors
+
+    lock = sweeps.own_sweep(sweep.folder)
+    if lock is None:  # a command has come back to it
+        return 0
+    overrides = dict(jobs.live)
+    failed = {job: result._return_value for job, result in jobs.ended().items() if result.status.name == "FAILED"}
+    for job, error in failed.items():
+        streams.print_error(f"job {job} ({overrides[job]}) failed: {errors.one_line(error)}")
+    sweeps.close_sweep(sweep.folder)
+    report.show(report.write(sweep.folder))
+    lock.release()
+    return 1 if failed else 0
 
 
 def _now(sweep: Sweep, running: bool) -> tuple[str, list[list[str]]]:
@@ -125,8 +181,8 @@ def _watch(sweep: Sweep) -> None:
         text = Text(formatting.shortened(line, 4 * console.width))
         return Group(text, formatting.rich_table(HEADER, rows[:most], LEFT), *more)
 
-    with Live(drawn(sweeps.is_running(sweep.folder)), console=console, auto_refresh=False) as live:
-        while running := sweeps.is_running(sweep.folder):
+    with Live(drawn(sweep.is_running()), console=console, auto_refresh=False) as live:
+        while running := sweep.is_running():
             live.update(drawn(running), refresh=True)
             time.sleep(SECONDS)
         live.update(drawn(False), refresh=True)

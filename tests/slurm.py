@@ -14,9 +14,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun")
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 240
+"""For what takes some seconds on an idle machine."""
+KILL_WAIT = 30
+"""Seconds from SIGTERM to SIGKILL."""
 
 # No cgroups, as a container has none to give, and no accounting, which needs a database: squeue is all there is.
+# A job that is requeued waits until its credential has expired, two minutes by default.
 # The nodes have more CPUs than the machine (config_overrides), so that jobs do not wait for each other.
 CONFIGURATION = """
 ClusterName=tests
@@ -25,7 +29,7 @@ SlurmctldPort={ports[0]}
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge.socket
+AuthInfo=socket={folder}/munge.socket,cred_expire=5
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool-%n
 SlurmctldPidFile={folder}/slurmctld.pid
@@ -40,7 +44,7 @@ SlurmdParameters=config_overrides
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 SchedulerParameters=batch_sched_delay=0,sched_interval=1,sched_min_interval=0,requeue_delay=1,bf_interval=1
-KillWait=5
+KillWait={kill_wait}
 JobRequeue=1
 ReturnToService=2
 MailProg=/bin/true
@@ -132,7 +136,7 @@ def _configure(folder: Path) -> None:
         free = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3)]
         ports = [taken.getsockname()[1] for taken in free]
     host = socket.gethostname().partition(".")[0]
-    (folder / "slurm.conf").write_text(CONFIGURATION.format(folder=folder, host=host, ports=ports))
+    (folder / "slurm.conf").write_text(CONFIGURATION.format(kill_wait=KILL_WAIT, folder=folder, host=host, ports=ports))
     (folder / "state").mkdir()
     (folder / "key").write_bytes(secrets.token_bytes(256))
     (folder / "key").chmod(0o600)

@@ -25,7 +25,7 @@ KNOWS = {
     "terminal": set(),
     "training": {"data", "models", "optim", "results", "sweeper", "terminal", "trial"},
     "trial": set(),
-    "watch": {"results", "terminal"},
+    "watch": {"report", "results", "sweeper", "terminal"},
 }
 """Folders and files at the root of the package, and which others each may import."""
 
@@ -50,6 +50,7 @@ LIGHT |= {
     "sweeper.application",
 }
 LIGHT |= {
+    "sweeper.cluster",
     "sweeper.grid",
     "sweeper.hydra_compat",
     "sweeper.hydra_plugins",

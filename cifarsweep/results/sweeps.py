@@ -60,6 +60,8 @@ class SweepRecord(FileRecord):
     commands: list[Command]
     """At least one."""
     jobs: dict[str, JobRecord]
+    submitted: dict[str, str] | None = None
+    """Jobs of a cluster whose end no command has seen: by id, their overrides."""
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:
@@ -139,6 +141,26 @@ def expect_jobs(sweep_dir: Path, num_jobs: int) -> None:
     """Records how many jobs the last command has."""
     with _changed(sweep_dir) as sweep:
         sweep.commands[-1] = replace(sweep.commands[-1], num_jobs=num_jobs)
+
+
+def submitted(sweep_dir: Path) -> dict[str, str]:
+    """The jobs of a cluster whose end no command has seen: by id, their overrides."""
+    with contextlib.suppress(FileNotFoundError):  # an application that keeps no record
+        return dict(SweepRecord.read(sweep_dir).submitted or {})
+    return {}
+
+
+def note_submitted(sweep_dir: Path, jobs: Mapping[str, str]) -> None:
+    with Lock(sweep_dir / ".lock"):
+        sweep = SweepRecord.read(sweep_dir)
+        _write(sweep_dir, replace(sweep, submitted={**(sweep.submitted or {}), **jobs}))
+
+
+def note_ended(sweep_dir: Path, jobs: Iterable[str]) -> None:
+    with Lock(sweep_dir / ".lock"):
+        sweep = SweepRecord.read(sweep_dir)
+        left = {job: overrides for job, overrides in (sweep.submitted or {}).items() if job not in jobs}
+        _write(sweep_dir, replace(sweep, submitted=left or None))
 
 
 def close_sweep(sweep_dir: Path) -> None:

@@ -2,7 +2,9 @@
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +12,21 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, RangeSweep
 from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from cifarsweep.results import files
-from cifarsweep.sweeper import hydra_compat, jobs
+from cifarsweep.sweeper import cluster, hydra_compat, jobs
 from cifarsweep.sweeper.application import Application
-from cifarsweep.terminal import domains, errors
+from cifarsweep.terminal import domains, errors, progress
 from cifarsweep.terminal.domains import Domain
 
 MOST_JOBS = 100_000
+POLL_SECONDS = 0.5
 
 _ACCEPTED = {
+    "detach": domains.BOOLEAN,
     "max_batch_size": domains.whole(1).or_null(),
     "params": Domain(lambda value: isinstance(value, dict | DictConfig), "values for each key").or_null(),
 }
@@ -45,16 +50,22 @@ def sweep(
     compose, application = jobs.Composer(hydra_context.config_loader, config), Application.of(task_function)
     for overrides in combinations:
         application.check(compose(overrides))
-    launcher = hydra_compat.instantiate_launcher(hydra_context, task_function, config, quiet=False)
+    folder, how = Path(config.hydra.sweep.dir).absolute(), config.hydra.launcher
+    cluster.check_detach(keys["detach"], config.hydra)
+    if keys["detach"] and keys["max_batch_size"]:
+        raise ValueError(f"hydra.sweeper.max_batch_size={keys['max_batch_size']}: expected null with detach=true")
+    task = cluster.InJob(task_function, folder) if cluster.is_submitit(how) else task_function
+    launcher = hydra_compat.instantiate_launcher(hydra_context, task, config, quiet=False)
     application.start_sweep(config)
-    folder = files.make_folder(Path(config.hydra.sweep.dir))
+    files.make_folder(folder)
     with files.atomic(folder / "multirun.yaml") as file:  # as Hydra's own sweeper
         OmegaConf.save(config, file)
     size = keys["max_batch_size"] or len(combinations)
-    batches = [
-        launcher.launch(combinations[start : start + size], initial_job_idx=start)
-        for start in range(0, len(combinations), size)
-    ]
+    launch: Callable[[Sequence[list[str]], int], Sequence[JobReturn]] = launcher.launch
+    if cluster.is_slurm(how):
+        application.expect_jobs(config, len(combinations))
+        launch = partial(_launch_on_slurm, launcher, compose, application, folder, keys["detach"])
+    batches = [launch(combinations[start : start + size], start) for start in range(0, len(combinations), size)]
     failed = [result._return_value for batch in batches for result in batch if result.status == JobStatus.FAILED]
     if failed:
         message = f"{len(failed)} of {len(combinations)} jobs failed; the same command tries them again"
@@ -62,6 +73,54 @@ def sweep(
             raise RuntimeError(message) from bug
         raise ValueError(message)
     return batches
+
+
+def _launch_on_slurm(
+    launcher: Launcher,
+    compose: jobs.Composer,
+    application: Application,
+    folder: Path,
+    detach: bool,
+    combinations: Sequence[list[str]],
+    first: int,
+) -> list[JobReturn]:
+    """The results in order, also of jobs that an earlier command has left. A job that fails is shown at once.
+
+    None with `detach`, unless there were such jobs.
+    """
+    ours = cluster.Jobs(folder)
+    ours.drop_lost()
+    known, wanted = {overrides: job for job, overrides in ours.live.items()}, dict(enumerate(combinations, start=first))
+    ids = {number: known[" ".join(texts)] for number, texts in wanted.items() if " ".join(texts) in known}
+    missing = {number: texts for number, texts in wanted.items() if number not in ids}
+    if ids:
+        progress.line(f"comes back to {ours}")
+    results = dict[int, JobReturn]()
+    try:
+        if missing:
+            ids |= zip(missing, ours.submit(launcher, missing), strict=True)
+            if detach and not known:
+                progress.line(ours.left)
+                return []
+        numbers = {job: number for number, job in ids.items()}
+        while len(results) < len(ids):
+            for job, result in ours.ended().items():
+                if (number := numbers.get(job)) is None:  # of another command's grid
+                    continue
+                result.overrides, results[number] = wanted[number], result
+                if result.status == JobStatus.FAILED:
+                    line = f"job {number} ({' '.join(wanted[number])}) failed: {errors.one_line(result._return_value)}"
+                    progress.display.line(line, error=True)
+                if isinstance(result._return_value, ChildProcessError):
+                    config = compose(wanted[number])
+                    jobs.set_number(config, number, folder)
+                    application.lost(config, str(result._return_value))
+            time.sleep(POLL_SECONDS)
+    except BaseException:
+        if ours.live:
+            progress.display.line(ours.left, error=True)
+        raise
+    return [results[number] for number in wanted]
 
 
 def list_jobs(arguments: Sequence[str], params: Mapping[str, Any], loader: ConfigLoader | None) -> list[list[str]]:

@@ -8,14 +8,15 @@ next, and that from queue.py, which says whose a trial is.
 import contextlib
 import copy
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
 from hydra.core.plugins import Plugins
-from hydra.core.utils import JobStatus
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from optuna.distributions import distribution_to_json, json_to_distribution
@@ -25,10 +26,21 @@ from optuna.trial import TrialState
 from cifarsweep.results import files, sweeps
 from cifarsweep.results.study_records import StudiesRecord, StudyRecord, TrialRecord
 from cifarsweep.results.typed import FileRecord
-from cifarsweep.sweeper import estimate, hydra_compat, journal, local, settings, storage, summary, warm_start
+from cifarsweep.sweeper import (
+    cluster,
+    estimate,
+    hydra_compat,
+    journal,
+    local,
+    settings,
+    storage,
+    summary,
+    warm_start,
+)
 from cifarsweep.sweeper.application import Application
 from cifarsweep.sweeper.jobs import Composer
 from cifarsweep.sweeper.monitor import Monitor
+from cifarsweep.sweeper.pruning import STEPS
 from cifarsweep.sweeper.queue import DEATHS, SPENT
 from cifarsweep.sweeper.settings import Settings
 from cifarsweep.sweeper.space import Space, as_written, parse
@@ -37,6 +49,8 @@ from cifarsweep.sweeper.worker import Worker
 from cifarsweep.terminal import domains, errors, progress
 
 POLL_SECONDS = 0.5
+WAIT_FOR_WORKERS_SECONDS = 10.0
+"""For jobs of Slurm to end once no trial is left. Those that still wait for a node would hold the command up."""
 MOST_CHOICES_CHECKED = 20
 """How many are composed and checked before the start, at 70 ms each. A mistake in a later choice fails its trial."""
 
@@ -93,6 +107,7 @@ def sweep(
     if not all(plan.space.parameters for plan in plans):
         keys = ", ".join(checked.study_per)
         raise ValueError(f"hydra.sweeper.study_per=[{keys}]: expected further keys that are searched, here none")
+    cluster.check_detach(checked.detach, config.hydra)
     num_workers = _num_workers(checked, config.hydra.launcher)
     if checked.has_plan:
         estimate.show(plans, compose, application, num_workers, len(local.cores()))
@@ -109,9 +124,17 @@ def sweep(
         if owner:
             _fill(setting, studies)
         worker = Worker(whole, plans, task_function, hydra_context, compose)
+        on_slurm = None
+        if cluster.is_slurm(config.hydra.launcher):
+            on_slurm = _WorkersOnSlurm(setting, studies, worker, num_workers, cluster.Jobs(folder, takes_over=owner))
+            if checked.detach and on_slurm.leave():
+                return None
         with storage.reaching(whole.address, checked.storage_timeout):
             with Monitor(whole, studies, application) as monitor:
-                _launch(setting, studies, worker, num_workers)
+                if on_slurm is not None:
+                    on_slurm.work()
+                else:
+                    _launch(setting, studies, worker, num_workers)
             return summary.conclude(whole, studies, monitor.seconds, application)
 
 
@@ -337,6 +360,9 @@ def _num_workers(checked: Settings, launcher: DictConfig) -> int:
         return checked.n_workers
     if str(launcher._target_).endswith(".BasicLauncher"):
         return 1
+    if cluster.is_slurm(launcher):
+        expected = "expected a number with hydra/launcher=submitit_slurm, whose workers are jobs of a cluster"
+        raise ValueError(f"hydra.sweeper.n_workers=null: {expected}")
     return launcher.get("n_workers") or len(local.cores())
 
 
@@ -363,28 +389,99 @@ def _launch(setting: _Setting, studies: Studies, worker: Worker, num_workers: in
             studies.recover(counted=False)
 
 
+class _WorkersOnSlurm:
+    """The workers of a search as jobs of Slurm. Those of earlier commands count, and only what is missing starts."""
+
+    def __init__(
+        self, setting: _Setting, studies: Studies, worker: Worker, num_workers: int, jobs: cluster.Jobs
+    ) -> None:
+        self._launcher, self._fixed = _launcher(setting, worker, num_workers), list(worker.whole.space.fixed)
+        self._studies, self._address, self._num_workers, self._jobs = studies, worker.whole.address, num_workers, jobs
+        self._submitted_at = self._num_events()
+        jobs.drop_lost()
+
+    def leave(self) -> bool:
+        """Submits them for a command that does not wait. False where there is nothing to do, or some are at work."""
+        if self._jobs.live or not self._top_up():
+            return False
+        progress.line(self._jobs.left)
+        return True
+
+    def work(self) -> None:
+        """Submits those that are missing until no trial can be claimed and none runs.
+
+        One that ended by an error has no successor before something else has happened. Where none is left, and nothing
+        has happened since the last was submitted, its error ends the search.
+        """
+        if self._jobs.live:
+            progress.line(f"comes back to {self._jobs}")
+        failed_at = -1
+        try:
+            while (running := self._studies.recover(counted=True)) or self._studies.num_startable > 0:
+                error, events = _error_of(self._jobs.ended().values()), self._num_events()
+                if error is not None:
+                    failed_at = events
+                    if not self._jobs.live and not running and events == self._submitted_at:
+                        raise error
+                if not self._jobs.live or events != failed_at:
+                    self._top_up()
+                time.sleep(POLL_SECONDS)
+        except BaseException:
+            if self._jobs.live:
+                progress.display.line(self._jobs.left, error=True)
+            raise
+        finally:
+            with contextlib.suppress(storage.Lost), storage.reaching(self._address, patience=0):
+                self._studies.recover(counted=False)
+        self._jobs.conclude(WAIT_FOR_WORKERS_SECONDS)
+
+    def _top_up(self) -> bool:
+        missing = min(self._num_workers - len(self._jobs.live), self._studies.num_startable)
+        if missing <= 0:
+            return False
+        self._submitted_at = self._num_events()
+        self._jobs.submit(self._launcher, dict.fromkeys(range(missing), self._fixed))
+        return True
+
+    def _num_events(self) -> int:
+        """With the steps of trials, as a time limit may end a worker in the middle of its first."""
+        trials = [trial for study in self._studies.all for trial in study.trials]
+        steps = sum(len(trial.intermediate_values) + len(trial.user_attrs.get(STEPS, ())) for trial in trials)
+        return _num_events(self._studies) + steps
+
+
 def _num_events(studies: Studies) -> int:
     trials = [trial for study in studies.all for trial in study.trials]
     return sum(trial.state.is_finished() + trial.user_attrs.get(DEATHS, 0) for trial in trials)
 
 
 def _launch_once(setting: _Setting, worker: Worker, num_workers: int) -> Exception | None:
-    """One launch of workers; the error of a worker that ended by it, if any.
+    """One launch of workers; the error of a worker that ended by it, if any."""
+    launcher = _launcher(setting, worker, num_workers)
+    try:
+        results = launcher.launch([list(worker.whole.space.fixed)] * num_workers, initial_job_idx=0)
+    except Exception as error:  # whatever a launcher raises when its workers die; the queue tells what is left
+        return error
+    return _error_of(results)
 
-    Raises Lost where a worker has lost the storage: no other will fare better.
-    """
+
+def _launcher(setting: _Setting, worker: Worker, num_workers: int) -> Launcher:
     config = copy.deepcopy(setting.config)
     if worker.whole.settings.n_workers is not None and config.hydra.launcher.get("n_workers", 0) is None:
         # The launcher `local` would run no more of them at once than it has cores.
         with read_write(config.hydra), open_dict(config):
             config.hydra.launcher.n_workers = num_workers
     context = hydra_compat.context_of_workers(setting.context, setting.compose(worker.whole.space.fixed))
-    launcher = hydra_compat.instantiate_launcher(context, worker, config, quiet=True)
-    try:
-        results = launcher.launch([list(worker.whole.space.fixed)] * num_workers, initial_job_idx=0)
-    except Exception as error:  # whatever a launcher raises when its workers die; the queue tells what is left
-        return error
-    for result in results:
+    task = cluster.InJob(worker, worker.whole.folder)
+    return hydra_compat.instantiate_launcher(context, task, config, quiet=True)
+
+
+def _error_of(workers: Iterable[JobReturn]) -> Exception | None:
+    """The error of a worker that ended by it, if any.
+
+    Raises Lost where a worker has lost the storage: no other will fare better.
+    """
+    for result in workers:
         if result.status == JobStatus.FAILED:
             return errors.plain(result._return_value)
         if result._return_value is not None:

@@ -101,6 +101,7 @@ class Settings:
     enqueue: tuple[dict[str, Any], ...]
     warm_start: bool
     join: bool
+    detach: bool
     max_failures: int
     max_retries: int
     storage_timeout: float
@@ -215,6 +216,7 @@ def _accepted(application: Application) -> dict[str, Domain]:
         ),
         "warm_start": BOOLEAN,
         "join": BOOLEAN,
+        "detach": BOOLEAN,
         "max_failures": whole(0, MOST_TRIALS),
         "max_retries": whole(0, 1000),
         "storage_timeout": _seconds(10**6),

@@ -6,12 +6,10 @@ import json
 import math
 import numbers
 import os
-import signal
-import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -24,8 +22,8 @@ from omegaconf import DictConfig, open_dict, read_write
 from optuna.trial import TrialState
 
 from cifarsweep import trial as current_trial
-from cifarsweep.results import files, locks
-from cifarsweep.sweeper import jobs, local, pruning, storage
+from cifarsweep.results import files, locks, sweeps
+from cifarsweep.sweeper import jobs, local, pruning, storage, summary
 from cifarsweep.sweeper.application import Application
 from cifarsweep.sweeper.heartbeat import Heartbeat
 from cifarsweep.sweeper.queue import DEATHS, DETAILS, LAST, REASON, SPENT, WARM, WORKER, Outcome
@@ -66,13 +64,20 @@ class Worker:
             with (
                 storage.reaching(self.whole.address, self.whole.settings.storage_timeout),
                 Heartbeat(self.whole.folder / ".study" / "workers", self.whole.settings.grace_period) as me,
-                _exit_on_signals(),
                 progress.quiet(),
             ):
                 self._work(me.id)
+                if os.environ.get("SUBMITIT_EXECUTOR") == "slurm":
+                    self._tell_those_who_left()
         except storage.Lost as error:
             return str(error)
         return None
+
+    def _tell_those_who_left(self) -> None:
+        """Writes study.json where no command does, as nobody waits for this worker."""
+        with locks.Lock(self.whole.folder / ".study" / "summary.lock"):
+            if not sweeps.is_running(self.whole.folder):
+                summary.write(self.whole, Studies(self.plans), Application.of(self.task))
 
     def _work(self, me: str) -> None:
         studies = Studies(self.plans)
@@ -265,32 +270,3 @@ def _outcome(result: JobReturn, objectives: tuple[str, ...]) -> Outcome:
         raise fault
     details = "".join(traceback.format_exception(returned))
     return Outcome(TrialState.FAIL, reason=errors.one_line(returned), details=details)
-
-
-@contextlib.contextmanager
-def _exit_on_signals() -> Iterator[None]:
-    """Where a cluster is about to take the machine away, raises SystemExit, so that the trial is given back.
-
-    The signals are SIGTERM, and SIGUSR2 under submitit, whose handler asks for a new turn and then raises an Exception,
-    which the task would take for its own. Only a main thread can set handlers; most launchers run a worker in one.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    submitits: Any = signal.getsignal(signal.SIGUSR2) if "SUBMITIT_EXECUTOR" in os.environ else None
-
-    def end(number: int, frame: Any) -> None:
-        try:
-            if number == signal.SIGUSR2:
-                submitits(number, frame)
-        finally:
-            raise SystemExit(128 + number)
-
-    ending = [signal.SIGTERM, signal.SIGUSR2] if callable(submitits) else [signal.SIGTERM]
-    before = {number: signal.signal(number, end) for number in ending}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

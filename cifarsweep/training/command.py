@@ -14,6 +14,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.utils import env_override
 from hydra.types import TaskFunction
 
+from cifarsweep.results import sweeps
 from cifarsweep.sweeper import hydra_compat
 from cifarsweep.terminal import arguments, boundary, command_line, progress, streams
 from cifarsweep.training import groups, sweep
@@ -34,7 +35,12 @@ def run(task: TaskFunction = task, report: Callable[[Path], int] = lambda sweep_
     try:
         code = boundary.answered(partial(_run_hydra, task), partial(error_line, words=sys.argv[1:]))
         sweep_dir = sweep.opened()
-        return max(code, boundary.answered(partial(report, sweep_dir))) if sweep_dir else code
+        if not sweep_dir:
+            return code
+        if sweeps.submitted(sweep_dir):  # to a cluster, and left there
+            streams.print_line(_resuming())
+            return code
+        return max(code, boundary.answered(partial(report, sweep_dir)))
     except KeyboardInterrupt:
         streams.print_error(f"interrupted; {_resuming()}")
         return boundary.INTERRUPTED

@@ -9,8 +9,9 @@ from test_arrows import assert_modules_know_only
 
 KNOWS = {
     "application": "settings space",
+    "cluster": "",
     "estimate": "application jobs studies",
-    "grid": "application hydra_compat jobs",
+    "grid": "application cluster hydra_compat jobs",
     "heartbeat": "",
     "hydra_compat": "",
     "jobs": "hydra_compat space",
@@ -20,7 +21,7 @@ KNOWS = {
     "pickling": "",
     "pruning": "",
     "queue": "heartbeat settings storage",
-    "search": "application estimate hydra_compat jobs journal local monitor queue "
+    "search": "application cluster estimate hydra_compat jobs journal local monitor pruning queue "
     "settings space storage studies summary warm_start worker",
     "server": "",
     "settings": "application local space",
@@ -29,7 +30,7 @@ KNOWS = {
     "studies": "heartbeat pruning queue settings space storage",
     "summary": "application pruning queue space studies",
     "warm_start": "application jobs queue space studies",
-    "worker": "application heartbeat jobs local pruning queue storage studies",
+    "worker": "application heartbeat jobs local pruning queue storage studies summary",
 }
 
 
