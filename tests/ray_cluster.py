@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import itertools
 import os
 import shutil
 import signal
@@ -14,15 +15,14 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from toy_search import descendants
 
 MEMORY_BYTES = 80_000_000
 """Of a raylet's object store. Ray accepts no less than 75 MB."""
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 240
 """For what takes 7 s on an idle machine."""
 
 
@@ -33,10 +33,11 @@ class Missing(Exception):
 class Cluster:
     """`environment` is what drivers need to find this cluster and no other. Workers have that of their raylet."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, prefix: Sequence[str] = ()) -> None:
+        """`prefix` is a command that runs another one elsewhere."""
+        self._folder, self._prefix = folder, prefix
         self.environment = {"RAY_TMPDIR": str(folder), "RAY_USAGE_STATS_ENABLED": "0", "HOME": str(folder)}
-        self._raylets: list[subprocess.Popen[bytes]] = []
+        self._hosts = (f"127.0.0.{number}" for number in itertools.count(2))
         # Without it Ray 2.60 asks the metadata services of three clouds where it runs, even with its statistics off.
         (folder / "ray_bootstrap_config.yaml").write_text("provider: {type: local}")
 
@@ -47,59 +48,63 @@ class Cluster:
 
     def start_head(self) -> None:
         ports = ["--port=0", f"--ray-client-server-port={_free_port()}", "--include-dashboard=false"]
-        self._start("--head", *ports, f"--temp-dir={self._folder}")
+        self._finish(self._start("--head", *ports, f"--temp-dir={self._folder}"))
 
-    def add_raylet(self) -> subprocess.Popen[bytes]:
-        """As on a host of its own."""
-        return self._start(f"--address={self.address}", f"--node-ip-address=127.0.0.{len(self._raylets) + 2}")
+    def add_raylet(self, *, wait: bool = True) -> str:
+        """Starts a raylet as if on a host of its own, whose address comes back. Without `wait` it joins later."""
+        host = next(self._hosts)
+        starting = self._start(f"--address={self.address}", f"--node-ip-address={host}")
+        if wait:
+            self._finish(starting)
+        return host
 
-    def kill(self, raylet: subprocess.Popen[bytes]) -> None:
-        """As if its host lost power: nothing that runs there is told."""
-        processes = descendants(raylet.pid)
-        for process in [raylet.pid, *processes]:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
-        raylet.wait(PATIENCE_SECONDS)
-        self._raylets.remove(raylet)
+    def kill(self, host: str = "") -> None:
+        """As if the raylet's host lost power: nothing that runs there is told. Without a host, as if all did."""
+        for process in self._processes(host):
+            for each in [process, *descendants(process)]:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(each, signal.SIGKILL)
 
     def stop(self) -> None:
-        for raylet in reversed(list(self._raylets)):
-            self.kill(raylet)
+        while self._processes():
+            self.kill()
+
+    def _processes(self, host: str = "") -> list[int]:
+        """Those that Ray has started here, but not what they have started."""
+        commands = {}
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                commands[int(path.parent.name)] = path.read_text()
+        is_raylet = {number: f"--node_ip_address={host}\0" in text for number, text in commands.items()}
+        mine = [number for number, text in commands.items() if str(self._folder) in text]
+        return [number for number in mine if not host or is_raylet[number]]
 
     def _start(self, *words: str) -> subprocess.Popen[bytes]:
         limits = ["--num-cpus=2", f"--object-store-memory={MEMORY_BYTES}", "--metrics-export-port=0"]
-        ray = Path(sys.executable).parent / "ray"
-        log = self._folder / f"start{len(self._raylets)}"
-        with log.open("wb") as file:
-            raylet = subprocess.Popen(
-                [ray, "start", *words, *limits, "--disable-usage-stats", "--block"],
+        with (self._folder / "log").open("ab") as log:
+            return subprocess.Popen(
+                [*self._prefix, Path(sys.executable).parent / "ray", "start", *words, *limits, "--disable-usage-stats"],
                 cwd=self._folder,
                 env={**_without_ray(os.environ), **self.environment},
-                stdout=file,
-                stderr=file,
+                stdout=log,
+                stderr=log,
             )
-        self._raylets.append(raylet)
-        until = time.monotonic() + PATIENCE_SECONDS
-        while "Ray runtime started" not in log.read_text():
-            assert raylet.poll() is None, log.read_text()
-            assert time.monotonic() < until, log.read_text()
-            time.sleep(0.1)
-        return raylet
+
+    def _finish(self, starting: subprocess.Popen[bytes]) -> None:
+        assert starting.wait(PATIENCE_SECONDS) == 0, (self._folder / "log").read_text()
 
 
 @contextlib.contextmanager
-def running(num_raylets: int = 2) -> Iterator[Cluster]:
-    """A cluster of so many raylets, the head's included, with two processors each, until the end of the block."""
+def running(prefix: Sequence[str] = ()) -> Iterator[Cluster]:
+    """A cluster of one raylet with two processors until the end of the block; it may be given more."""
     needed = {"ray": "ray", "hydra_plugins.hydra_ray_launcher": "hydra-ray-launcher"}
     if missing := [name for module, name in needed.items() if importlib.util.find_spec(module) is None]:
         raise Missing(f"{', '.join(missing)} is not installed: pip install -e '.[ray]'")
     # Directly in /tmp, as the path of a socket may have 107 characters.
     folder = Path(tempfile.mkdtemp(prefix="ray", dir="/tmp"))
-    cluster = Cluster(folder)
+    cluster = Cluster(folder, prefix)
     try:
         cluster.start_head()
-        for _ in range(num_raylets - 1):
-            cluster.add_raylet()
         yield cluster
     finally:
         cluster.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -106,13 +107,21 @@ class Search:
 
     def wait_for_further(self, num_trials: int, *running: subprocess.Popen[bytes]) -> None:
         """Until so many trials more than now have ended."""
-        goal = _num_ends(self.events) + num_trials
-        self.wait_for(lambda events: _num_ends(events) >= goal, *running)
+        goal = self.num_ends + num_trials
+        self.wait_for(lambda events: self.num_ends >= goal, *running)
+
+    @property
+    def num_ends(self) -> int:
+        return sum(event.what == "end" for event in self.events)
 
     def workers(self, of: subprocess.Popen[bytes]) -> list[int]:
         """The processes that have worked on a trial of this command, and still run."""
-        seen = {event.process for event in self.events}
-        return [process for process in descendants(of.pid) if process in seen]
+        return [process for process in descendants(of.pid) if process in self.alive]
+
+    @property
+    def alive(self) -> set[int]:
+        """The processes that have worked on a trial, and still run."""
+        return {event.process for event in self.events if Path(f"/proc/{event.process}/cmdline").exists()}
 
     @property
     def trials(self) -> list[optuna.trial.FrozenTrial]:
@@ -127,12 +136,10 @@ def kill(process: int) -> None:
     os.kill(process, signal.SIGKILL)
 
 
-def _num_ends(events: Sequence[Event]) -> int:
-    return sum(event.what == "end" for event in events)
-
-
 def descendants(process: int) -> list[int]:
-    children = [
-        int(word) for path in Path(f"/proc/{process}/task").glob("*/children") for word in path.read_text().split()
-    ]
+    """Its children, and theirs."""
+    children: list[int] = []
+    with contextlib.suppress(OSError):  # it has just ended
+        for path in Path(f"/proc/{process}/task").glob("*/children"):
+            children += map(int, path.read_text().split())
     return [*children, *(further for child in children for further in descendants(child))]

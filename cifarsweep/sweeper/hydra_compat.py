@@ -77,14 +77,16 @@ def instantiate_launcher(context: HydraContext, task: TaskFunction, config: Dict
     """The launcher of a configuration. `quiet`: what its jobs print need not be seen, as that of a search's workers.
 
     hydra-ray-launcher (1.2.2, 1.4.0rc3) sets object_store_memory, which Ray refuses where it joins a cluster. None is
-    Ray's own default. Ray's lines are quieted by log_to_driver, which its client for ray:// does not know.
+    Ray's own default. log_to_driver, which Ray's client for ray:// does not know, says nothing of a raylet that died,
+    whose last 20 lines of log Ray 2.60 prints.
     """
     launcher = Plugins.instance().instantiate_launcher(context, task, config)
     if type(launcher).__name__ == "RayLauncher":
         init: Any = launcher.ray_cfg.init  # type: ignore[attr-defined]
         init.setdefault("object_store_memory", None)
-        if quiet and not str(init.get("address")).startswith("ray://"):
-            init.setdefault("log_to_driver", False)
+        if quiet and "log_to_driver" not in init and not str(init.get("address")).startswith("ray://"):
+            prints: Any = importlib.import_module("ray._private.worker")
+            init["log_to_driver"] = prints._worker_logs_enabled = False
     return launcher
 
 

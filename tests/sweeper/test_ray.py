@@ -1,4 +1,4 @@
-"""Searches and grids on a real Ray cluster of two raylets, which the tests start and stop; skipped without Ray."""
+"""Searches and grids on a real Ray cluster, which the tests start, extend and stop; skipped without Ray."""
 
 from __future__ import annotations
 
@@ -48,22 +48,18 @@ def test_a_grid_joins_a_cluster_that_is_named(cluster: Cluster, tmp_path: Path) 
 
 def test_the_trials_of_a_raylet_that_dies_are_taken_up_meanwhile_and_quietly(cluster: Cluster, tmp_path: Path) -> None:
     raylet, n_trials = cluster.add_raylet(), 60
-    limits = [f"hydra.sweeper.n_trials={n_trials}", "hydra.sweeper.n_workers=6", "hydra.sweeper.grace_period=5"]
+    limits = [f"hydra.sweeper.n_trials={n_trials}", "hydra.sweeper.n_workers=4", "hydra.sweeper.grace_period=5"]
     search = Search(tmp_path, *limits, seconds=0.5)
     address = f"hydra.launcher.ray.init.address={cluster.address}"
     running = search.begin("hydra/launcher=ray", address, **cluster.environment)
-    search.wait_for(lambda events: len({event.process for event in events}) == 6, running)  # each worker has a trial
+    search.wait_for(lambda events: len({event.process for event in events}) == 4, running)  # each worker has a trial
     cluster.kill(raylet)
-    events_before = search.events
     out = search.finish(running)
 
     starts = [event for event in search.events if event.what == "start"]
-    again = [event for i, event in enumerate(starts) if event.trial in {other.trial for other in starts[:i]}]
-    assert len(again) == 2, "the trials of the two workers that died"
-    latest = events_before[-1].at + 5 + 1 + 2 * 1  # grace period, a fifth of it, and a trial that ran
-    assert max(event.at for event in again) < latest
+    again = [i for i, event in enumerate(starts) if event.trial in {other.trial for other in starts[:i]}]
+    assert 1 <= len(again) <= 2, "the trials of the two workers that died, one of which may have had none"
+    assert again[-1] < len(starts) - 10, "not only where nothing else was left"
     assert sorted({event.trial for event in starts}) == list(range(n_trials))
     assert [trial.state for trial in search.trials] == [TrialState.COMPLETE] * n_trials
-    assert "Last 20 lines" not in out
-    said = [line for line in out.splitlines() if "(raylet)" in line]
-    assert len(said) <= 4, "a line for each worker that Ray begins anew, and one or two for the node"
+    assert "raylet)" not in out
