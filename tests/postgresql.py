@@ -41,6 +41,8 @@ class Server:
                 shutil.chown(path, self._user)
         login = ["--username=me", "--auth=scram-sha-256", f"--pwfile={password}"]
         self._run("initdb", *login, "--no-sync", "--no-locale", "--encoding=UTF8")
+        with (self._folder / "data" / "pg_hba.conf").open("a") as file:
+            file.write("host all all all scram-sha-256\n")  # it listens at one address only
 
     def start(self) -> None:
         options = f"-p {self._port} -c listen_addresses={self._host} -k {self._folder} {self._settings}"

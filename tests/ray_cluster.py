@@ -44,11 +44,11 @@ class Cluster:
     @property
     def address(self) -> str:
         """Of the head; Ray does not take 127.0.0.1 for a node's address where it finds another."""
-        return (self._folder / "ray_current_cluster").read_text().strip()
+        return (self._folder / "ray" / "ray_current_cluster").read_text().strip()
 
     def start_head(self) -> None:
         ports = ["--port=0", f"--ray-client-server-port={_free_port()}", "--include-dashboard=false"]
-        self._finish(self._start("--head", *ports, f"--temp-dir={self._folder}"))
+        self._finish(self._start("--head", *ports, f"--temp-dir={self._folder}/ray"))
 
     def add_raylet(self, *, wait: bool = True) -> str:
         """Starts a raylet as if on a host of its own, whose address comes back. Without `wait` it joins later."""

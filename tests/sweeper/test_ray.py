@@ -49,10 +49,11 @@ def test_a_grid_joins_a_cluster_that_is_named(cluster: Cluster, tmp_path: Path) 
 def test_the_trials_of_a_raylet_that_dies_are_taken_up_meanwhile_and_quietly(cluster: Cluster, tmp_path: Path) -> None:
     raylet, n_trials = cluster.add_raylet(), 60
     limits = [f"hydra.sweeper.n_trials={n_trials}", "hydra.sweeper.n_workers=4", "hydra.sweeper.grace_period=5"]
-    search = Search(tmp_path, *limits, seconds=0.5)
+    search = Search(tmp_path, *limits, seconds=1)
     address = f"hydra.launcher.ray.init.address={cluster.address}"
     running = search.begin("hydra/launcher=ray", address, **cluster.environment)
-    search.wait_for(lambda events: len({event.process for event in events}) == 4, running)  # each worker has a trial
+    # The head has room for two of them.
+    search.wait_for(lambda events: len({event.process for event in events}) > 2, running)
     cluster.kill(raylet)
     out = search.finish(running)
 
