@@ -76,7 +76,10 @@ class Cluster:
             with contextlib.suppress(OSError):
                 commands[int(path.parent.name)] = path.read_text()
         is_raylet = {number: f"--node_ip_address={host}\0" in text for number, text in commands.items()}
-        mine = [number for number, text in commands.items() if str(self._folder) in text]
+        signs = [str(self._folder)]
+        with contextlib.suppress(FileNotFoundError):  # the head has not started
+            signs.append(f"--address={self.address}")  # all that the server for ray:// is known by
+        mine = [number for number, text in commands.items() if any(sign in text for sign in signs)]
         return [number for number in mine if not host or is_raylet[number]]
 
     def _start(self, *words: str) -> subprocess.Popen[bytes]:
