@@ -255,7 +255,11 @@ def _write(path: Path, content: bytes) -> None:
     """A new file. FileExistsError where anything is in its place, also a link."""
     descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     try:
-        os.write(descriptor, content)
+        while content:
+            content = content[os.write(descriptor, content) :]
+    except OSError:  # a full disk: half of it would hold the lock for a lease
+        os.unlink(path)
+        raise
     finally:
         os.close(descriptor)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -206,6 +207,20 @@ def test_what_a_tool_of_optuna_left_is_free_after_the_time_that_optuna_waits(tmp
 
 
 # what a stranger's folder may hold
+
+
+def test_a_full_disk_leaves_no_lock_behind(tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    lock = Lock(tmp_path / "lock")
+    for room in (0, 10):  # Python ignores SIGXFSZ, so that a write beyond the limit is cut short or an error
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+        try:
+            with pytest.raises(OSError, match="File too large"):
+                lock.acquire(timeout=0)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert lock.acquire(timeout=0)
+    lock.release()
 
 
 def test_a_link_in_its_place_is_taken_away_and_never_followed(tmp_path: Path) -> None:
