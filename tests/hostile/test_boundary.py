@@ -46,7 +46,7 @@ def test_every_command_is_tried() -> None:
     started = {
         path.relative_to(PACKAGE).as_posix()
         for path in PACKAGE.rglob("*.py")
-        if "__name__ ==" in path.read_text("utf-8")
+        if '__name__ == "__main__"' in path.read_text("utf-8")
     }
     assert started == {
         "__main__.py",

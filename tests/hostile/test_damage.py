@@ -326,7 +326,7 @@ SEARCH = {
 }  # fmt: skip
 EXAMPLES: dict[type[FileRecord], dict[str, Any]] = {
     RunResult: files.read_json(min((EXAMPLE / "runs").glob("layers2-*")) / "result.json"),
-    SweepRecord: files.read_json(EXAMPLE / "sweeps" / "first" / "sweep.json"),
+    SweepRecord: files.read_json(EXAMPLE / "sweeps" / "first" / "sweep.json") | {"submitted": {"7_0": "seed=0"}},
     StudyRecord: {
         "format": 1, "name": "s", "objectives": ["val_accuracy"], "directions": ["maximize"], "n_trials": 1,
         "params": ["lr"], "log": [], "importances": {"lr": 1.0}, "best": [0], "best_command": "x", "trials": [TRIAL],
