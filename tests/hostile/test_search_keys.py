@@ -110,7 +110,9 @@ def answer(key: str, changes: dict[str, Any], application: Application | None = 
         return None
     except ValueError as error:
         if key != "enqueue":
-            assert str(error).startswith((f"hydra.sweeper.{key}", f"hydra/sweeper/{key}"))  # noqa: PT017
+            named = [f"hydra.sweeper.{key}", f"hydra/sweeper/{key}"]
+            named += ["hydra.sweeper.direction=null: expected "] * (key == "objectives")  # each must have one
+            assert str(error).startswith(tuple(named))  # noqa: PT017
         assert sorted(os.listdir()) == before
         return None
     finally:

@@ -414,7 +414,8 @@ def test_damaged_pictures_and_layers_are_left_out_by_name(tmp_path: Path) -> Non
     (run_dir / "layers.csv").write_text("layer\n", encoding="utf-8")
     done = report.write(tmp_path)
     assert [note for note in done.notes if "cannot be read" in note] == [
-        f"Left out, cannot be read: {run_dir / 'confused.png'}: not rows of images",
+        f"Left out, cannot be read: {run_dir / 'confused.png'}: not rows of images, or damaged; "
+        "the command of a run makes it again",
         f"Left out, cannot be read: {run_dir / 'layers.csv'}: not the layers of a network",
     ]
     assert not {"confused.png", "network_layers3.png"} & {path.name for path in done.figures}
