@@ -172,15 +172,8 @@ def _best(best: Best, tables: Tables, sources: tuple[Path, ...]) -> dict[str, An
 
 def _command(run_dir: Path, sources: tuple[Path, ...]) -> str | None:
     """What trains this run: the job of a sweep that has it, else the command that it was started with."""
-    for sweep_dir in [*sources, *sorted((run_dir.parent.parent / "sweeps").glob("*"))]:
-        try:
-            jobs = sweeps.SweepRecord.read(sweep_dir).jobs.values()
-        except (OSError, ValueError):
-            continue
-        job = next((job for job in jobs if job.run == run_dir.name), None)
-        if job:  # without what makes it a part of its sweep
-            words = [word for word in job.overrides if not word.startswith(("search=", "hydra", "name="))]
-            return shlex.join(["python", "-m", "cifarsweep", *words])
+    if alone := sweeps.command_of(run_dir, sources):
+        return shlex.join(alone)
     words = RunResult.read_or_unfinished(run_dir).command_line or []
     started = next((start for start in STARTS if words[: len(start)] == start), None)
     if started is None or {"-m", "--multirun"} & set(words[len(started) :]):

@@ -8,7 +8,7 @@ from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
-from cifarsweep.results import files, folders, identity
+from cifarsweep.results import files, folders, identity, sweeps
 from cifarsweep.results.typed import FileRecord, Record, Unexpected, whole
 
 # fmt: off
@@ -119,15 +119,16 @@ class RunResult(FileRecord, Description):
         """Those of the run's files that are not what they were when the result was written; of all without `names`."""
         if self.digests is None:
             return
-        advice = f"{shlex.join(self.command_line)} makes it again" if self.command_line else self.made_again_by
         for path in (run_dir / name for name in names or FILES):
             try:
                 found = files.digest(path)
-            except files.Corrupt as error:
-                yield files.Corrupt(path, error.reason, advice)
-                continue
-            if found != self.digests.get(path.name):
                 reason = "missing" if found is None else "damaged: not what its digest in result.json says"
+            except files.Corrupt as error:
+                found, reason = None, error.reason
+            if found is None or found != self.digests.get(path.name):
+                # A search does not come back to a trial that has ended, so its command would not do.
+                words = sweeps.command_of(run_dir) or self.command_line
+                advice = f"{shlex.join(words)} makes it again" if words else self.made_again_by
                 yield files.Corrupt(path, reason, advice)
 
     def check(self, run_dir: Path, *names: str) -> None:

@@ -143,6 +143,20 @@ def expect_jobs(sweep_dir: Path, num_jobs: int) -> None:
         sweep.commands[-1] = replace(sweep.commands[-1], num_jobs=num_jobs)
 
 
+def command_of(run_dir: Path, sweep_dirs: Iterable[Path] = ()) -> list[str] | None:
+    """What trains a run alone, by the job that has it, of these sweeps or one beside the run; None where none has."""
+    for sweep_dir in [*sweep_dirs, *sorted((run_dir.parent.parent / "sweeps").glob("*"))]:
+        try:
+            jobs = SweepRecord.read(sweep_dir).jobs.values()
+        except (OSError, ValueError):
+            continue
+        for job in jobs:
+            if job.run == run_dir.name:  # without what makes it a part of its sweep
+                words = [word for word in job.overrides if not word.startswith(("search=", "hydra", "name="))]
+                return ["python", "-m", "cifarsweep", *words]
+    return None
+
+
 def submitted(sweep_dir: Path) -> dict[str, str]:
     """The jobs of a cluster whose end no command has seen: by id, their overrides."""
     with contextlib.suppress(FileNotFoundError):  # an application that keeps no record
