@@ -3,7 +3,7 @@
 import contextlib
 import math
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
@@ -115,6 +115,12 @@ class RunResult(FileRecord, Description):
         versions = (self.provenance or {}).get("versions")
         return versions if isinstance(versions, dict) else {}
 
+    @classmethod
+    def advice(cls, folder: Path, started_by: Sequence[str] = ()) -> str:
+        """By the command that trains the run alone: a search does not come back to a trial that has ended."""
+        words = sweeps.command_of(folder) or started_by
+        return f"{shlex.join(words)} makes it again" if words else cls.made_again_by
+
     def damaged(self, run_dir: Path, *names: str) -> Iterator[files.Corrupt]:
         """Those of the run's files that are not what they were when the result was written; of all without `names`."""
         if self.digests is None:
@@ -124,12 +130,9 @@ class RunResult(FileRecord, Description):
                 found = files.digest(path)
                 reason = "missing" if found is None else "damaged: not what its digest in result.json says"
             except files.Corrupt as error:
-                found, reason = None, error.reason
-            if found is None or found != self.digests.get(path.name):
-                # A search does not come back to a trial that has ended, so its command would not do.
-                words = sweeps.command_of(run_dir) or self.command_line
-                advice = f"{shlex.join(words)} makes it again" if words else self.made_again_by
-                yield files.Corrupt(path, reason, advice)
+                found, reason = "", error.reason
+            if found != self.digests.get(path.name):
+                yield files.Corrupt(path, reason, self.advice(run_dir, self.command_line))
 
     def check(self, run_dir: Path, *names: str) -> None:
         """files.Corrupt where one of these files of the run is damaged or missing."""

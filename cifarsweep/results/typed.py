@@ -158,11 +158,16 @@ class FileRecord(Record):
     file: ClassVar[str]
     holds: ClassVar[str]
     made_again_by: ClassVar[str]
-    """What to do where the file is damaged."""
+    """What to do where the file is damaged, if no more is known."""
     instead: ClassVar[str]
     """What to do where it is of a newer version."""
     digests: dict[str, str] | None = field(default_factory=dict)
     """SHA-256 of other files, by name. None where an older version wrote the record, which stays without."""
+
+    @classmethod
+    def advice(cls, folder: Path) -> str:
+        """What to do where the file in this folder is damaged."""
+        return cls.made_again_by
 
     @classmethod
     def read(cls, folder: Path) -> Self | None:
@@ -176,7 +181,7 @@ class FileRecord(Record):
         try:
             values = read_json(path)
         except Corrupt as error:
-            raise Corrupt(error.path, error.reason, cls.made_again_by) from error
+            raise Corrupt(error.path, error.reason, cls.advice(path.parent)) from error
         version = values.get("format") if isinstance(values, dict) else None
         if type(version) is int and version > FORMAT:
             newer = f"format={version}: a newer version of cifarsweep wrote it, this one reads format {FORMAT}"
@@ -186,7 +191,7 @@ class FileRecord(Record):
                 raise ValueError(f"format={reprlib.repr(version)}: expected {FORMAT}")
             return cls.of(unsealed(values, cls.file))
         except (ValueError, RecursionError) as error:
-            raise Corrupt(path, f"not {cls.holds} ({error})", cls.made_again_by) from error
+            raise Corrupt(path, f"not {cls.holds} ({error})", cls.advice(path.parent)) from error
 
     def write(self, folder: Path) -> Self:
         """Writes it, and returns what it has written."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -293,12 +294,29 @@ def test_the_same_command_answers_whatever_stands_in_a_files_place(
         if place.startswith("outputs/runs") and sweep_of(swept, place) != "g":  # a trial, to which no search comes back
             alone = command_of(folder / Path(*Path(place).parts[:3]))
             assert alone is not None
+            told = [line for line in done.stderr.splitlines() if "cannot be read" in line]
+            assert all(line.endswith(f"{shlex.join(alone)} makes it again") for line in told)
             done = run_python(*alone[1:], cwd=folder)
             assert done.returncode == 0, done.stderr
         else:
             assert (done.returncode, done.stderr) == (0, "")
         assert plain(results(folder / "outputs")) == plain(results(swept / "outputs"))
     shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("name", ["result.json", "metrics.csv", "config.yaml"])
+def test_what_trains_a_trials_run_alone_is_advised_where_a_file_of_it_is_damaged(
+    copied: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    run_dir = min(folders.runs_of(Path("outputs/sweeps/s")).values())
+    alone = command_of(run_dir)
+    assert alone is not None
+    assert not {"-m", "name=s"} & {*alone[3:]}
+    (run_dir / name).write_bytes(b"\xff")
+    assert report.main(["outputs/sweeps/s"]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(run_dir / name) in line
+    assert line.endswith(f"{shlex.join(alone)} makes it again")
 
 
 def test_a_report_leaves_files_alone_that_none_has_written(copied: Path) -> None:
