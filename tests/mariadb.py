@@ -37,12 +37,13 @@ def running() -> Iterator[str]:
         setup.write_text(  # a statement a line
             f"CREATE DATABASE study;\nCREATE USER me@'%' IDENTIFIED BY '{PASSWORD}';\nGRANT ALL ON study.* TO me@'%';\n"
         )
+        environment = {**os.environ, "TMPDIR": name}  # that of the tests is not its user's
         with log.open("w") as out:
             install = ["mariadb-install-db", *options, "--skip-test-db"]
-            subprocess.run(install, stdout=out, stderr=out, check=True, timeout=120)
+            subprocess.run(install, stdout=out, stderr=out, check=True, timeout=120, env=environment)
             words = [f"--port={port}", "--bind-address=127.0.0.1", "--skip-name-resolve", f"--init-file={setup}"]
             server = subprocess.Popen(
-                [shutil.which("mariadbd", path=path) or "", *options, *words], stdout=out, stderr=out
+                [shutil.which("mariadbd", path=path) or "", *options, *words], stdout=out, stderr=out, env=environment
             )
             try:
                 _wait_for(port, server)
