@@ -14,6 +14,7 @@ from typing import Any
 
 import forkserver
 import hypothesis
+import postgresql
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -152,3 +153,13 @@ def cifarsweep(tmp_path: Path) -> Command:
         return run_python("-m", module, *words, cwd=tmp_path, **environment)
 
     return run
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[postgresql.Server]:
+    """A PostgreSQL server of the module's own."""
+    try:
+        with postgresql.running(settings="-c fsync=off") as server:
+            yield server
+    except postgresql.Missing as missing:
+        pytest.skip(str(missing))

@@ -4,27 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
-import postgresql
 import pytest
 from optuna.trial import TrialState
-from postgresql import Server
 from toy_search import Search, kill
 
 pytestmark = pytest.mark.slow
 
 N_TRIALS = 60
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    try:
-        with postgresql.running(settings="-c fsync=off") as server:
-            yield server
-    except postgresql.Missing as missing:
-        pytest.skip(str(missing))
 
 
 def test_a_dead_workers_trial_is_taken_up_while_others_are_left(tmp_path: Path) -> None:

@@ -132,15 +132,6 @@ def test_a_search_runs_as_an_array_of_jobs(sweep: Sweep) -> None:
         assert setting in shown
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[postgresql.Server]:
-    try:
-        with postgresql.running(settings="-c fsync=off") as server:
-            yield server
-    except postgresql.Missing as missing:
-        pytest.skip(str(missing))
-
-
 def test_a_trial_of_several_time_slices_completes_and_no_slice_is_a_death(
     sweep: Sweep, server: postgresql.Server
 ) -> None:

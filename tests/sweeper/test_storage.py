@@ -43,15 +43,6 @@ PATIENCE_SECONDS = 150
 """For what takes 5 s on an idle machine."""
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    try:
-        with postgresql.running(settings="-c fsync=off") as server:
-            yield server
-    except postgresql.Missing as missing:
-        pytest.skip(str(missing))
-
-
 @pytest.fixture(scope="module", params=["PostgreSQL", "MariaDB"])
 def database(request: pytest.FixtureRequest) -> Iterator[str]:
     """The address of a database server, one after the other."""
