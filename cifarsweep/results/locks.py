@@ -7,7 +7,6 @@ another host it is free once the holder has given no sign of life for a lease, a
 
 import contextlib
 import errno
-import hashlib
 import os
 import re
 import secrets
@@ -22,12 +21,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
 
 from cifarsweep.results import files
-
-fcntl: Any
-try:
-    import fcntl
-except ImportError:  # Windows, where a process asks again and again
-    fcntl = None
 
 LEASE = 30.0
 """Seconds. As long as Optuna's tools wait for a holder that is silent. It is renewed by a thread, five times as often,
@@ -48,7 +41,7 @@ class Lock:
 
     What makes it is a new file, or after the first time a hard link to one that is kept: ext4 takes ten times as long
     to make a file. Both are atomic on NFS as well. flock is not everywhere (NFS, some containers), not always shared by
-    hosts, and cannot be taken from a holder that froze. It only spares those on one host to ask again and again.
+    hosts, and cannot be taken from a holder that froze.
     """
 
     def __init__(self, path: Path, lease: float = LEASE) -> None:
@@ -61,7 +54,6 @@ class Lock:
         self._source: Path | None = None
         """What is linked to: None before the first time, the lock itself where there are no hard links."""
         self._is_in_use = False
-        self._queue = -1
         files.make_folder(path.parent)
 
     def acquire(self, timeout: float | None = None) -> bool:
@@ -73,7 +65,6 @@ class Lock:
                 self._depth += 1
                 return True
         except BaseException:
-            self._leave_line()
             self._thread.release()
             raise
         self._thread.release()
@@ -87,8 +78,6 @@ class Lock:
                 if self._is_held():
                     os.unlink(self._path)
         finally:
-            if self._depth == 0:
-                self._leave_line()
             self._thread.release()
 
     def __enter__(self) -> Self:
@@ -134,11 +123,7 @@ class Lock:
 
     def _taken(self, timeout: float | None) -> bool:
         began, look = time.monotonic(), 0.0
-        if timeout is None and self._is_in_use:
-            self._stand_in_line()
         while not self._made():
-            if timeout is None:
-                self._stand_in_line()
             waited = time.monotonic() - began
             if waited >= look:  # who holds it takes ten times as long to find out
                 found = _read(self._path)
@@ -175,29 +160,7 @@ class Lock:
         self._is_in_use = True
         return True
 
-    def _stand_in_line(self) -> None:
-        """Behind the others of this host, whom the system wakes in turn. Nothing depends on it.
-
-        With eight workers and trials of a few milliseconds, to ask again and again takes as long as all else.
-        """
-        if fcntl is None:
-            return
-        with contextlib.suppress(OSError):
-            if self._queue < 0:
-                line = hashlib.sha256(f"{_PLACE} {os.path.realpath(self._path)}".encode()).hexdigest()[:16]
-                path = Path(tempfile.gettempdir(), f"cifarsweep-{os.getuid()}-{line}.queue")
-                self._queue = os.open(path, os.O_RDWR | os.O_CREAT | files.AT_ONCE, 0o600)
-                weakref.finalize(self, os.close, self._queue)
-                weakref.finalize(self, path.unlink, missing_ok=True)
-            fcntl.flock(self._queue, fcntl.LOCK_EX)
-
-    def _leave_line(self) -> None:
-        if self._queue >= 0:
-            with contextlib.suppress(OSError):
-                fcntl.flock(self._queue, fcntl.LOCK_UN)
-
     def _identify(self) -> None:
-        self._queue = -1
         token = secrets.token_hex(8)
         self._own, self._source, self._is_in_use = self._path.with_name(f".{self._path.name}.{token}"), None, False
         line = f"{os.getpid()} {_started(os.getpid()) or '?'} {self.lease:.3f} {token} {_PLACE}\n"
@@ -342,11 +305,9 @@ def _start_renewing(lease: float) -> None:
 
 
 def _forget() -> None:
-    """In a forked process, which holds nothing and has no threads. It must not keep others in line, either."""
+    """In a forked process, which holds nothing and has no threads."""
     global _renewing
     _renewing = None
-    for lock in _held:
-        lock._leave_line()
     _held.clear()
 
 
