@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -71,19 +71,23 @@ def _recorded(session: Session, run_dir: Path, report: Report) -> RunResult | No
     What is damaged is set aside and made again. Where that takes a training, the run does not count as trained.
     """
     try:
-        result, epochs = RunResult.read(run_dir), records.read_metrics(run_dir)
-        if result is None or result.status not in (*FINAL, "pruned"):
-            return None
+        result = RunResult.read(run_dir)
+    except files.Corrupt as error:
+        run_files.set_aside(error)
+        return None
+    if result is None or result.status not in (*FINAL, "pruned"):
+        return None
+    damaged = {error.path.name: error for error in result.damaged(run_dir)}
+    try:
+        epochs = records.read_metrics(run_dir)
         if len(epochs) != result.epochs_trained:
             reason = f"{len(epochs)} epochs, expected {result.epochs_trained}"
             raise files.Corrupt(run_dir / "metrics.csv", reason)
-        damaged = list(result.damaged(run_dir))
-        for error in damaged:
-            run_files.set_aside(error)
-        if damaged and not _made_again(session, run_dir, result, {error.path.name for error in damaged}):
-            return None
-    except files.Corrupt as error:
-        run_files.set_aside(error)
+    except files.Corrupt as error:  # what an older version wrote has no digests
+        damaged.setdefault(error.path.name, error)
+    for each in damaged.values():
+        run_files.set_aside(each)
+    if damaged and not _made_again(session, run_dir, result, damaged.keys()):
         return None
     for num_epochs in range(1, len(epochs) + 1):
         if _reported(report, result, epochs[:num_epochs]) and result.status == "pruned":
@@ -101,7 +105,7 @@ def _reported(report: Report, about: Description, epochs: Sequence[Epoch]) -> bo
     return report(epochs[-1].epoch, {**vars(epochs[-1]), **costs})
 
 
-def _made_again(session: Session, run_dir: Path, result: RunResult, names: set[str]) -> bool:
+def _made_again(session: Session, run_dir: Path, result: RunResult, names: Set[str]) -> bool:
     """Makes lost files again that need no training, and says if these were all."""
     if {"metrics.csv", "model.pt"} & names or (result.status != "complete" and names & {*run_files.OF_TEST}):
         return False
