@@ -58,6 +58,9 @@ def main(arguments: list[str] | None = None) -> int:
     differ = [name for name in SHOWN_WHERE_THEY_DIFFER if len({row.get(name) for row in shown}) > 1]
     of_runs = [name for name in SHOWN if name in differ or name not in SHOWN_WHERE_THEY_DIFFER]
     names = columns or (SWEEP_COLUMNS if args.sweeps else of_runs)
+    if damaged := sum(row["status"] == "damaged" for row in rows) if not args.sweeps else 0:
+        are = "run is" if damaged == 1 else "runs are"
+        streams.print_error(f"{damaged:,} {are} damaged, see --columns run,error; {RunResult.made_again_by}")
     formatting.show(names, [[_cell(name, row.get(name)) for name in names] for row in shown], set(known) - _NUMBERS)
     if sys.stdout.isatty():
         more = "" if len(shown) == len(rows) else f", of which {len(shown)} are shown; --limit 0 shows all"
@@ -150,21 +153,21 @@ def _read(
 
 
 def _run(run_dir: Path) -> Row:
-    return {**vars(RunResult.read_or_unfinished(run_dir)), "run": run_dir.name}
+    return RunResult.read_or_unfinished(run_dir).row(run_dir)
 
 
 def _sweep(folder: Path) -> Row:
     sweep = sweeps.SweepRecord.read(folder)
     jobs, command = sweep.jobs.values(), sweep.commands[-1]
-    results = [result for run_dir in folders.runs_of(folder).values() if (result := _result(run_dir))]
-    counts = Counter(result.status for result in results)
+    rows = [row for run_dir in folders.runs_of(folder).values() if (row := _ended(run_dir))]
+    counts = Counter(row["status"] for row in rows)
     without_run = sum(job.error is not None and not job.run for job in jobs)
-    accuracies = [result.val_accuracy for result in results if result.val_accuracy is not None]
+    accuracies = [row["val_accuracy"] for row in rows if row["val_accuracy"] is not None]
     return {
         "sweep": folder.name,
         "status": "running" if sweeps.is_running(folder) else "ended",
         "jobs": len(jobs) if command.num_jobs is None else command.num_jobs,
-        "ended": len(results) + without_run,
+        "ended": len(rows) + without_run,
         "complete": counts["complete"],
         "failed": counts["failed"] + without_run,
         "val_accuracy": max(accuracies, default=None),
@@ -172,9 +175,9 @@ def _sweep(folder: Path) -> Row:
     }
 
 
-def _result(run_dir: Path) -> RunResult | None:
+def _ended(run_dir: Path) -> Row | None:
     try:
-        return RunResult.read(run_dir)
+        return result.row(run_dir) if (result := RunResult.read(run_dir)) else None
     except (OSError, ValueError):
         return None
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # Hydra, which takes 0.3 s to import
 SECONDS = 1.0
 HEADER = ("run", "status", "epoch", "val_accuracy", "test_accuracy", "reason")
 LEFT = ("run", "status", "reason")
-ORDER = {"running": 0, "failed": 1}
+ORDER = {"running": 0, "failed": 1, "damaged": 2}
 """Which status a person wants to see first; all others come after these."""
 
 
@@ -37,7 +37,7 @@ class Sweep:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._results: dict[str, RunResult] = {}
+        self._ended: dict[str, dict[str, Any]] = {}
         self.jobs = _left_to_slurm(folder)
 
     def is_running(self) -> bool:
@@ -71,10 +71,10 @@ class Sweep:
         if state == "unfinished" and not run_dir.is_dir():
             return {**row, "status": "missing", "reason": f"expected {run_dir}"}
         try:
-            result = self._results.get(name) or RunResult.read(run_dir)
-            if result:
-                self._results[name] = result
-                return {**row, **vars(result), "epoch": result.epochs_trained, "reason": result.error or job.error}
+            if name not in self._ended and (result := RunResult.read(run_dir)):
+                self._ended[name] = result.row(run_dir)
+            if ended := self._ended.get(name):
+                return {**ended, "epoch": ended["epochs_trained"], "reason": ended["error"] or job.error}
             epochs = records.read_metrics(run_dir)
         except (OSError, ValueError) as error:
             return {**row, "status": "unreadable", "reason": str(error)}

@@ -15,8 +15,8 @@ import re
 import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
-from functools import cache
+from contextlib import contextmanager
+from functools import cache, cached_property
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -40,11 +40,21 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|nan)")
 
 
 class Corrupt(ValueError):
-    """A file or folder of results that cannot be what it should be. The message names it, and what to do if known."""
+    """A file or folder of results that cannot be what it should be. The message names it, and what to do if known.
 
-    def __init__(self, path: Path, reason: str, advice: str = "") -> None:
-        super().__init__("; ".join(filter(None, [f"{path}: {reason}", advice])))
-        self.path, self.reason = path, reason
+    What to do may have to be looked up, so `advice` is called where the message is first needed.
+    """
+
+    def __init__(self, path: Path, reason: str, advice: Callable[[], str] = str) -> None:
+        super().__init__(path, reason)
+        self.path, self.reason, self._advice = path, reason, advice
+
+    @cached_property
+    def _message(self) -> str:
+        return "; ".join(filter(None, [f"{self.path}: {self.reason}", self._advice()]))
+
+    def __str__(self) -> str:
+        return self._message
 
 
 def check_folder(folder: Path) -> None:
@@ -63,11 +73,15 @@ def make_folder(folder: Path, below: Path | None = None) -> Path:
     return folder
 
 
-def check_file(path: Path) -> None:
-    """Corrupt where there is something else than a regular file in a folder of its own."""
+def check_file(path: Path) -> int | None:
+    """The bytes of a file, None where there is none. Corrupt for anything but a regular file in a folder of its own."""
     check_folder(path.parent)
-    with suppress(FileNotFoundError):
-        _check_regular(path, path.lstat())
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return None
+    _check_regular(path, status)
+    return status.st_size
 
 
 def _check_regular(path: Path, status: os.stat_result) -> None:

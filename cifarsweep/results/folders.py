@@ -80,14 +80,18 @@ def find(path: Path) -> list[Path]:
     """The run directories that `path` stands for: a run, a sweep, a folder of either, or a whole outputs folder."""
     check(path, "a run, a sweep or an outputs folder")
     path = Path(os.path.abspath(named(path)))
-    if (path / "config.yaml").exists():
+    if _is_run(path):
         return [path]
     swept = [path] if (path / "sweep.json").exists() else [file.parent for file in path.glob("*/sweep.json")]
     if swept:
         run_dirs = {run_dir for sweep in swept for run_dir in runs_of(sweep).values()}
         return sorted(run_dir for run_dir in run_dirs if run_dir.exists())
     folder = path / "runs" if (path / "runs").is_dir() else path
-    return sorted(run for run in folder.iterdir() if (run / "config.yaml").exists())
+    return sorted(filter(_is_run, folder.iterdir()))
+
+
+def _is_run(folder: Path) -> bool:
+    return any((folder / name).exists() for name in ("config.yaml", "result.json"))  # one of them may be lost
 
 
 def runs_of(sweep_dir: Path) -> dict[str, Path]:

@@ -80,5 +80,5 @@ def _opened(path: Path) -> Iterator[Any]:
     except files.Corrupt:
         raise
     except Exception as error:  # whatever a decoder raises on a damaged file: SyntaxError, zlib.error, …
-        advice = "the command of a run makes it again"
+        advice = "the command of a run makes it again".__str__
         raise files.Corrupt(path, "not rows of images, or damaged", advice) from error

@@ -5,6 +5,7 @@ import math
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
@@ -85,6 +86,8 @@ class RunResult(FileRecord, Description):
     command_line: list[str]
     provenance: dict[str, Any]
     format: int
+    sizes: dict[str, int] | None = None
+    """In bytes, of the files that have digests, by name. None where an older version wrote it."""
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:
@@ -121,32 +124,50 @@ class RunResult(FileRecord, Description):
         words = sweeps.command_of(folder) or started_by
         return f"{shlex.join(words)} makes it again" if words else cls.made_again_by
 
-    def damaged(self, run_dir: Path, *names: str) -> Iterator[files.Corrupt]:
-        """Those of the run's files that are not what they were when the result was written; of all without `names`."""
-        if self.digests is None:
-            return
+    def damaged(self, run_dir: Path, *names: str, by_size: bool = False) -> Iterator[files.Corrupt]:
+        """Those of the run's files that are not what they were when the result was written; of all without `names`.
+
+        With `by_size` none is read, so that a listing can ask: those that are missing, or have more or fewer bytes.
+        """
         for path in (run_dir / name for name in names or FILES):
             try:
-                found = files.digest(path)
-                reason = "missing" if found is None else "damaged: not what its digest in result.json says"
+                reason = self._damage(path, by_size)
             except files.Corrupt as error:
-                found, reason = "", error.reason
-            if found != self.digests.get(path.name):
-                yield files.Corrupt(path, reason, self.advice(run_dir, self.command_line))
+                reason = error.reason
+            if reason:
+                yield files.Corrupt(path, reason, partial(self.advice, run_dir, self.command_line))
+
+    def _damage(self, path: Path, by_size: bool) -> str | None:
+        if self.digests is None:
+            return None
+        digest, size = self.digests.get(path.name), files.check_file(path)
+        if size is None:
+            return "missing" if digest else None
+        if by_size:
+            expected = (self.sizes or {}).get(path.name, size)
+            return None if size == expected else f"{size:,} bytes, expected {expected:,}"
+        return None if files.digest(path) == digest else "damaged: not what its digest in result.json says"
 
     def check(self, run_dir: Path, *names: str) -> None:
         """files.Corrupt where one of these files of the run is damaged or missing."""
         for error in self.damaged(run_dir, *names):
             raise error
 
+    def row(self, run_dir: Path) -> dict[str, Any]:
+        """What a listing shows: status `damaged` where a file of the run is missing or cut, and which as `error`."""
+        lost = [f"{error.path.name}: {error.reason}" for error in self.damaged(run_dir, by_size=True)]
+        damage = {"status": "damaged", "error": ", ".join(lost)} if lost else {}
+        return {**vars(self), "run": run_dir.name, **damage}
+
     def as_dict(self) -> dict[str, Any]:
         values = super().as_dict()
         return {column: values[column] for column in COLUMNS} | values
 
     def write(self, run_dir: Path) -> Self:
-        """With the digests of the run's files as they are now."""
-        found = {name: digest for name in FILES if (digest := files.digest(run_dir / name))}
-        return FileRecord.write(replace(self, digests=found), run_dir)
+        """With the digests and sizes of the run's files as they are now."""
+        digests = {name: digest for name in FILES if (digest := files.digest(run_dir / name))}
+        sizes = {name: (run_dir / name).stat().st_size for name in digests}
+        return FileRecord.write(replace(self, digests=digests, sizes=sizes), run_dir)
 
     def __str__(self) -> str:
         """How the run ended, for a person."""

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -247,7 +248,7 @@ def _read_journal(sweep_dir: Path) -> tuple[list[JobRecord], files.Corrupt | Non
             job.further.pop("digests", None)
             told.append(job)
         except (ValueError, RecursionError) as error:
-            damaged = damaged or files.Corrupt(path, f"line {number}: {error}", SweepRecord.made_again_by)
+            damaged = damaged or files.Corrupt(path, f"line {number}: {error}", partial(SweepRecord.advice, sweep_dir))
     return told, damaged
 
 

@@ -181,7 +181,7 @@ class FileRecord(Record):
         try:
             values = read_json(path)
         except Corrupt as error:
-            raise Corrupt(error.path, error.reason, cls.advice(path.parent)) from error
+            raise Corrupt(error.path, error.reason, partial(cls.advice, path.parent)) from error
         version = values.get("format") if isinstance(values, dict) else None
         if type(version) is int and version > FORMAT:
             newer = f"format={version}: a newer version of cifarsweep wrote it, this one reads format {FORMAT}"
@@ -191,7 +191,7 @@ class FileRecord(Record):
                 raise ValueError(f"format={reprlib.repr(version)}: expected {FORMAT}")
             return cls.of(unsealed(values, cls.file))
         except (ValueError, RecursionError) as error:
-            raise Corrupt(path, f"not {cls.holds} ({error})", cls.advice(path.parent)) from error
+            raise Corrupt(path, f"not {cls.holds} ({error})", partial(cls.advice, path.parent)) from error
 
     def write(self, folder: Path) -> Self:
         """Writes it, and returns what it has written."""

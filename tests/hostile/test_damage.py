@@ -192,6 +192,61 @@ def test_the_same_command_makes_a_damaged_file_again(
     assert ".corrupt" not in again.stdout
 
 
+def test_each_damaged_file_is_kept_though_another_one_is_missing(
+    cifarsweep: Command, data_cache: Path, outputs: Path
+) -> None:
+    run_dir, _ = run_dirs(outputs)
+    words = [*small_run(data_cache, outputs), "trainer.epochs=1", f"seed={RunResult.read_or_unfinished(run_dir).seed}"]
+    before = results_in(run_dir)
+    (run_dir / "metrics.csv").unlink()
+    cut = [name for name in records.FILES if name != "metrics.csv"]
+    for name in cut:
+        truncate(run_dir / name, run_dir / name)
+    done = cifarsweep(*words)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "metrics.csv: missing; the work is done again" in done.stdout
+    assert sorted(path.name for path in run_dir.glob("*.corrupt")) == sorted(f"{name}.corrupt" for name in cut)
+    assert results_in(run_dir) == before
+
+
+@pytest.mark.parametrize("damage", [truncate, delete, empty])
+@pytest.mark.parametrize("name", records.FILES)
+def test_a_listing_shows_a_run_that_lacks_a_file_or_a_part_of_it(
+    outputs: Path, capsys: pytest.CaptureFixture[str], name: str, damage: Damage
+) -> None:
+    run_dir, other = run_dirs(outputs)
+    damage(run_dir / name, other / name)
+    assert runs.main([str(outputs), "--columns", "run,status,error"]) == 0
+    out, err = capsys.readouterr()
+    rows = {words[0]: words[1:] for words in map(str.split, out.splitlines()[1:])}
+    assert rows[run_dir.name][:2] == ["damaged", f"{name}:"]
+    assert rows[other.name] == ["complete"]
+    (line,) = err.splitlines()
+    assert line.startswith("1 run is damaged")
+    assert runs.main([str(outputs), "status=complete", "--columns", "run"]) == 0
+    assert capsys.readouterr().out.split() == ["run", other.name]
+    assert runs.main([str(outputs), "--sweeps", "--columns", "complete"]) == 0
+    assert capsys.readouterr().out.split() == ["complete", "1"]
+    assert watch.main([str(outputs / "sweeps" / "two"), "--once"]) == 0
+    assert "2/2 done, 1 damaged, 1 complete" in capsys.readouterr().out
+
+
+def test_what_makes_a_file_again_is_looked_up_where_it_is_said_and_once(
+    outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir, _ = run_dirs(outputs)
+    asked: list[Path] = []
+    monkeypatch.setattr(sweeps, "command_of", lambda folder: asked.append(folder) or ["again"])
+    result = RunResult.read_or_unfinished(run_dir)
+    for name in records.FILES:
+        (run_dir / name).unlink()
+    first, *_ = damaged = list(result.damaged(run_dir))
+    assert len(damaged) == len(records.FILES)
+    assert not asked
+    assert str(first) == str(first) == f"{first.path}: missing; again makes it again"
+    assert asked == [run_dir]
+
+
 @pytest.mark.parametrize("name", records.FILES)
 def test_commands_that_read_say_what_is_damaged_and_change_nothing(
     outputs: Path, capsys: pytest.CaptureFixture[str], name: str
@@ -325,7 +380,7 @@ SEARCH = {
     "finalists": [0], "final_runs": [FINAL_RUN],
 }  # fmt: skip
 EXAMPLES: dict[type[FileRecord], dict[str, Any]] = {
-    RunResult: files.read_json(min((EXAMPLE / "runs").glob("layers2-*")) / "result.json"),
+    RunResult: files.read_json(min((EXAMPLE / "runs").glob("layers2-*")) / "result.json") | {"sizes": {"model.pt": 1}},
     SweepRecord: files.read_json(EXAMPLE / "sweeps" / "first" / "sweep.json") | {"submitted": {"7_0": "seed=0"}},
     StudyRecord: {
         "format": 1, "name": "s", "objectives": ["val_accuracy"], "directions": ["maximize"], "n_trials": 1,

@@ -264,7 +264,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, Record):
         return plain(vars(value))
     if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items() if key not in ("started", "finished", "digests")}
+        return {key: plain(item) for key, item in value.items() if key not in ("started", "finished", "digests", "sizes")}
     return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 

@@ -57,7 +57,7 @@ def train(small: list[str], said: list[str]) -> Train:
 
 def figures(result: dict[str, Any]) -> dict[str, Any]:
     """Every figure of a result but those that a clock makes."""
-    clock = {"train_seconds", "images_per_second", "started", "finished", "dir", "digests"}
+    clock = {"train_seconds", "images_per_second", "started", "finished", "dir", "digests", "sizes"}
     return {key: value for key, value in result.items() if key not in clock}
 
 
