@@ -264,7 +264,8 @@ def plain(value: Any) -> Any:
     if isinstance(value, Record):
         return plain(vars(value))
     if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items() if key not in ("started", "finished", "digests", "sizes")}
+        differ = ("started", "finished", "digests", "sizes")
+        return {key: plain(item) for key, item in value.items() if key not in differ}
     return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
