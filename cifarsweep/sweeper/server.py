@@ -28,6 +28,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 SILENT_SECONDS = 10
 """After so long without an answer a connection counts as dead, and so does a worker in the middle of a step."""
+IDLE_SECONDS = 2.0
+"""After which a connection is closed. A server accepts a hundred by default; who trains for minutes needs none."""
 LONGEST_PAUSE = 2.0
 """Seconds between two attempts to reach a server that is away."""
 PARAMS, VALUES, STEPS = "trial_params", "trial_values", "trial_intermediate_values"
@@ -164,6 +166,8 @@ class Server(BaseStorage):
 
     def __init__(self, address: str, options: dict[str, Any]) -> None:
         self._optuna = RDBStorage(address, engine_kwargs=options)  # makes and checks the tables
+        self._optuna.engine.dispose()  # of both connections that this takes
+        self._closing = threading.Timer(0, lambda: None)
         self._sql = _Statements(self._optuna.engine.dialect.name)
         self._mutex, self._thread = threading.Lock(), 0
         """One step is taken at a time, by this thread."""
@@ -203,6 +207,17 @@ class Server(BaseStorage):
                 self._held.clear()
                 for study in self._studies.values():
                     study.is_fresh = False
+                self._close_later()
+
+    def _close_later(self) -> None:
+        self._closing.cancel()
+        self._closing = threading.Timer(IDLE_SECONDS, self._close)
+        self._closing.daemon = True
+        self._closing.start()
+
+    def _close(self) -> None:
+        with self._mutex:
+            self._optuna.engine.dispose()
 
     def _begun(self) -> Any:
         """The connection of this step's transaction."""

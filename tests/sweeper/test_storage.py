@@ -271,6 +271,32 @@ def test_trials_are_read_and_written_as_optuna_does(database: str, writer: str) 
         again.get_trial(10**6)
 
 
+def test_a_worker_that_trains_keeps_no_connection(database: str, tmp_path: Path) -> None:
+    """A server accepts a hundred by default, and a cluster may have more workers."""
+    before = _num_connections(database)
+    queues = [_queue(database, tmp_path, "idle") for _ in range(3)]
+    queues[0].top_up(6)
+    for number, queue in enumerate(queues):
+        assert queue.claim(f"worker {number}")
+
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while _num_connections(database) > before and time.monotonic() < deadline:
+        time.sleep(0.2)
+
+    assert _num_connections(database) <= before
+    assert [queue.claim("again") is not None for queue in queues] == [True] * 3
+
+
+def _num_connections(database: str) -> int:
+    engine = sqlalchemy.create_engine(database, poolclass=sqlalchemy.pool.NullPool)
+    by_dialect = {
+        "postgresql": "SELECT count(*) FROM pg_stat_activity",
+        "mysql": "SELECT count(*) FROM information_schema.processlist",
+    }
+    with engine.connect() as connection:
+        return int(connection.exec_driver_sql(by_dialect[engine.dialect.name]).scalar_one())
+
+
 def test_bookkeeping_is_as_little_among_many_trials_as_among_few(database: str, tmp_path: Path) -> None:
     queue = _queue(database, tmp_path, "little")
     queue.top_up(1000)
