@@ -3,11 +3,10 @@
     python tests/bench/faults.py            # 200 trials, about 5 minutes
     python tests/bench/faults.py --small    # 30 trials, as the slow tests run it; --seed=1 for other moments
 
-Host two runs Ray with two raylets, host one joins by the launcher `local`; they are network namespaces (which need
-root) and share PostgreSQL. The faults come in random order, spread over the search. It ends well (0) where exactly the
-trials that were asked for are complete, none has more deaths than workers were killed, and no worker waited for a trial
-for more than 30 s after a fault had passed. Slurm is not among the launchers yet: `_Faults` has room for its scancel
-and requeue beside the others.
+Host two runs Ray with two raylets and is a network namespace (which needs root). This host runs Slurm with two slurmd
+and PostgreSQL. The faults come in random order, spread over the search. It ends well (0) where exactly the trials that
+were asked for are complete, no more deaths were counted than workers were killed, and no worker waited for a trial for
+more than 30 s after a fault had passed. Jobs that Slurm cancels or requeues are no deaths.
 """
 
 from __future__ import annotations
@@ -31,6 +30,7 @@ import hosts  # noqa: E402
 import numpy as np  # noqa: E402
 import postgresql  # noqa: E402
 import ray_cluster  # noqa: E402
+import slurm  # noqa: E402
 from hosts import Host  # noqa: E402
 from optuna.trial import TrialState  # noqa: E402
 from postgresql import Server  # noqa: E402
@@ -48,13 +48,15 @@ class Size:
     num_trials: int
     epoch_seconds: float
     num_kills: int
+    num_cancels: int
+    num_requeues: int
     num_restarts: int
     restart_seconds: float
     cut_seconds: float
 
 
-SMALL = Size(30, 2, 2, 1, 3, 10)
-WHOLE = Size(200, 2, 5, 2, 10, 60)
+SMALL = Size(30, 2, 2, 1, 1, 1, 3, 10)
+WHOLE = Size(200, 2, 5, 5, 3, 2, 10, 60)
 
 
 @dataclass
@@ -67,14 +69,17 @@ class _Faults:
     two: Host
     cluster: Cluster
     raylet: str
-    begin_local: Callable[[], subprocess.Popen[bytes]]
-    local: subprocess.Popen[bytes]
+    slurm: slurm.Cluster
+    begin_parent: Callable[[], subprocess.Popen[bytes]]
+    parent: subprocess.Popen[bytes]
+    """The command whose workers are jobs of Slurm."""
     random: random.Random
     passed: list[tuple[str, float, float]] = field(default_factory=list)
     """Of each fault its name, and when it came and passed."""
 
     def all(self) -> list[Callable[[], None]]:
         often = [(self.kill_worker, self.size.num_kills), (self.restart_database, self.size.num_restarts)]
+        often += [(self.cancel_job, self.size.num_cancels), (self.requeue_job, self.size.num_requeues)]
         faults = [fault for fault, times in often for _ in range(times)]
         faults += [self.kill_parent, self.cut_network, self.kill_raylet]
         self.random.shuffle(faults)
@@ -85,9 +90,19 @@ class _Faults:
             kill(self.random.choice(sorted(self.search.alive)))
 
     def kill_parent(self) -> None:
-        self.local.kill()
-        self.local.wait()
-        self.local = self.begin_local()
+        self.parent.kill()
+        self.parent.wait()
+        self.parent = self.begin_parent()
+
+    def cancel_job(self) -> None:
+        self.slurm.cancel(self._running_job())
+
+    def requeue_job(self) -> None:
+        self.slurm.run("scontrol", "requeue", self._running_job())
+
+    def _running_job(self) -> str:
+        slurm.wait_until(lambda: self.slurm.jobs("R"), "a job of Slurm to run")
+        return self.random.choice(self.slurm.jobs("R"))
 
     def restart_database(self) -> None:
         self.server.stop()
@@ -117,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         mistakes = _run(SMALL if given.small else WHOLE, random.Random(given.seed))
-    except (hosts.Missing, postgresql.Missing, ray_cluster.Missing) as missing:
+    except (hosts.Missing, postgresql.Missing, ray_cluster.Missing, slurm.Missing) as missing:
         print(f"skipped: {missing}")
         return 0
     for mistake in mistakes:
@@ -127,30 +142,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(size: Size, chance: random.Random) -> list[str]:
     with contextlib.ExitStack() as stack:
-        one, two = stack.enter_context(hosts.running("one", "two"))
+        (two,) = stack.enter_context(hosts.running("two"))
         server = stack.enter_context(postgresql.running(host=hosts.SERVER))
         cluster = stack.enter_context(ray_cluster.running(prefix=two.prefix))
         raylet = cluster.add_raylet()
+        jobs = stack.enter_context(slurm.running())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="faults")))
         limits = [f"hydra.sweeper.n_trials={size.num_trials}", f"hydra.sweeper.grace_period={GRACE_SECONDS}"]
         limits += ["hydra.sweeper.n_workers=2", "hydra.sweeper.max_retries=5"]
         search = Search(folder, *limits, seconds=size.epoch_seconds, storage=server.address)
 
-        def begin_local() -> subprocess.Popen[bytes]:
-            return search.begin("hydra/launcher=local", "hydra.sweeper.join=true", prefix=one.prefix)
+        def begin_parent() -> subprocess.Popen[bytes]:
+            by_slurm = ["hydra/launcher=submitit_slurm", "hydra.launcher.timeout_min=60", "hydra.sweeper.join=true"]
+            return search.begin(*by_slurm, **jobs.environment)
 
         by_ray = ["hydra/launcher=ray", f"hydra.launcher.ray.init.address={cluster.address}"]
         ray = search.begin(*by_ray, prefix=two.prefix, **cluster.environment)
         search.wait_for(lambda events: len(events) > 0, ray)
-        local = begin_local()
-        search.wait_for(lambda events: len({event.process for event in events}) == 4, ray, local)
-        faults = _Faults(size, search, server, two, cluster, raylet, begin_local, local, chance)
+        parent = begin_parent()
+        search.wait_for(lambda events: len({event.process for event in events}) == 4, ray, parent)
+        faults = _Faults(size, search, server, two, cluster, raylet, jobs, begin_parent, parent, chance)
         planned = faults.all()
         goals = np.linspace(search.num_ends + 1, size.num_trials, len(planned), endpoint=False)
         for goal, fault in zip(goals, planned, strict=True):
             search.wait_for(lambda events, goal=goal: search.num_ends >= goal)
             faults.happen(fault)
-        for command in (ray, faults.local):
+        for command in (ray, faults.parent):
             search.finish(command)
         return list(_mistakes(size, search, faults))
 
@@ -160,7 +177,7 @@ def _mistakes(size: Size, search: Search, faults: _Faults) -> Iterator[str]:
     if [trial.state for trial in trials] != [TrialState.COMPLETE] * size.num_trials:
         yield f"trials that did not complete, or not {size.num_trials}: {[trial.state.name for trial in trials]}"
     names = [name for name, _, _ in faults.passed]
-    killed = names.count("kill_worker") + 2 * (names.count("kill_parent") + names.count("kill_raylet"))
+    killed = names.count("kill_worker") + 2 * names.count("kill_raylet")
     deaths = sum(trial.user_attrs.get(DEATHS, 0) for trial in trials)
     print(f"{deaths} trials counted a death, {killed} workers were killed at most")
     if deaths > killed:
