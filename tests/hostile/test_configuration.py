@@ -161,7 +161,7 @@ def test_what_is_accepted_takes_its_first_step_or_is_refused_by_its_group(
     option, key = option_and_key
     group, name = option.split("=")
     config = with_value(composed(*TINY, f"data.cache={data_cache}", option), key, value)
-    if refusal(config) is not None or (key in LARGE and config[group][key.rpartition(".")[2]] > 64):
+    if refusal(config) is not None or (key in LARGE and config[group].get(key.rpartition(".")[2], 0) > 64):
         return
     choices = {"model": "layers3", "optimizer": "momentum", "schedule": "onecycle", "loss": "label_smoothing"}
     choices |= {"data": "shapes", "trainer": "default"} | {group: name}
