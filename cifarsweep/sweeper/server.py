@@ -45,6 +45,7 @@ FACTS = {
 
 The first text, else the whole number, is the fact's name, which a trial or study has once.
 """
+LARGEST_ID = 2**31 - 1
 SPECIAL = {"NAN": math.nan, "INF_POS": math.inf, "INF_NEG": -math.inf}
 """Optuna's types of figures that a column of a database cannot hold. All others are FINITE."""
 
@@ -138,8 +139,8 @@ class _Study:
     trials: dict[int, FrozenTrial] = field(default_factory=dict)
     unfinished: set[int] = field(default_factory=set)
     attrs: dict[str, dict[str, Any]] = field(default_factory=dict)
-    is_fresh: bool = False
-    """Whether it was read in this step."""
+    fresh: set[int | None] = field(default_factory=set)
+    """The trials that were read in this step; None: all of them."""
 
     def put(self, trial: FrozenTrial) -> None:
         self.trials[trial._trial_id] = trial
@@ -206,7 +207,7 @@ class Server(BaseStorage):
                 self._unwritten.clear()
                 self._held.clear()
                 for study in self._studies.values():
-                    study.is_fresh = False
+                    study.fresh.clear()
                 self._close_later()
 
     def _close_later(self) -> None:
@@ -237,7 +238,7 @@ class Server(BaseStorage):
         self._begun().execute(self._sql.hold, {"study": study_id})
         self._held.add(study_id)
         if study_id in self._studies:  # what was read before may have changed while this step waited
-            self._studies[study_id].is_fresh = False
+            self._studies[study_id].fresh.clear()
 
     # studies
 
@@ -294,7 +295,7 @@ class Server(BaseStorage):
 
     @_a_step
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
-        study = self._read(self._study_of(trial_id).id)
+        study = self._read(self._study_of(trial_id).id, trial_id)
         before, now = study.trials[trial_id], datetime.now()
         self.check_trial_is_updatable(trial_id, before.state)
         if state == TrialState.RUNNING and before.state != TrialState.WAITING:
@@ -330,7 +331,7 @@ class Server(BaseStorage):
 
     @_a_step
     def get_trial(self, trial_id: int) -> FrozenTrial:
-        return self._read(self._study_of(trial_id).id).trials[trial_id]
+        return self._read(self._study_of(trial_id).id, trial_id).trials[trial_id]
 
     @_a_step
     def get_all_trials(
@@ -358,16 +359,21 @@ class Server(BaseStorage):
             self._begun().execute(self._sql.upserts[table], list(rows.values()))
         self._unwritten.clear()
 
-    def _read(self, study_id: int) -> _Study:
-        """Reads, once in a step, the study's attributes, its new trials, and those that were not finished before."""
+    def _read(self, study_id: int, only: int | None = None) -> _Study:
+        """Reads, once in a step, the study's attributes, its new trials, and those that were not finished before.
+
+        With `only`, where others wait for this step, no more than this trial: a thousand workers have a thousand
+        trials that are not finished.
+        """
+        only = only if self._held else None
         study = self._studies.setdefault(study_id, _Study(study_id))
-        if study.is_fresh:
+        if study.fresh & {only, None}:
             return study
         self._write()
-        given = {"study": study_id, "last": max(study.trials, default=0)}
+        given = {"study": study_id, "last": max(study.trials, default=0) if only is None else LARGEST_ID}
         # First the trials: one that ends between the statements must not look finished without its values.
         trials: dict[int, Any] = {}
-        for ids in _batches(study.unfinished):
+        for ids in _batches(study.unfinished if only is None else {only}):
             trials |= {row.trial_id: row for row in self._rows(self._sql.trials, {**given, "ids": ids})}
         facts: dict[tuple[str, int], list[Any]] = defaultdict(list)
         for ids in _batches(trials):
@@ -377,7 +383,7 @@ class Server(BaseStorage):
         study.attrs = {table: _attrs(facts[table, study_id]) for table in OF_STUDIES}
         for trial_id in sorted(trials):
             study.put(_trial(trials[trial_id], facts))
-        study.is_fresh = True
+        study.fresh.add(only)
         return study
 
 
@@ -455,7 +461,7 @@ class _Statements:
 
     def __init__(self, dialect: str) -> None:
         from optuna.storages._rdb.models import BaseModel  # no public name has Optuna's tables
-        from sqlalchemy import and_, bindparam, insert, or_, select, update
+        from sqlalchemy import ARRAY, Integer, and_, any_, bindparam, insert, or_, select, update
 
         tables = BaseModel.metadata.tables
         studies, trials = tables["studies"].c, tables["trials"].c
@@ -464,13 +470,19 @@ class _Statements:
         self.create = insert(tables["trials"])
         is_as_before = trials.state == bindparam("before", type_=trials.state.type)
         self.move = update(tables["trials"]).where(trials.trial_id == bindparam("trial"), is_as_before)
-        ids: Any = bindparam("ids", expanding=True)
+        is_postgresql = dialect == "postgresql"
+
+        def is_one_of(column: Any) -> Any:
+            if is_postgresql:  # a list of 256 takes it twice as long
+                return column == any_(bindparam("ids", type_=ARRAY(Integer)))
+            return column.in_(bindparam("ids", expanding=True))
+
         columns = trials.trial_id, trials.number, trials.state, trials.datetime_start, trials.datetime_complete
         # Without + 0 the server reads all trials of the study by its index before it picks these.
         is_new = and_(trials.trial_id > bindparam("last"), trials.study_id + 0 == bindparam("study"))
-        self.trials = select(*columns).where(or_(is_new, trials.trial_id.in_(ids)))
-        self.facts = _reading(tables, ids)
-        module = importlib.import_module(f"sqlalchemy.dialects.{'postgresql' if dialect == 'postgresql' else 'mysql'}")
+        self.trials = select(*columns).where(or_(is_new, is_one_of(trials.trial_id)))
+        self.facts = _reading(tables, is_one_of)
+        module = importlib.import_module(f"sqlalchemy.dialects.{'postgresql' if is_postgresql else 'mysql'}")
         self.upserts = {table: _upsert(module.insert(tables[table]), _columns(table)) for table in FACTS}
 
 
@@ -480,7 +492,7 @@ def _columns(table: str) -> list[str]:
     return ["study_id" if table in OF_STUDIES else "trial_id", name or number, text, *([value] if value else [])]
 
 
-def _reading(tables: Any, ids: Any) -> Any:
+def _reading(tables: Any, is_one_of: Callable[[Any], Any]) -> Any:
     """All facts of these trials and of the study in one statement."""
     from sqlalchemy import Enum, String, bindparam, cast, literal, null, select, union_all
 
@@ -490,7 +502,7 @@ def _reading(tables: Any, ids: Any) -> Any:
         owner = table[_columns(name)[0]]
         number, key, text, value = (table[field] if field else null() for field in fields)
         text = cast(text, String) if isinstance(text.type, Enum) else text
-        is_wanted = owner == bindparam("study") if name in OF_STUDIES else owner.in_(ids)
+        is_wanted = owner == bindparam("study") if name in OF_STUDIES else is_one_of(owner)
         parts.append(select(literal(name), owner, number, key, text, value).where(is_wanted))
     return union_all(*parts)
 

@@ -181,6 +181,9 @@ def steps_of(study: optuna.Study, lock: Path) -> Steps:
     def take(step: Callable[[], T], *, alone: bool = True) -> T:
         if isinstance(store, server.Server):
             return store.take(step, study._study_id if alone else None)
-        return held(step) if alone else step()
+        if not alone:
+            return step()
+        store.get_n_trials(study._study_id)  # reads the news, so that others need not wait until this worker has
+        return held(step)
 
     return take
