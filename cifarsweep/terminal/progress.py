@@ -27,6 +27,8 @@ from cifarsweep.terminal.streams import write_line
 Event = tuple[str, Any]
 Source = int | str
 BAR_WIDTH = 12
+KEPT_FREE = 3
+"""Columns behind a line: in the last two a terminal would begin another line for the `^C` that it echoes."""
 LEAST_TITLE = 8
 """Columns; on a terminal so narrow that less is left, the line's end is cut instead."""
 
@@ -148,7 +150,7 @@ class Display:
         watched, whole, width = list(self._watched.values()), self._whole, self._console.width
         parts: list[Table | Text] = [live_table(watched, width)] if watched else []
         if whole:
-            parts.append(Text(shortened(_whole_line(*whole, watched), width - 1), no_wrap=True, end=""))
+            parts.append(Text(shortened(_whole_line(*whole, watched), width - KEPT_FREE), no_wrap=True, end=""))
         return Group(*parts)
 
 
@@ -161,7 +163,7 @@ def live_table(watched: list[_Watched], width: int) -> Table:
             seconds = (run.now - run.since) / run.gained * (stage.total - stage.done)
             time_left = f"{duration(seconds)} left"
         cells.append((stage.title, f"epoch {stage.epoch}/{stage.num_epochs}", stage.accuracy, time_left))
-    room = width - sum(max(len(row[i]) for row in cells) for i in range(1, 4)) - 2 * 3 - 1
+    room = width - sum(max(len(row[i]) for row in cells) for i in range(1, 4)) - 2 * 3 - KEPT_FREE
     has_bar = room - BAR_WIDTH - 2 >= max(len(row[0]) for row in cells)
     table = Table.grid(padding=(0, 2, 0, 0))
     for _ in range(4 + has_bar):

@@ -17,6 +17,7 @@ import pytest
 from conftest import start_python
 from rich.console import Console
 
+from cifarsweep.results import sweeps
 from cifarsweep.terminal import progress
 from cifarsweep.terminal.progress import Display, Stage, Whole
 
@@ -110,6 +111,17 @@ def test_a_long_configuration_pushes_no_figure_off_the_line(display: Display, no
     assert line.startswith("model=")
 
 
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_the_echo_of_ctrl_c_fits_behind_every_line(display: Display, now: list[float], width: int) -> None:
+    """Where it does not, the terminal begins another line, and the first of the live lines is not taken away."""
+    display.whole(Whole("a-long-name " * 20, 0, 0, 4))
+    for source in range(2):
+        advance(display, source, 0, title="model=layers4 optimizer=adamw optimizer.lr=0.0031622776601683794 " * 2)
+        now[0] += 10
+        advance(display, source, 10, title="model=layers4 optimizer=adamw optimizer.lr=0.0031622776601683794 " * 2)
+    assert max(len(line + "^C") for line in lines(display, width)) < width
+
+
 def test_the_bar_goes_before_the_configuration_is_cut(display: Display, now: list[float]) -> None:
     advance(display, 0, 50, title="model=layers2 seed=0 batch_size=501")
     assert "━" in lines(display, 100)[0]
@@ -189,3 +201,5 @@ def test_a_sweep_on_a_terminal_has_live_lines_and_ctrl_c_leaves_the_cursor(small
     assert "images/s" not in shown  # no line an epoch, as the live line says it
     assert shown.rindex(SHOW_CURSOR) > shown.rindex(HIDE_CURSOR)
     assert process.returncode == 130
+    sweep = tmp_path / "outputs" / "sweeps" / "long"
+    assert (sweeps.state(sweep), sweeps.total(sweep)) == ("interrupted", 3)
