@@ -165,8 +165,8 @@ def _sweep(folder: Path) -> Row:
     accuracies = [row["val_accuracy"] for row in rows if row["val_accuracy"] is not None]
     return {
         "sweep": folder.name,
-        "status": "running" if sweeps.is_running(folder) else "ended",
-        "jobs": len(jobs) if command.num_jobs is None else command.num_jobs,
+        "status": sweeps.state(folder),
+        "jobs": sweeps.total(folder) or len(jobs),
         "ended": len(rows) + without_run,
         "complete": counts["complete"],
         "failed": counts["failed"] + without_run,

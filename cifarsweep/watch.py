@@ -8,7 +8,6 @@ if __name__ == "__main__":  # at the top, so that what the imports raise is answ
 
     raise SystemExit(boundary.run("cifarsweep.watch"))
 
-import contextlib
 import sys
 import time
 from collections import Counter
@@ -17,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from cifarsweep.results import folders, records, sweeps
 from cifarsweep.results.records import RunResult
-from cifarsweep.results.study_records import StudyRecord
 from cifarsweep.results.sweeps import JobRecord, SweepRecord
 from cifarsweep.terminal import boundary, formatting, streams
 from cifarsweep.terminal.arguments import Parser
@@ -50,16 +48,6 @@ class Sweep:
         jobs = SweepRecord.read(self.folder).jobs.values()
         rows = [self._row(job, running) for job in sorted(jobs, key=lambda job: -job.job)]
         return sorted(rows, key=lambda row: ORDER.get(row["status"], len(ORDER)))
-
-    def total(self) -> int | None:
-        """How many jobs or trials the sweep will have; None where nobody knows, such as with a budget or final runs."""
-        number = SweepRecord.read(self.folder).commands[-1].num_jobs
-        if (self.folder / "studies.json").exists():
-            return None
-        with contextlib.suppress(OSError, ValueError):
-            if study := StudyRecord.read(self.folder):
-                number = study.n_trials
-        return number
 
     def _row(self, job: JobRecord, running: bool) -> dict[str, Any]:
         name = Path(str(job.run or "")).name
@@ -146,13 +134,13 @@ def _now(sweep: Sweep, running: bool) -> tuple[str, list[list[str]]]:
     """A line for the sweep, and cells for its runs."""
     rows = sweep.rows(running)
     counts = Counter(row["status"] for row in rows)
-    total, ended = sweep.total(), counts.total() - counts["running"] - counts["unfinished"]
+    total, ended = sweeps.total(sweep.folder), counts.total() - counts["running"] - counts["unfinished"]
     parts = [f"{ended}/{total} done" if total else f"{ended} done"]
     parts += [f"{number} {status}" for status, number in counts.items()]
     best = max((row for row in rows if row.get("val_accuracy")), key=lambda row: row["val_accuracy"], default=None)
     if best:
         parts.append(f"best val_accuracy {best['val_accuracy']:.4f} by {best['run']}")
-    state = "" if running else " (no process works on it)"
+    state = "" if running else f" ({sweeps.state(sweep.folder)}: no process works on it)"
     return f"{sweep.folder.name}: {', '.join(parts)}{state}", [[_cell(row, name) for name in HEADER] for row in rows]
 
 

@@ -127,8 +127,23 @@ def test_sweeps_have_a_line_each(outputs: Path, capsys: pytest.CaptureFixture[st
     assert runs.main(["--sweeps", "--columns", "sweep,status,jobs,ended,complete,failed,val_accuracy"]) == 0
     assert capsys.readouterr().out.splitlines()[1].split() == ["depth", "running", "3", "2", "1", "1", "0.9000"]
     lock.release()
+    assert runs.main(["--sweeps", "--columns", "status,jobs,ended"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split() == ["interrupted", "3", "2"]
+    sweeps.note_submitted(sweep, {"7_0": "seed=2"})
+    assert runs.main(["--sweeps", "--columns", "status"]) == 0
+    assert capsys.readouterr().out.splitlines()[1] == "submitted"
+    sweeps.note_ended(sweep, ["7_0"])
+    sweeps.close_sweep(sweep)
     assert runs.main(["--sweeps", "--columns", "status"]) == 0
     assert capsys.readouterr().out.splitlines()[1] == "ended"
+
+
+def test_a_search_that_was_interrupted_before_its_first_trial_has_not_ended(
+    outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweeps.open_sweep(outputs / "sweeps" / "search", ["python", "-m", "cifarsweep"], {})
+    assert runs.main(["--sweeps", "--columns", "status,ended"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split() == ["interrupted", "0"]
 
 
 def test_it_is_a_command(cifarsweep: Command, outputs: Path) -> None:

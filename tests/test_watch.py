@@ -66,7 +66,7 @@ def test_without_a_process_nothing_runs(sweep: Path, capsys: pytest.CaptureFixtu
     (sweep / ".owner.lock").unlink()
     lines = shown(sweep, capsys)
     assert "b-training unfinished 1 0.5100" in lines
-    assert lines[-1].endswith("(no process works on it)")
+    assert lines[-1].endswith("(interrupted: no process works on it)")
 
 
 STUDY: dict[str, Any] = {

@@ -3,12 +3,11 @@
 import contextlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from cifarsweep.results import files, identity, provenance
 from cifarsweep.results.locks import Lock, is_held
@@ -16,7 +15,7 @@ from cifarsweep.results.study_records import StudiesRecord, StudyRecord
 from cifarsweep.results.typed import FileRecord, Record, sealed, unsealed
 
 _JOURNAL = "jobs.jsonl"
-"""Beside sweep.json while a command runs: what its jobs have told."""
+"""Beside sweep.json while a command runs, and after one that was interrupted: what its jobs have told."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,9 +138,12 @@ def _jobs_of_searches(sweep_dir: Path) -> list[JobRecord]:
 
 
 def expect_jobs(sweep_dir: Path, num_jobs: int) -> None:
-    """Records how many jobs the last command has."""
-    with _changed(sweep_dir) as sweep:
-        sweep.commands[-1] = replace(sweep.commands[-1], num_jobs=num_jobs)
+    """Records how many jobs the last command has: this many, or more if it said so before."""
+    with Lock(sweep_dir / ".lock"):
+        sweep = SweepRecord.read(sweep_dir)
+        last = sweep.commands[-1]
+        sweep.commands[-1] = replace(last, num_jobs=max(num_jobs, last.num_jobs or 0))
+        _write(sweep_dir, sweep)
 
 
 def command_of(run_dir: Path, sweep_dirs: Iterable[Path] = ()) -> list[str] | None:
@@ -179,26 +181,19 @@ def note_ended(sweep_dir: Path, jobs: Iterable[str]) -> None:
 
 
 def close_sweep(sweep_dir: Path) -> None:
-    """At the end of a command, moves to sweep.json all that its jobs have told."""
-    with _changed(sweep_dir):
-        pass
-
-
-@contextmanager
-def _changed(sweep_dir: Path) -> Iterator[SweepRecord]:
-    """The record. The end of the block writes it, with the lists as they are by then.
+    """At the end of a command, moves to sweep.json all that its jobs have told.
 
     FileNotFoundError where the record was removed meanwhile.
     """
     with Lock(sweep_dir / ".lock"):
-        sweep = SweepRecord.read(sweep_dir)
-        yield sweep
-        _write(sweep_dir, sweep)
+        _write(sweep_dir, SweepRecord.read(sweep_dir))
+        files.remove(sweep_dir / _JOURNAL)
 
 
 def _write(sweep_dir: Path, sweep: SweepRecord) -> None:
     sweep.write(sweep_dir)
-    files.remove(sweep_dir / _JOURNAL)
+    with files.atomic(sweep_dir / _JOURNAL):  # empty; it stays to the end of the command
+        pass
 
 
 def register_job(
@@ -250,6 +245,28 @@ def _read_journal(sweep_dir: Path) -> tuple[list[JobRecord], files.Corrupt | Non
         except (ValueError, RecursionError) as error:
             damaged = damaged or files.Corrupt(path, f"line {number}: {error}", partial(SweepRecord.advice, sweep_dir))
     return told, damaged
+
+
+State = Literal["running", "submitted", "interrupted", "ended"]
+
+
+def state(sweep_dir: Path) -> State:
+    """What became of the last command: `submitted` where it left jobs to a cluster, whose end no command has seen."""
+    if is_running(sweep_dir):
+        return "running"
+    if submitted(sweep_dir):
+        return "submitted"
+    return "interrupted" if (sweep_dir / _JOURNAL).exists() else "ended"
+
+
+def total(sweep_dir: Path) -> int | None:
+    """How many jobs or trials the sweep will have; None where nobody knows, such as with a budget or final runs."""
+    if (sweep_dir / StudiesRecord.file).exists():
+        return None
+    with contextlib.suppress(OSError, ValueError):
+        if study := StudyRecord.read(sweep_dir):
+            return study.n_trials
+    return SweepRecord.read(sweep_dir).commands[-1].num_jobs
 
 
 def is_running(sweep_dir: Path) -> bool:

@@ -62,8 +62,8 @@ def sweep(
         OmegaConf.save(config, file)
     size = keys["max_batch_size"] or len(combinations)
     launch: Callable[[Sequence[list[str]], int], Sequence[JobReturn]] = launcher.launch
+    application.expect_jobs(config, len(combinations))
     if cluster.is_slurm(how):
-        application.expect_jobs(config, len(combinations))
         launch = partial(_launch_on_slurm, launcher, compose, application, folder, keys["detach"])
     batches = [launch(combinations[start : start + size], start) for start in range(0, len(combinations), size)]
     failed = [result._return_value for batch in batches for result in batch if result.status == JobStatus.FAILED]

@@ -192,12 +192,20 @@ def test_what_jobs_told_is_moved_to_sweep_json(tmp_path: Path, move: Callable[[P
     journal, told = (tmp_path / "jobs.jsonl").read_bytes(), SweepRecord.read(tmp_path).jobs
     assert told == {"seed=1": JobRecord(job=0, overrides=["seed=1"], run="a-1", error="it failed")}
     move(tmp_path)
-    assert not (tmp_path / "jobs.jsonl").exists()
+    assert (tmp_path / "jobs.jsonl").exists() == (move is not sweeps.close_sweep)  # to the end of the command
+    assert not (tmp_path / "jobs.jsonl").exists() or not (tmp_path / "jobs.jsonl").read_bytes()
     assert json.loads((tmp_path / "sweep.json").read_text())["jobs"] == {
         "seed=1": {"job": 0, "overrides": ["seed=1"], "run": "a-1", "error": "it failed"}
     }
     (tmp_path / "jobs.jsonl").write_bytes(journal)  # as if killed before it was removed
     assert SweepRecord.read(tmp_path).jobs == told
+
+
+def test_a_command_that_launches_its_jobs_in_batches_has_them_all(tmp_path: Path) -> None:
+    sweeps.open_sweep(tmp_path, ["x"], {})
+    for num_jobs in (6, 2, 4):
+        sweeps.expect_jobs(tmp_path, num_jobs)
+    assert sweeps.total(tmp_path) == 6
 
 
 def test_a_line_that_was_cut_short_costs_no_other(tmp_path: Path) -> None:
