@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -33,8 +35,26 @@ MISTAKES = [
     (["+optimizer.foo=3"], "optimizer.foo: no such key; optimizer accepts lr, momentum, dampening"),
     (["+schedule.foo=3"], "schedule.foo: no such key; schedule accepts warmup"),
     (["--bogus"], "unrecognized arguments: --bogus"),
-    (["optimizer.lr=["], "optimizer.lr=[: Hydra's parser expected something else"),
-    (["model=layers2,layers3"], "--multirun"),
+    (["optimizer.lr=["], "optimizer.lr=[: a closing ] is missing\n"),
+    (["optimizer.lr=choice(0.1"], "optimizer.lr=choice(0.1: a closing ) is missing\n"),
+    (["-m", "optimizer.lr=tag(log,interval(0.1,1)"], "optimizer.lr=tag(log,interval(0.1,1): a closing ) is missing\n"),
+    (["schedule.milestones=[0.1,0.2)"], "a closing ] is missing before )\n"),
+    (["optimizer.lr=0.1)"], "optimizer.lr=0.1): nothing is opened that this ) would close; quote a text"),
+    (["name='abc"], "name='abc: a closing ' is missing, or a backslash before one in a text\n"),
+    (['name="abc'], 'name="abc: a closing " is missing, or a backslash before one in a text\n'),
+    (["name=it's"], """quote a text with special characters: "name='it\\'s'"\n"""),
+    (["name='it's'"], "name='it's': a closing ' is missing, or a backslash before one in a text\n"),
+    (["-m", "seed=1,,2"], "seed=1,,2: a value is missing beside a comma; quote a text"),
+    (["-m", "seed=choise(1,2)"], "seed=choise(1,2): Unknown function 'choise', expected one of bool,choice,"),
+    (["-m", "seed=choice()"], "seed=choice(): empty choice is not legal\n"),
+    (["-m", "seed=interval(1)"], "seed=interval(1): missing a required argument: 'end'\n"),
+    (["seed"], "seed: expected key=value\n"),
+    (
+        ["model=layers2,layers3"],
+        "model=layers2,layers3: expected one value, or -m before the keys for each of",
+    ),
+    (["optimizer.lr=choice(0.1,0.2)"], "optimizer.lr=choice(0.1,0.2): expected one value, or -m before the keys"),
+    (["-m", "hydra/launcher=nosuch"], "hydra/launcher=nosuch: no such option, expected one of basic"),
     (["batch_size=0"], "batch_size=0: expected a whole number from 1 to 10000000"),
     (["batch_size=501"], "batch_size=501: expected 1 to 500, the number of training images"),
     (["optimizer.lr=-1"], "optimizer.lr=-1: expected a number above 0"),
@@ -73,7 +93,7 @@ MISTAKES = [
     (["model=[layers1,layers2]"], "model: expected one option; -m model=OPTION,OPTION trains with each of several"),
     (["model=../../etc/passwd"], "model=../../etc/passwd: no such option, expected one of layers1"),
     (["model.depth.x=3"], "model.depth.x: no such key"),
-    (["optimizer.lr=ünï"], "optimizer.lr=ünï: Hydra's parser expected something else; quote a text"),
+    (["optimizer.lr=ünï"], "optimizer.lr=ünï: Hydra cannot read this value; quote a text"),
     (["data.root=~/x"], """quote a text with special characters: "data.root='~/x'\""""),
     (["batch_size=${nope}"], "batch_size: Interpolation key 'nope' not found"),
     (["outputs=/dev/null"], "outputs=/dev/null: /dev/null is no folder, expected a folder that can be written to"),
@@ -118,6 +138,33 @@ def test_a_mistake_is_answered_in_one_line(
     assert names in done.stderr
     assert not list(tmp_path.glob("**/runs/*-*"))
     assert not list(tmp_path.glob("**/sweeps"))
+
+
+def test_values_of_a_sweep_are_answered_with_the_command_that_sweeps(cifarsweep: Command) -> None:
+    words = ["model=layers2,layers3", "optimizer.lr=choice(0.1,0.2)", "name=a b"]
+    line = cifarsweep(*words).stderr
+    expected = "python -m cifarsweep -m model=layers2,layers3 'optimizer.lr=choice(0.1,0.2)' 'name=a b'"
+    assert f": {expected}; a list stands in [ ], a text in quotes\n" in line
+    line = cifarsweep("model=layers2,layers3", module="cifarsweep.describe").stderr
+    assert line == "model=layers2,layers3: expected one value; a list stands in [ ], a text in quotes\n"
+
+
+@pytest.mark.parametrize(
+    ("option", "package", "extra"),
+    [("joblib", "joblib", "joblib"), ("ray", "ray", "ray"), ("submitit_slurm", "submitit", "slurm"),
+     ("submitit_local", "submitit", "slurm")],
+)  # fmt: skip
+def test_a_launcher_that_is_not_installed_is_named_with_its_extra(
+    cifarsweep: Command, option: str, package: str, extra: str
+) -> None:
+    if importlib.util.find_spec(f"hydra_plugins.hydra_{package}_launcher"):
+        pytest.skip("it is installed")
+    done = cifarsweep("-m", f"hydra/launcher={option}", "hydra.launcher.timeout_min=5")
+    assert done.returncode == 1
+    line = f"hydra/launcher={option}: not installed, expected its package, by pip install -e '.[{extra}]', or one of"
+    assert done.stderr.startswith(line)
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    assert any(package in requirement for requirement in project["optional-dependencies"][extra])
 
 
 def test_a_traceback_is_shown_on_request(cifarsweep: Command) -> None:

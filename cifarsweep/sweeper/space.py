@@ -24,6 +24,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.distributions import check_distribution_compatibility as check_compatibility
 from optuna.trial import Trial
 
+from cifarsweep.terminal import errors
+
 Distribution = CategoricalDistribution | IntDistribution | FloatDistribution
 
 MOST_STEPS = 100_000
@@ -303,7 +305,7 @@ def _override(parser: OverridesParser, key: str, value: Any) -> Override:
     try:
         return parser.parse_override(f"{key}={text}")
     except HydraException as error:
-        reason = " ".join(str(error).split())
+        reason = errors.reason_of_parser(error, text) or " ".join(str(error).split())
         raise ValueError(f"hydra.sweeper.params.{key}={text}: expected {_FORMS}; {reason}") from error
 
 

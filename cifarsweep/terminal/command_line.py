@@ -9,11 +9,15 @@ _SECRET = r"[\w.-]*(?:pass|pwd|secret|token|credential|key)[\w.-]*"
 """Parameters of an address that hold a credential, or name the file of one: password, sslpassword, access_token, …"""
 
 
-def words() -> list[str]:
-    """`python -m cifarsweep …` as a person types it, without credentials."""
+def program() -> list[str]:
+    """`python -m cifarsweep` as a person types it."""
     script = Path(sys.argv[0] if sys.argv else "")
-    started = ["python", "-m", script.parent.name] if script.name == "__main__.py" else [script.name]
-    return [*started, *map(without_credentials, sys.argv[1:])]
+    return ["python", "-m", script.parent.name] if script.name == "__main__.py" else [script.name]
+
+
+def words() -> list[str]:
+    """With its arguments, without credentials."""
+    return [*program(), *map(without_credentials, sys.argv[1:])]
 
 
 def without_credentials(text: str) -> str:

@@ -1,6 +1,7 @@
 """One line for each mistake of a user: key, value and what is accepted. Knows Hydra's exceptions, raises none."""
 
 import errno
+import re
 import traceback
 from collections.abc import Callable
 
@@ -81,6 +82,34 @@ def one_line(error: BaseException, known_keys: Callable[[str], list[str]] = lamb
     if package := _missing_package(error):
         return f"{line}; expected the package {package} to be installed, and whole"
     return _hydras_line(error, line, known_keys) if _is_hydras(error) else line
+
+
+_IN_QUOTES = re.compile(r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|\\.""")
+_CLOSING = {"(": ")", "[": "]", "{": "}"}
+
+
+def reason_of_parser(error: BaseException, value: str) -> str | None:
+    """Why Hydra's parser has refused the value, where that can be told: it names what it has read, not what it lacks.
+
+    A text that would need quotes is one of the values of which nothing can be told.
+    """
+    if evaluated := re.search(r"(?s) while evaluating '.*?': (.*)", str(error)):
+        return " ".join(evaluated[1].partition("\nSee https")[0].replace("\nAvailable: ", ", expected one of ").split())
+    text = _IN_QUOTES.sub("x", value)
+    if quote := re.search("['\"]", text):
+        return f"a closing {quote[0]} is missing, or a backslash before one in a text"
+    expected: list[str] = []
+    for character in text:
+        if character in _CLOSING:
+            expected.append(_CLOSING[character])
+        elif character in _CLOSING.values():
+            if not expected:
+                return f"nothing is opened that this {character} would close"
+            if (closing := expected.pop()) != character:
+                return f"a closing {closing} is missing before {character}"
+    if expected:
+        return f"a closing {expected.pop()} is missing"
+    return "a value is missing beside a comma" if re.search(r"(^|[,(\[{:])\s*,|,\s*($|[)\]}])", text) else None
 
 
 def _hydras_line(error: BaseException, line: str, known_keys: Callable[[str], list[str]]) -> str:

@@ -33,7 +33,9 @@ def run(task: TaskFunction = task, report: Callable[[Path], int] = lambda sweep_
     _prepare_arguments()
     _unwind_on_signals()
     try:
-        code = boundary.answered(partial(_run_hydra, task), partial(error_line, words=sys.argv[1:]))
+        code = boundary.answered(
+            partial(_run_hydra, task), partial(error_line, words=sys.argv[1:], sweeps=command_line.program())
+        )
         sweep_dir = sweep.opened()
         if not sweep_dir:
             return code

@@ -1,7 +1,8 @@
 """The configuration of a run, checked, and what Hydra tells of one outside of a job. Builds nothing from it."""
 
 import re
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,15 @@ from cifarsweep.sweeper import hydra_compat, jobs
 from cifarsweep.terminal import errors
 from cifarsweep.training import groups, schema
 
+EXTRAS = {
+    "hydra/launcher/joblib": "joblib",
+    "hydra/launcher/ray": "ray",
+    "hydra/launcher/submitit_local": "slurm",
+    "hydra/launcher/submitit_slurm": "slurm",
+}
+"""The extra of this package that an option of Hydra's comes with."""
+SEVERAL_VALUES = re.compile(r"(?s)(?:Ambiguous value for argument|Sweep parameters) '(.*?)'(?:\n| requires)")
+"""Hydra's lines about a word that only a sweep can take."""
 NO_OPTION = "Config group override must be"
 """How Hydra's line about an option that is no text, such as model=3, begins. It does not name the option."""
 
@@ -69,17 +79,35 @@ def compose(overrides: list[str], config_dir: Path | None = None) -> Configurati
     return Configuration.of(jobs.without_hydra(cfg), chosen_options(cfg.hydra))
 
 
-def error_line(error: BaseException, words: list[str]) -> str:
-    """One line on a mistake in the words of a command line, with what is accepted instead."""
-    if isinstance(error, OverrideParseException) and "=" in (error.override or ""):
-        key, value = error.override.split("=", 1)
-        quoted = value.replace("'", r"\'")
-        quote = f"quote a text with special characters: \"{key}='{quoted}'\""
-        return f"{error.override}: Hydra's parser expected something else; {quote}"
-    unknown = None
-    if isinstance(error, MissingConfigException) or str(error).startswith(NO_OPTION):
-        unknown = _unknown_option(words, error.missing_cfg_file if isinstance(error, MissingConfigException) else None)
+def error_line(error: BaseException, words: list[str], sweeps: Sequence[str] = ()) -> str:
+    """One line on a mistake in the words of a command line, with what is accepted instead.
+
+    `sweeps` is how a command begins that takes several values for a key, if this one can.
+    """
+    if isinstance(error, OverrideParseException):
+        return _not_parsed(error)
+    if several := SEVERAL_VALUES.match(str(error)):
+        each = f", or -m before the keys for each of several: {shlex.join([*sweeps, '-m', *words])}" if sweeps else ""
+        return f"{several[1]}: expected one value{each}; a list stands in [ ], a text in quotes"
+    file = error.missing_cfg_file if isinstance(error, MissingConfigException) else None
+    if isinstance(error, MissingConfigException) and file in EXTRAS:
+        group, _, option = str(file).rpartition("/")
+        package = f"expected its package, by pip install -e '.[{EXTRAS[file]}]'"
+        return f"{group}={option}: not installed, {package}, or one of {', '.join(error.options or ())}"
+    unknown = _unknown_option(words, file) if file or str(error).startswith(NO_OPTION) else None
     return unknown or errors.one_line(error, partial(_known_keys, words))
+
+
+def _not_parsed(error: OverrideParseException) -> str:
+    key, equals, value = (error.override or "").partition("=")
+    if not equals:
+        return f"{key}: expected key=value"
+    reason = errors.reason_of_parser(error, value)
+    if reason and re.match(r"""['"\[{]|\w+\(""", value):  # it is no text by itself
+        return f"{error.override}: {reason}"
+    quoted = re.sub(r"\\?'", r"\\'", value)
+    quote = f"quote a text with special characters: \"{key}='{quoted}'\""
+    return f"{error.override}: {reason or 'Hydra cannot read this value'}; {quote}"
 
 
 def _known_keys(words: list[str], parent: str) -> list[str]:
