@@ -10,9 +10,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from cifarsweep.report.curves import PALE, best_models, best_of
-from cifarsweep.report.style import MARGIN, count, legend_below, page, set_scale, spans_factors, thousands
+from cifarsweep.report.style import MARGIN, legend_below, page, set_scale, spans_factors, thousands
 from cifarsweep.report.tables import Tables, in_order
-from cifarsweep.terminal.formatting import shortened
+from cifarsweep.terminal.formatting import count, shortened
 
 COSTS = {"params": "number of parameters", "train_seconds_mean": "training time (s)"}
 

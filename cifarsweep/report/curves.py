@@ -13,9 +13,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from cifarsweep.report.style import GREY, count, page, palette
+from cifarsweep.report.style import GREY, page, palette
 from cifarsweep.report.tables import Tables
-from cifarsweep.terminal.formatting import shortened
+from cifarsweep.terminal.formatting import count, shortened
 
 SOURCES = {"train": "training", "val": "validation"}
 MOST_MODELS = 12

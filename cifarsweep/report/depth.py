@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from cifarsweep.report.style import OUTLINE, count, page, span, thousands
+from cifarsweep.report.style import OUTLINE, page, span, thousands
 from cifarsweep.report.tables import Tables, families, in_order
-from cifarsweep.terminal.formatting import shortened
+from cifarsweep.terminal.formatting import count, shortened
 
 
 @dataclass(frozen=True)

@@ -119,6 +119,16 @@ class Searched(StudyWithFinalRuns):
         return [value for value, _ in self.ranked[:NUM_BEST]]
 
     @property
+    def num_ended(self) -> int:
+        """How many of its trials have ended."""
+        return sum(trial.state in ("complete", "pruned", "failed") for trial in self.trials)
+
+    @property
+    def num_epochs(self) -> int:
+        """How many all its trials trained, which a budget that was changed on the way does not say."""
+        return sum(trial.num_epochs for trial in self.trials)
+
+    @property
     def search_error(self) -> float:
         """How far the best trial may be chance. A pruned trial counts as the worst complete one: what it had when it
         was stopped is no accuracy of a whole training."""
@@ -291,7 +301,6 @@ def _named(searched: Searched) -> dict[str, Any]:
 def _row(study: DepthStudy, searched: Searched) -> dict[str, Any]:
     mean, deviation, low, high = searched.interval
     gap, _, gap_low, gap_high = mean_interval(searched.gaps())
-    states = [trial.state for trial in searched.trials]
     best, params = searched.best, searched.chosen.params if searched.chosen else {}
     return {
         **_named(searched),
@@ -308,9 +317,9 @@ def _row(study: DepthStudy, searched: Searched) -> dict[str, Any]:
         "search_error": searched.search_error,
         "best_five_mean": fmean(best) if len(best) == NUM_BEST else None,
         "best_five_range": best[0] - best[-1] if len(best) == NUM_BEST else None,
-        "trials": sum(state in ("complete", "pruned", "failed") for state in states),
-        "complete_trials": states.count("complete"),
-        "trial_epochs": sum(trial.num_epochs for trial in searched.trials),
+        "trials": searched.num_ended,
+        "complete_trials": sum(trial.state == "complete" for trial in searched.trials),
+        "trial_epochs": searched.num_epochs,
         "train_seconds_mean": searched.mean_of("train_seconds"),
         "final_on": study.final_on,
         "trial": searched.finalist,

@@ -62,11 +62,13 @@ def accuracy(study: DepthStudy) -> Figure | None:
     groups = _groups(study, lambda searched: searched.by_seed)
     if not groups:
         return None
-    num_runs = span([len(searched.by_seed) for group in groups for searched in group.studies], "seed")
+    drawn = [searched for group in groups for searched in group.studies]
+    num_runs = span([len(searched.by_seed) for searched in drawn], "seed")
+    searched_with = span([searched.num_epochs for searched in drawn], "epoch")
     caption = (
         f"Means of {num_runs}; thick bars: 95 % intervals over the seeds of the chosen configuration (Student's t); "
-        "thin bars: with the search's own error. Small points: single runs. Each depth was searched with "
-        f"{study.budget}."
+        "thin bars: with the search's own error. Small points: single runs. The trials of each "
+        f"search trained {searched_with} in all."
     )
     figure, axes = _figure("Test accuracy against depth", caption, groups)
     for group in groups:

@@ -6,8 +6,18 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from cifarsweep.report.depth_study import NUM_BEST, DepthStudy, Pair, Searched, pairs
-from cifarsweep.report.findings import NOT_ENOUGH, comparison_cells, comparison_sentence, name, percent, points, short
-from cifarsweep.report.style import count, span
+from cifarsweep.report.findings import (
+    NOT_ENOUGH,
+    NOT_ENOUGH_BEGINNING,
+    comparison_cells,
+    comparison_sentence,
+    name,
+    percent,
+    points,
+    short,
+)
+from cifarsweep.report.style import span
+from cifarsweep.terminal.formatting import count
 
 ON = {"train": "the training images", "train_val": "the training and the validation images"}
 
@@ -35,7 +45,7 @@ def _answer(group: Sequence[Searched], of_pairs: Sequence[Pair]) -> str:
     on = _at(group[0].comparison)
     if not done:
         return f"{_capital(f'{on}no')} final run is complete yet."
-    means = ", ".join(f"{mean_text(searched)} {name(searched.label)}" for searched in done)
+    means = ", ".join(f"{mean_text(searched)} with {name(searched.label)}" for searched in done)
     sentence = f"{_capital(f'{on}test')} accuracy is {means}."
     unknown = [pair for pair in of_pairs if pair.depths.verdict == "unknown"]
     tied = [pair.depths for pair in of_pairs if pair.depths.verdict == "tie"]
@@ -63,16 +73,15 @@ def _capital(text: str) -> str:
 
 
 def protocol(study: DepthStudy) -> str:
-    trials = [sum(t.state in ("complete", "pruned", "failed") for t in searched.trials) for searched in study.studies]
-    epochs = [sum(t.num_epochs for t in searched.trials) for searched in study.studies]
+    trials, epochs = zip(*((searched.num_ended, searched.num_epochs) for searched in study.studies), strict=True)
     going = sum(not searched.is_over for searched in study.studies)
-    unfinished = f" {going} searches are not over yet." if going else ""
-    searches = "1 search" if len(study.studies) == 1 else f"{len(study.studies)} searches"
+    unfinished = f" Not over yet, of {study.budget} each: {count(going, 'search')}." if going else ""
+    searches = "The search" if len(study.studies) == 1 else f"Each of {count(len(study.studies), 'search')}"
     seeds = f"{count(len(study.seeds), 'seed')} that no trial had ({', '.join(map(str, study.seeds))})"
     return (
-        f"{searches} of {study.budget} each, of at most {count(study.max_epochs, 'epoch')} a trial, made "
-        f"{span(trials, 'trial')} of {span(epochs, 'epoch')} in all; they saw validation accuracy only. The best "
-        f"configuration of each was then trained on {ON.get(study.final_on, name(study.final_on))} with {seeds}; the "
+        f"{searches} made {span(trials, 'trial')} of at most "
+        f"{count(study.max_epochs, 'epoch')}, {span(epochs, 'epoch')} in all, and saw validation accuracy only. Its "
+        f"best configuration was then trained on {ON.get(study.final_on, name(study.final_on))} with {seeds}; the "
         f"test images were seen once, at the end of each of these runs, and no choice was made by them.{unfinished}"
     )
 
@@ -86,27 +95,28 @@ def sentences(study: DepthStudy) -> dict[str, str]:
     done = [searched for searched in study.studies if searched.by_seed]
     top = max(done, key=lambda searched: fmean(searched.by_seed.values()))
     highest = "; ".join(f"{_at(each.comparison)}{name(each.label)}, {mean_text(each)}" for each in tops)
-    gap = f"{NOT_ENOUGH}."
+    gap = f"{NOT_ENOUGH_BEGINNING}."
     gaps = [fmean(searched.gaps()) for searched in done if searched.gaps()]
     if gaps:
         gap = (
-            f"The search promised {points(abs(fmean(gaps)))} points {'more' if fmean(gaps) >= 0 else 'less'} than the "
-            f"test gave, on average ({points(min(gaps), signed=True)} to {points(max(gaps), signed=True)})."
+            f"What the search promised, less what the test gave: {points(fmean(gaps), signed=True)} points on average "
+            f"({points(min(gaps), signed=True)} to {points(max(gaps), signed=True)})."
         )
     flat = f"No search has {NUM_BEST} complete trials: {NOT_ENOUGH}."
     ranges = [(each.best[0] - each.best[-1], each) for each in study.studies if len(each.best) == NUM_BEST]
     if ranges:
         least, (most, widest) = min(r for r, _ in ranges), max(ranges, key=lambda pair: pair[0])
-        flat = (
-            f"The best {NUM_BEST} trials of a search are {points(least)} to {points(most)} points apart, the most at "
-            f"{name(widest.label)}, {widest.comparison}."
+        within = points(most) if least == most else f"{points(least)} to {points(most)}"
+        of_widest = (
+            f"; furthest apart are those of {name(widest.label)}{widest.comparison and f', {widest.comparison}'}"
         )
+        flat = f"The best {NUM_BEST} trials of a search lie within {within} points{of_widest * (least < most)}."
     settings = "The settings with the best validation accuracy in each search."
     optimizers = [searched.chosen.params.get("optimizer") for searched in done if searched.chosen]
     counts = Counter(str(optimizer) for optimizer in optimizers if optimizer is not None)
     if counts:
         listed = ", ".join(f"{name(optimizer)} {number}" for optimizer, number in counts.most_common())
-        settings = f"Optimizers that {len(optimizers)} searches chose: {listed}."
+        settings = f"Optimizers that were chosen, by number of searches: {listed}."
     return {
         "depth_study": f"The highest means: {highest}.",
         "depth_study_gap": gap,

@@ -14,9 +14,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from cifarsweep.report.statistics import Comparison, compare
-from cifarsweep.report.style import GREY, OKABE_ITO, count, in_rows, legend_below, page
+from cifarsweep.report.style import GREY, OKABE_ITO, in_rows, legend_below, page
 from cifarsweep.report.tables import DECIDING, SETTINGS, Tables, in_order, intervals
-from cifarsweep.terminal.formatting import shortened
+from cifarsweep.terminal.formatting import count, shortened
 
 MOST_LEVELS = 8
 """A setting with more values is drawn as so many groups of neighbouring values, each with as many runs."""
@@ -186,7 +186,7 @@ def _caption(effects: Effects) -> list[str]:
     if not effects.by_model:
         sentences.append(f"Differences between the {len(effects.labels)} models are taken out.")
     if effects.left_out:
-        sentences.append(f"Not shown: {count(len(effects.left_out), 'more setting')} that vary.")
+        sentences.append(f"Not shown: {count(len(effects.left_out), 'more setting')}.")
     return sentences
 
 

@@ -7,7 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations, pairwise
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,12 @@ from cifarsweep.report.confusion import Confusion
 from cifarsweep.report.effects import ENOUGH, Effect, Effects, Interaction
 from cifarsweep.report.search_results import Study
 from cifarsweep.report.statistics import Comparison, compare
-from cifarsweep.report.style import count, span, thousands
+from cifarsweep.report.style import span, thousands
 from cifarsweep.report.tables import Tables, families, in_order
 from cifarsweep.results.mosaic import Mosaic
 from cifarsweep.results.records import Layer
 from cifarsweep.terminal.domains import as_typed
-from cifarsweep.terminal.formatting import shortened
+from cifarsweep.terminal.formatting import count, shortened
 
 NOT_ENOUGH = "not enough runs to say"
 NOT_ENOUGH_BEGINNING = "Not enough runs to say"
@@ -112,17 +112,23 @@ def _answer(tables: Tables, data: str) -> str:
             why_alone = f"of {listed} no configuration can be chosen, as there is no validation accuracy to choose by"
         return f"{on} {label(row)} reaches {accuracy(row, 'test_accuracy')} test accuracy{_over(models)}; {why_alone}."
     compared = comparisons(tables, data)
-    other = "another" if len(models) <= ALL_PAIRS else "the best"
-    tied = all(comparison.verdict == "tie" for comparison in compared)
-    no_more = f"no model differs from {other} by more than chance: " if tied else ""
+    verdicts = {comparison.verdict for comparison in compared}
+    if verdicts == {"unknown"}:
+        certainty = f"whether models differ by more than chance: {NOT_ENOUGH}"
+        return f"{on} test accuracy is {_means(models)}{_over(models)}; {certainty}."
+    if not verdicts & {"higher", "lower"}:
+        known = [comparison.n for comparison in compared if comparison.verdict == "tie"]
+        each = " each" if len(known) > 1 else ""
+        evidence = f"{count(len(known), 'pair')}, {span(known, 'shared seed')}{each}"
+        return f"{on} {_differences(compared)} ({evidence})."
     ranked = models.sort_values("test_accuracy_mean", ascending=False, kind="stable")["label"].tolist()
-    of_top = next((pair for pair in compared if {pair.first, pair.second} == set(ranked[:2])), None)
+    of_top = _between(compared, *ranked[:2])
     if of_top is None or of_top.verdict == "unknown":
         certainty = f"whether {name(ranked[0])} differs from {name(ranked[1])} by more than chance: {NOT_ENOUGH}"
     else:
-        corrected = f" corrected for {len(compared)} pairs" if len(compared) > 1 else ""
+        corrected = f" corrected for {count(len(compared), 'pair')}" if len(compared) > 1 else ""
         certainty = comparison_sentence(of_top, f"{corrected}, {count(of_top.n, 'shared seed')}")
-    return f"{on} {no_more}{_growth(models)}{_over(models)}; {certainty}."
+    return f"{on} {_growth(models, compared)}{_over(models)}; {certainty}."
 
 
 def _models(tables: Tables, data: str) -> pd.DataFrame:
@@ -135,26 +141,25 @@ def _highest(models: pd.DataFrame) -> "pd.Series[Any]":
     return models.iloc[int(models["test_accuracy_mean"].argmax())]
 
 
-def _growth(models: pd.DataFrame) -> str:
-    """How test accuracy goes with depth; without several depths which model has the highest."""
+def _growth(models: pd.DataFrame, compared: Sequence[Comparison]) -> str:
+    """How test accuracy goes with depth, where the shallowest and the deepest model differ; else what it is."""
     family = max(families(models), key=len, default=[])
-    if len(family) < 2:
-        top = _highest(models)
-        return f"{label(top)} has the highest test accuracy of {len(models)} models, {accuracy(top, 'test_accuracy')}"
     by_depth = models.set_index("label", drop=False).loc[family]
     means = by_depth["test_accuracy_mean"].tolist()
-    first, last, top = by_depth.iloc[0], by_depth.iloc[-1], _highest(by_depth)
-    ends = " to ".join(f"{accuracy(row, 'test_accuracy')} with {label(row)}" for row in (first, last))
-    rises = [after > before for before, after in pairwise(means)]
-    if len(set(means)) == 1:
-        return f"test accuracy is the same at each depth, {accuracy(first, 'test_accuracy')}"
-    if all(rises):
-        return f"test accuracy rises with depth, from {ends}"
-    if not any(rises):
-        return f"test accuracy falls with depth, from {ends}"
-    is_last = top["label"] == last["label"]
-    middle = "" if is_last else f"; the highest is {accuracy(top, 'test_accuracy')} with {label(top)}"
-    return f"test accuracy goes from {ends}, not rising at every step{middle}"
+    ends = _between(compared, family[0], family[-1]) if len(family) > 1 else None
+    if ends and ends.verdict in ("higher", "lower") and means in (sorted(means), sorted(means, reverse=True)):
+        first, last = (f"{accuracy(by_depth.iloc[at], 'test_accuracy')} with {name(family[at])}" for at in (0, -1))
+        return f"test accuracy {'rises' if means[-1] > means[0] else 'falls'} with depth, from {first} to {last}"
+    return f"test accuracy is {_means(models)}"
+
+
+def _means(models: pd.DataFrame) -> str:
+    """70.1 ± 0.3 % with layers2, 73.0 ± 0.4 % with layers3; of many models the lowest and the highest."""
+    rows = [row for _, row in models.iterrows()]
+    if len(rows) > MOST_MEANS:
+        rows = [models.iloc[int(models["test_accuracy_mean"].argmin())], _highest(models)]
+    means = [f"{accuracy(row, 'test_accuracy')} with {label(row)}" for row in rows]
+    return (" to " if len(models) > MOST_MEANS else ", ").join(means)
 
 
 def _over(models: pd.DataFrame) -> str:
@@ -178,6 +183,23 @@ def comparisons(tables: Tables, data: str) -> list[Comparison]:
     return compare(values, pairs)
 
 
+def _between(compared: Sequence[Comparison], one: str, other: str) -> Comparison | None:
+    return next((comparison for comparison in compared if {comparison.first, comparison.second} == {one, other}), None)
+
+
+def _differences(compared: Sequence[Comparison]) -> str:
+    """How many pairs of models differ, where there are enough runs to say it of any."""
+    verdicts = Counter(comparison.verdict for comparison in compared)
+    differ, total = verdicts["higher"] + verdicts["lower"], verdicts.total()
+    said = f"{differ} of {count(total, 'pair')} of models {'differs' if differ == 1 else 'differ'} by more than chance"
+    if differ == 0:
+        said = "no difference between models is beyond chance"
+    elif total == 1:
+        said = "the two models differ by more than chance"
+    unknown = f"; for {count(verdicts['unknown'], 'pair')} there are {NOT_ENOUGH}" if verdicts["unknown"] else ""
+    return f"{said}{unknown}"
+
+
 def comparison_sentence(comparison: Comparison, evidence: str = "") -> str:
     """layers4 is 0.8 points above layers3 (95 % interval 0.3 to 1.3, p = 0.004), with further `evidence` after p."""
     lower, higher, low, high = name(comparison.first), name(comparison.second), comparison.low, comparison.high
@@ -186,7 +208,10 @@ def comparison_sentence(comparison: Comparison, evidence: str = "") -> str:
     evidence = f"95 % interval {points(low)} to {points(high)}, {p_text(comparison.p_corrected)}{evidence}"
     difference = points(abs(comparison.difference))
     if comparison.verdict == "tie":
-        return f"{higher} and {lower} tie: a difference of {difference} points may be chance ({evidence})"
+        tied = (
+            f"a difference of {difference} points may be chance" if comparison.difference else "their means are equal"
+        )
+        return f"{higher} and {lower} tie: {tied} ({evidence})"
     return f"{higher} is {difference} points above {lower} ({evidence})"
 
 
@@ -216,39 +241,43 @@ def depth_sentence(tables: Tables) -> str:
     bests = best_configurations(tables)
     if not bests:
         return f"{NOT_ENOUGH_BEGINNING}."
-    data = bests[0].data
-    on = f" on {name(data)}" if len(bests) > 1 else ""
-    means = [f"{accuracy(row, 'test_accuracy')} {label(row)}" for _, row in _models(tables, data).iterrows()]
-    sentence = f"Test accuracy{on}: {', '.join(means)}. " if 0 < len(means) <= MOST_MEANS else ""
-    verdicts = Counter(comparison.verdict for comparison in comparisons(tables, data))
-    differ = verdicts["higher"] + verdicts["lower"]
-    if verdicts.total() == verdicts["unknown"]:
-        return f"{sentence}{NOT_ENOUGH_BEGINNING} whether models differ by more than chance."
-    parts = [f"{differ or 'none'} {'differs' if differ == 1 else 'differ'} by more than chance"]
-    parts += [f"{verdicts['tie']} {'ties' if verdicts['tie'] == 1 else 'tie'}"] if verdicts["tie"] else []
-    parts += [f"of {verdicts['unknown']} there are {NOT_ENOUGH}"] if verdicts["unknown"] else []
-    return f"{sentence}Of {count(verdicts.total(), 'pair')} of models {', '.join(parts)}."
+    models, compared = _models(tables, bests[0].data), comparisons(tables, bests[0].data)
+    on = f" on {name(bests[0].data)}" if len(bests) > 1 else ""
+    means = f"Test accuracy{on}: {_means(models)}. " if len(models) else ""
+    if all(comparison.verdict == "unknown" for comparison in compared):
+        return f"{means}{NOT_ENOUGH_BEGINNING} whether models differ by more than chance."
+    differences = _differences(compared)
+    return f"{means}{differences[:1].upper()}{differences[1:]}."
+
+
+COSTS = {
+    "params": ("parameters", "has only", "has fewer"),
+    "train_seconds_mean": ("of training", "takes only", "trains faster"),
+}
+"""Columns of the summary: what their values are of, and what is said of a model that has less."""
 
 
 def cost_sentence(tables: Tables, cost: str) -> str:
     """The most accurate model beside the cheapest one."""
+    what, has_only, has_less = COSTS[cost]
 
-    def text(value: Any) -> str:
-        return f"{thousands(int(value))} parameters" if cost == "params" else f"{float(value):.3g} s of training"
+    def text(row: "pd.Series[Any]") -> str:
+        return thousands(int(row[cost])) if cost == "params" else f"{float(row[cost]):.3g} s"
 
     bests = best_configurations(tables)
     models = _models(tables, bests[0].data) if bests else pd.DataFrame({cost: []})
     models = models[models[cost].notna()]
     if len(models) < 2:
-        return f"One model only: {NOT_ENOUGH} what more of it would bring." if len(models) else f"{NOT_ENOUGH}."
+        return f"{NOT_ENOUGH_BEGINNING} whether a model that costs more is better."
     top, low = _highest(models), models.iloc[int(models[cost].argmin())]
+    sentence = f"{label(top)} has the highest mean accuracy, with {text(top)} {what}"
     if top["label"] == low["label"]:
-        return f"{label(top)} has the highest mean accuracy and the least: {text(top[cost])}."
+        return f"{sentence}; no model {has_less}."
     less = top["test_accuracy_mean"] - low["test_accuracy_mean"]
-    return (
-        f"{label(top)} has the highest mean accuracy with {text(top[cost])}; "
-        f"{label(low)} has the least, {text(low[cost])}, and is {points(less)} points lower."
-    )
+    between = _between(comparisons(tables, bests[0].data), top["label"], low["label"])
+    is_sure = between is not None and between.verdict in ("higher", "lower")
+    lower = f"its mean is {points(less)} points lower{'' if is_sure else ', which may be chance'}"
+    return f"{sentence}; {label(low)} {has_only} {text(low)}, and {lower if less else 'the same mean'}."
 
 
 def curve_sentence(tables: Tables, of_label: str | None = None) -> str:
@@ -274,8 +303,9 @@ def curve_sentence(tables: Tables, of_label: str | None = None) -> str:
     fit = f"{gap:.1f} points apart, a sign of overfitting" if gap > OVERFITTING else "no sign of overfitting"
     sentence = f"{ended} and {val:.1f} % on validation images: {fit}"
     if len(means) > 1:
-        gain = 100 * float(means["val_accuracy"].diff().iloc[-1])
-        sentence += f"; the last epoch brought {points(gain / 100, signed=True)} points"
+        gain = float(means["val_accuracy"].diff().iloc[-1])
+        did = f"{'brought' if gain > 0 else 'cost'} {points(abs(gain))} points" if gain else "changed nothing"
+        sentence += f"; the last epoch {did}"
     return f"{sentence}."
 
 
@@ -301,7 +331,7 @@ def _lead(comparison: Comparison, sign: int) -> tuple[str, str]:
     """By how many points one is ahead, and what that rests on; `sign` is -1 for the first of the two."""
     difference, *ends = (sign * value / 100 for value in (comparison.difference, comparison.low, comparison.high))
     interval = " to ".join(points(end) for end in sorted(ends))
-    runs = f"in {comparison.n} runs that differ in nothing else"
+    runs = f"in {count(comparison.n, 'run')} that differ in nothing else"
     return points(difference), f"{runs} ({interval}, {p_text(comparison.p_corrected)})"
 
 
@@ -321,7 +351,7 @@ def interaction_sentence(interaction: Interaction) -> str:
         size = sizes[columns[0]]
         return f"At batch size {size} the learning rate {rates[0]} has the highest mean; {NOT_ENOUGH} for others."
     fewest = int(interaction.num_runs[interaction.num_runs > 0].min())
-    caution = f" Cells of {count(fewest, 'run')} are in it: take it as a hint." if fewest < ENOUGH else ""
+    caution = f" Some cells have {count(fewest, 'run')} only: take it as a hint." if fewest < ENOUGH else ""
     if len(set(rates)) == 1:
         return f"The learning rate {rates[0]} has the highest mean at each batch size.{caution}"
     listed = ", ".join(f"{rate} at {sizes[at]}" for rate, at in zip(rates, columns, strict=True))
@@ -333,7 +363,7 @@ def confusion_sentence(confusion: Confusion) -> str:
     if not pairs:
         return "No test image was taken for another class."
     true, taken, number, share = pairs[0]
-    error = f"{name(true)} taken for {name(taken)}, {number:,} images, {share:.1%} of that class"
+    error = f"{name(true)} taken for {name(taken)}, {count(number, 'image')}, {share:.1%} of that class"
     return f"The most frequent error: {error}.".replace("%", " %")
 
 
@@ -356,13 +386,12 @@ def confused_sentence(confusion: Confusion) -> str:
 
 
 def classes_sentence(classes: Mosaic, data: str) -> str:
-    return f"Training images of each of the {len(classes.names)} classes of {name(data)}, drawn at random."
+    return f"{count(len(classes.names), 'class')} of {name(data)}: training images, drawn at random."
 
 
 def augmentation_sentence(augmentation: Mosaic) -> str:
-    num = augmentation.images.shape[1] - 1
-    shown = f"the original, and beside it {num} times what training has"
-    return f"Training sees an image another way in each epoch: {shown}."
+    shown = count(augmentation.images.shape[1] - 1, "version")
+    return f"Training sees another version of an image in each epoch: the original, and beside it {shown}."
 
 
 def network_sentence(label: str, layers: Sequence[Layer]) -> str:
@@ -397,20 +426,21 @@ def history_sentence(study: Study) -> str:
     if not study.num_complete or not study.best:
         return f"No trial is complete: {NOT_ENOUGH}."
     if len(study.objectives) > 1:
-        return f"{len(study.best)} of {complete} are beaten by no other in every objective."
+        return f"The Pareto set has {len(study.best)} of {complete}."
     later = sum(trial.number > study.best[0] and trial.state in ENDED for trial in study.trials)
-    return f"Trial {study.best[0]} is the best of {complete}; {count(later, 'later trial')} did no better."
+    no_better = f"{count(later, 'later trial')} did no better" if later else "no trial came after it"
+    return f"Trial {study.best[0]} is the best of {complete}; {no_better}."
 
 
 def pareto_sentence(study: Study) -> str:
-    return f"To do better in one objective than a blue trial costs another: {history_sentence(study)}"
+    return f"{history_sentence(study)} To do better in one objective than a trial of it (blue) costs another."
 
 
 def slices_sentence(study: Study) -> str:
     """The values of the best trial, where there is one best."""
     trials = [trial for trial in study.trials if trial.number in study.best]
     if len(trials) != 1:
-        return "Where on each searched setting the good trials are."
+        return "Each panel shows where on a searched setting the good trials are."
     params = list(trials[0].params.items())[:8]
     return f"The best trial has {', '.join(f'{name(key)} {short(value)}' for key, value in params)}."
 

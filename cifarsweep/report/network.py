@@ -8,9 +8,9 @@ from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from cifarsweep.report.style import GREY, count, page, thousands
+from cifarsweep.report.style import GREY, page, thousands
 from cifarsweep.results.records import Layer
-from cifarsweep.terminal.formatting import shortened
+from cifarsweep.terminal.formatting import count, shortened
 
 MOST_ROWS = 36
 """Of more layers those that change neither shape nor work are drawn in one row with the layer before."""

@@ -25,11 +25,11 @@ from cifarsweep.report import depth_study, depth_study_findings, effects, findin
 from cifarsweep.report.depth_study import DepthStudy
 from cifarsweep.report.figures import Drawing, Material
 from cifarsweep.report.findings import Best
-from cifarsweep.report.style import count, span
+from cifarsweep.report.style import span
 from cifarsweep.report.tables import SETTINGS, Tables
 from cifarsweep.results import files, sweeps
 from cifarsweep.results.records import RunResult
-from cifarsweep.terminal.formatting import shortened
+from cifarsweep.terminal.formatting import count, shortened
 
 TEMPLATES = Path(__file__).parent / "templates"
 MOST_ROWS = 10_000
@@ -85,7 +85,7 @@ def write(material: Material, drawings: Sequence[Drawing], sources: tuple[Path, 
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["name"] = findings.name
+    environment.filters |= {"name": findings.name, "count": count}
     environment.filters["unbroken"] = lambda text: text.replace(" %", "\N{NO-BREAK SPACE}%")
     environment.filters["source"] = lambda drawing: _data_address(folder / drawing.name)
     sections = {
@@ -327,7 +327,7 @@ def _machine(made_by: Mapping[str, Any]) -> str:
     """Processor, versions and commit of a provenance, whatever it holds."""
     versions = made_by.get("versions")
     known = {str(key): value for key, value in versions.items() if value} if isinstance(versions, Mapping) else {}
-    cores = f"{made_by['cores']} cores" if made_by.get("cores") else ""
+    cores = count(made_by["cores"], "core") if isinstance(made_by.get("cores"), int) else ""
     commit = f"commit {str(made_by['git_commit'])[:12]}" if made_by.get("git_commit") else ""
     changed = "with uncommitted changes" if made_by.get("git_dirty") else ""
     listed = [f"{key} {known[key]}" for key in sorted(known)]

@@ -4,10 +4,10 @@ from collections import Counter
 
 import pandas as pd
 
-from cifarsweep.report.style import count, thousands
+from cifarsweep.report.style import thousands
 from cifarsweep.report.tables import Tables
 from cifarsweep.terminal import formatting
-from cifarsweep.terminal.formatting import shortened
+from cifarsweep.terminal.formatting import count, shortened
 from cifarsweep.terminal.streams import print_error, print_line
 
 MOST_ROWS = 20

@@ -24,7 +24,6 @@ from cifarsweep.report.style import (
     MARGIN,
     OKABE_ITO,
     OUTLINE,
-    count,
     in_rows,
     page,
     set_scale,
@@ -33,7 +32,7 @@ from cifarsweep.report.style import (
 )
 from cifarsweep.results.study_records import STATES
 from cifarsweep.terminal.domains import as_typed
-from cifarsweep.terminal.formatting import shortened
+from cifarsweep.terminal.formatting import count, shortened
 
 BLUE, ORANGE = OKABE_ITO[0], OKABE_ITO[1]
 COSTS = ("params", "flops", "train_seconds")
@@ -303,7 +302,7 @@ def _names(texts: list[str], numbers: list[float] | None) -> list[str]:
     tried = Counter(texts)
     kept = [text for text, _ in tried.most_common(MOST_CATEGORIES)]
     names = sorted(kept, key=lambda text: (order.get(text, 0.0), text))
-    return [*names, f"{len(tried) - len(kept)} others"] if len(tried) > len(kept) else names
+    return [*names, count(len(tried) - len(kept), "other")] if len(tried) > len(kept) else names
 
 
 def _slices_caption(objective: _Objective, panels: list[_Slice]) -> list[str]:
@@ -332,7 +331,7 @@ def pareto(study: Study) -> Figure | None:
     has_more = len(study.objectives) > 2
     title = "Pareto set" + (f" in the first two of {len(study.objectives)} objectives" if has_more else "")
     numbered = "those that are best in these two numbered" if has_more else "numbered"
-    which = f"Blue: the {len(best)} of the Pareto set, {numbered} where there is room."
+    which = f"Blue: the Pareto set, {numbered} where there is room."
     caption = " ".join([f"{count(len(trials), 'complete trial')}. {which}", *_beyond([y])])
     figure, grid = page(title, caption, (6.4, 3.8), (1, 1), 0.5)
     axes = grid[0, 0]

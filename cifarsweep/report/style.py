@@ -23,6 +23,8 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
+from cifarsweep.terminal.formatting import count
+
 Panel = TypeVar("Panel")
 
 RC_PARAMS: Any = {
@@ -171,11 +173,6 @@ def thousands(count: int) -> str:
         if count >= size:
             return f"{count / size:.3g}{unit}" if count < 999.5 * size else f"{count / size:.0f}{unit}"
     return str(count)
-
-
-def count(number: int, noun: str) -> str:
-    """1 seed, 45,000 training images."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def span(values: Iterable[Any], noun: str) -> str:

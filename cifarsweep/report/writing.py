@@ -16,10 +16,10 @@ from cifarsweep.report.figures import Material
 from cifarsweep.report.findings import best_configurations
 from cifarsweep.report.pictures import places
 from cifarsweep.report.search_results import Study
-from cifarsweep.report.style import count
 from cifarsweep.report.tables import Tables
 from cifarsweep.results import files, folders, mosaic, records
 from cifarsweep.results.records import RunResult
+from cifarsweep.terminal.formatting import count
 
 Found = TypeVar("Found")
 

@@ -173,10 +173,12 @@ class RunResult(FileRecord, Description):
         """How the run ended, for a person."""
         if self.status == "diverged":
             return f"diverged in epoch {self.diverged_epoch}: the loss is no longer finite"
+        num_epochs = self.epochs if self.status == "complete" else self.epochs_trained
+        after = f"after {num_epochs} epoch{'' if num_epochs == 1 else 's'}"
         if self.status != "complete":
-            return f"{self.status} after {self.epochs_trained} epochs"
+            return f"{self.status} {after}"
         accuracy = "unknown" if self.test_accuracy is None else f"{self.test_accuracy:.2%}"
-        return f"test accuracy {accuracy} after {self.epochs} epochs in {self.train_seconds or 0:.0f} s"
+        return f"test accuracy {accuracy} {after} in {self.train_seconds or 0:.0f} s"
 
 
 def mark_failed(run_dir: Path, reason: str) -> None:

@@ -35,6 +35,12 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
+def count(number: int, noun: str) -> str:
+    """1 seed, 45,000 training images, 10 classes, 2 searches."""
+    plural = f"{noun}es" if noun.endswith(("s", "rch")) else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else plural}"
+
+
 def duration(seconds: float) -> str:
     """42 s, 5 min or 1.5 h."""
     minutes, hours = seconds / 60, seconds / 3600

@@ -28,6 +28,7 @@ from cifarsweep import report
 from cifarsweep.report import depth, printed, report_command, style, tables
 from cifarsweep.report.writing import Report
 from cifarsweep.results import files, folders, identity, records, sweeps
+from cifarsweep.terminal import formatting
 
 DEPTHS = {"layers1": 1, "layers2": 2, "layers3": 3, "layers4": 4, "layers5": 5}
 PARAMS = {"layers1": 526_000, "layers2": 269_000, "layers3": 157_000, "layers4": 163_000, "layers5": 530_000}
@@ -501,6 +502,15 @@ def test_file_names_are_safe_and_different(labels: list[str], expected: list[str
 )
 def test_parameters_are_shown_in_three_digits(count: int, text: str) -> None:
     assert style.thousands(count) == text
+
+
+@pytest.mark.parametrize(
+    ("number", "noun", "text"),
+    [(1, "epoch", "1 epoch"), (0, "epoch", "0 epochs"), (45_000, "training image", "45,000 training images"),
+     (2, "class", "2 classes"), (2, "search", "2 searches"), (1, "class", "1 class")],
+)  # fmt: skip
+def test_a_number_has_its_noun_in_singular_or_plural(number: int, noun: str, text: str) -> None:
+    assert formatting.count(number, noun) == text
 
 
 # hostile content

@@ -23,8 +23,9 @@ from test_report import DIVERGED, fake_run, fake_sweep, read
 from test_report_search import ordinary, study_of, trial, written
 
 from cifarsweep import report
-from cifarsweep.report import effects, figures, findings, style
+from cifarsweep.report import effects, figures, findings, printed, style
 from cifarsweep.report.statistics import compare
+from cifarsweep.report.tables import Tables
 from cifarsweep.results import files, folders, records, sweeps
 from cifarsweep.results.mosaic import Mosaic
 from cifarsweep.results.records import Layer
@@ -91,40 +92,144 @@ def write_confusion(run_dir: Path, counts: list[list[int]], names: list[str] = C
 # the answer
 
 
+def models(outputs: Path, accuracies: dict[str, list[float]], **figures: Any) -> Tables:
+    """Models whose runs have these test accuracies, a seed each."""
+    for model, values in accuracies.items():
+        for seed, accuracy in enumerate(values):
+            fake_run(outputs, model, seed=seed, test_accuracy=accuracy, val_accuracy=accuracy, **figures)
+    return read(outputs)
+
+
 def test_the_answer_has_its_uncertainty_and_a_corrected_p_value(tmp_path: Path) -> None:
     page = page_of(depth_sweep(tmp_path))
     ends = r"from 7\d\.\d ± 0\.\d % with layers2 to 8\d\.\d ± 0\.\d % with layers4"
     over = r"\(mean and 95 % interval over 5 seeds\); layers4 is \d\.\d points above layers3"
     certainty = r"\(95 % interval \d\.\d to \d\.\d, p (<|=) 0\.\d+ corrected for 3 pairs, 5 shared seeds\)\."
     assert re.search(f"On cifar10 test accuracy rises with depth, {ends} {over} {certainty}", page.text)
-    assert "Of 3 pairs of models 3 differ by more than chance." in page.text
+    assert "3 of 3 pairs of models differ by more than chance." in page.text
 
 
-def test_a_difference_that_chance_explains_is_called_a_tie(tmp_path: Path) -> None:
-    page = page_of(depth_sweep(tmp_path, step=0.0))
-    assert re.search(r"layers\d and layers\d tie: a difference of \d\.\d+ points may be chance", page.text)
-    assert "On cifar10 no model differs from another by more than chance: test accuracy " in page.text
-    assert "Of 3 pairs of models none differ by more than chance, 3 tie." in page.text
+def test_where_no_model_differs_the_answer_says_so_and_stops(tmp_path: Path) -> None:
+    tables = models(tmp_path, {"layers2": [0.51, 0.49, 0.5], "layers3": [0.5, 0.5, 0.49], "layers4": [0.5, 0.5, 0.5]})
+    assert findings.answers(tables) == [
+        "On cifar10 no difference between models is beyond chance (3 pairs, 3 shared seeds each)."
+    ]
+    assert findings.depth_sentence(tables).endswith(
+        " 50.0 ± 0.0 % with layers4. No difference between models is beyond chance."
+    )
 
 
 def test_one_seed_is_not_enough_to_say(tmp_path: Path) -> None:
     page = page_of(depth_sweep(tmp_path, num_seeds=1))
-    assert f"(1 seed each); whether layers4 differs from layers3 by more than chance: {NOT_ENOUGH}." in page.text
+    assert re.search(
+        r"On cifar10 test accuracy is 7\d\.\d % with layers2, \d\d\.\d % with layers3, 8\d\.\d % with layers4 \(1 seed "
+        rf"each\); whether models differ by more than chance: {NOT_ENOUGH}\.",
+        page.text,
+    )
     assert "±" not in page.text.split("All runs")[0].split("Models against")[0]
 
 
-def test_equal_accuracies_are_said_to_be_equal(tmp_path: Path) -> None:
-    found = [fake_run(tmp_path, f"layers{n}", seed=s, test_accuracy=0.8) for n in (2, 3) for s in range(3)]
-    page = page_of(fake_sweep(tmp_path, "equal", found))
-    assert "test accuracy is the same at each depth, 80.0 ± 0.0 %" in page.text
-    assert "layers3 and layers2 tie: a difference of 0.0 points may be chance" in page.text
+def test_a_pair_that_shares_no_seeds_is_counted_apart(tmp_path: Path) -> None:
+    tables = models(tmp_path, {"layers2": [0.51, 0.49], "layers3": [0.5, 0.5], "layers4": [0.5]})
+    assert findings.depth_sentence(tables).endswith(
+        f". No difference between models is beyond chance; for 2 pairs there are {NOT_ENOUGH}."
+    )
+
+
+def test_two_models_that_differ_are_no_pair_of_one(tmp_path: Path) -> None:
+    tables = models(tmp_path, {"layers2": [0.5, 0.501, 0.499], "layers3": [0.6, 0.602, 0.599]})
+    assert findings.depth_sentence(tables).endswith(" with layers3. The two models differ by more than chance.")
 
 
 def test_an_accuracy_that_does_not_always_rise_is_not_said_to(tmp_path: Path) -> None:
-    for number, accuracy in [(2, 0.7), (3, 0.9), (4, 0.8)]:
-        fake_run(tmp_path, f"layers{number}", test_accuracy=accuracy)
-    (answer,) = findings.answers(read(tmp_path))
-    assert "from 70.0 % with layers2 to 80.0 % with layers4, not rising at every step; the highest is 90.0 %" in answer
+    tables = models(tmp_path, {"layers2": [0.7, 0.702], "layers3": [0.9, 0.902], "layers4": [0.8, 0.801]})
+    (answer,) = findings.answers(tables)
+    assert answer.startswith("On cifar10 test accuracy is 70.1 ± 1.3 % with layers2, 90.1 ± 1.3 % with layers3, 80.")
+
+
+def test_of_many_models_the_lowest_and_the_highest_are_named(tmp_path: Path) -> None:
+    (answer,) = findings.answers(models(tmp_path, {f"m{number}": [0.5 + 0.01 * number] for number in range(7)}))
+    assert answer.startswith("On cifar10 test accuracy is 50.0 % with m0 to 56.0 % with m6 (1 seed each); whether ")
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "params", "seconds"),
+    [
+        (
+            {"layers2": [0.7], "layers3": [0.6]},
+            "layers2 has the highest mean accuracy, with 269 k parameters; layers3 has only 157 k, and its mean is "
+            "10.0 points lower, which may be chance.",
+            "layers2 has the highest mean accuracy, with 50 s of training; no model trains faster.",
+        ),
+        (
+            {"layers2": [0.6, 0.601], "layers3": [0.7, 0.701]},
+            "layers3 has the highest mean accuracy, with 157 k parameters; no model has fewer.",
+            "layers3 has the highest mean accuracy, with 75 s of training; layers2 takes only 50 s, and its mean is "
+            "10.0 points lower.",
+        ),
+        (
+            {"layers2": [0.7], "layers3": [0.7]},
+            "layers2 has the highest mean accuracy, with 269 k parameters; layers3 has only 157 k, and the same mean.",
+            "layers2 has the highest mean accuracy, with 50 s of training; no model trains faster.",
+        ),
+    ],
+)
+def test_the_most_accurate_model_stands_beside_the_cheapest(
+    tmp_path: Path, accuracies: dict[str, list[float]], params: str, seconds: str
+) -> None:
+    for model, values in accuracies.items():
+        models(tmp_path, {model: values}, train_seconds=25.0 * int(model[-1]))
+    tables = read(tmp_path)
+    assert findings.cost_sentence(tables, "params") == params
+    assert findings.cost_sentence(tables, "train_seconds_mean") == seconds
+
+
+def test_equal_accuracies_are_no_difference_of_0_points(tmp_path: Path) -> None:
+    found = [fake_run(tmp_path, f"layers{n}", seed=s, test_accuracy=0.8) for n in (2, 3) for s in range(3)]
+    better = [fake_run(tmp_path, "layers1", seed=seed, test_accuracy=0.7) for seed in range(3)]
+    page = page_of(fake_sweep(tmp_path, "equal", [*found, *better]))
+    assert "layers3 and layers2 tie: their means are equal (" in page.text
+    assert not re.search(r"(?<!\d)[+−]?0\.0 points", page.text)
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "end"),
+    [
+        ([0.5, 0.75], "; the last epoch brought 25.0 points."),
+        ([0.5, 0.25], "; the last epoch cost 25.0 points."),
+        ([0.5, 0.5], "; the last epoch changed nothing."),
+        ([0.5], ": no sign of overfitting."),
+    ],
+)
+def test_what_the_last_epoch_did(tmp_path: Path, accuracies: list[float], end: str) -> None:
+    run_dir = fake_run(tmp_path, epochs=len(accuracies))
+    rows = [(epoch, 0.1, 1.0, 0.1, 1.0, accuracy, 1.0) for epoch, accuracy in enumerate(accuracies, 1)]
+    files.write_csv(run_dir / "metrics.csv", records.METRICS, rows)
+    assert findings.curve_sentence(read(tmp_path)).endswith(end)
+
+
+def test_one_thing_is_said_in_the_singular(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run, an epoch, an error, a class, a trial, a core of each: no sentence of the report has `1 epochs`."""
+    for module, name in (("page", "MOST_ROWS"), ("page", "MOST_COMPARISONS"), ("page", "MOST_LOST")):
+        monkeypatch.setattr(f"cifarsweep.report.{module}.{name}", 1)
+    provenance = {"cores": 1}
+    found = [fake_run(tmp_path, f"layers{n}", epochs=1, provenance=provenance, num_train=1) for n in (2, 3)]
+    write_confusion(found[1], [[1, 1], [0, 1]], ["cat", "dog"])
+    found += [fake_run(tmp_path, status="failed", error=reason, lr=lr) for reason, lr in (("a", 1), ("b", 2))]
+    one = trial(0, [0.5], params={"lr": 0.1}, epochs={"1": 0.5}, run=found[1].name)
+    sweep_dir = written(fake_sweep(tmp_path, "one", found), study_of([one], best=[0], importances={"lr": 1.0}))
+    (found[-1] / "result.json").write_text("{", encoding="utf-8")
+    done = report.write(sweep_dir)
+    page = Page((done.folder / "index.html").read_text(encoding="utf-8"))
+    drawn = [" ".join(re.findall(r">([^<>]+)</text>", decoded(image["src"] or ""))) for image in page.all("img")]
+    sentences = [page.text, *drawn, *printed.outcomes(done.tables), *done.notes]
+    assert [
+        wrong
+        for sentence in sentences
+        for wrong in re.findall(
+            r"(?<![\d.,] )(?<![\w.,−+-])[01] (?:more |later )?(?!is|has|was|loss)[a-z]+s\b", sentence
+        )
+    ] == []
 
 
 def test_a_comparison_names_the_better_one_first_whatever_the_order() -> None:
@@ -180,7 +285,7 @@ def test_data_sets_have_an_answer_and_a_best_configuration_each(tmp_path: Path) 
     found = [fake_run(tmp_path, f"layers{n}", data=data) for n in (2, 3) for data in ("cifar10", "shapes")]
     page = page_of(fake_sweep(tmp_path, "mixed", found))
     for data in ("cifar10", "shapes"):
-        assert f"On {data} test accuracy rises with depth" in page.text
+        assert f"On {data} test accuracy is " in page.text
         assert f"layers3 on {data}: " in page.text
 
 
@@ -188,7 +293,7 @@ def test_a_sweep_that_is_running_says_so(tmp_path: Path) -> None:
     found = [fake_run(tmp_path, seed=0), fake_run(tmp_path, seed=1, status="unfinished")]
     page = page_of(fake_sweep(tmp_path, "running", found))
     assert "1 of 2 runs complete" in page.text
-    assert "1 run has not ended: still running, or interrupted." in page.text
+    assert "1 run still running, or interrupted." in page.text
 
 
 def test_without_validation_the_choice_is_called_optimistic(tmp_path: Path) -> None:
@@ -392,7 +497,7 @@ def test_networks_and_images_that_the_runs_left_are_shown(tmp_path: Path) -> Non
     leave_pictures(run_dir)
     page = page_of(tmp_path)
     assert {"classes", "augmentation", "confused", "network layers3"} <= {image["alt"] for image in page.all("img")}
-    assert "Training images of each of the 3 classes of cifar10, drawn at random." in page.text
+    assert "3 classes of cifar10: training images, drawn at random." in page.text
     assert "Test images of the most confused pairs, which make 21 of 21 errors." in page.text
     assert "layers3: 879 parameters, 7.68 k multiply-adds an image." in page.text
     assert "<b> 1 of 1 has 88 % of the parameters, Conv2d 1 of 1 90 % of the multiply-adds." in page.text
@@ -505,7 +610,7 @@ def test_the_page_of_many_runs_holds_the_best_and_says_where_the_others_are(
     for seed in range(5):
         (fake_run(tmp_path, seed=seed) / "train.log").touch()
     page = page_of(tmp_path)
-    assert "3 more runs are in runs.csv only." in page.text
+    assert "In runs.csv only: 3 more runs." in page.text
     assert len([link for link in page.all("a") if (link["href"] or "").endswith("train.log")]) == 2
 
 

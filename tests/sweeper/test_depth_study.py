@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,7 @@ from test_search import kill_all, logged, run_toy, start_toy, wait_for_starts
 
 from cifarsweep.report import depth_study, depth_study_figures, depth_study_findings, style
 from cifarsweep.report.depth_study import DepthStudy, FinalRun, Searched
+from cifarsweep.report.search_results import Trial
 from cifarsweep.results.study_records import StudyWithFinalRuns
 from cifarsweep.sweeper.queue import Outcome, Queue
 from cifarsweep.sweeper.settings import Budget
@@ -318,16 +320,39 @@ def test_searches_that_compare_no_depths_have_no_answer_about_depth() -> None:
 
     alone = depth_study_of([searched(4)])
     assert not alone.compares_depths
-    assert depth_study_findings.answer(alone)[0] == "Test accuracy is 71.0 ± 2.5 % layers4."
+    assert depth_study_findings.answer(alone)[0] == "Test accuracy is 71.0 ± 2.5 % with layers4."
     per_optimizer = [searched(4, optimizer=name) for name in ("adamw", "muon")]
     assert not depth_study_of(per_optimizer).compares_depths
     per_model = [searched(2, model="layers2"), searched(4, model="layers4")]
     study = depth_study_of(per_model)
     assert study.compares_depths
     assert depth_study_findings.answer(study)[0].startswith(
-        "Test accuracy is 71.0 ± 2.5 % layers2, 71.0 ± 2.5 % layers4"
+        "Test accuracy is 71.0 ± 2.5 % with layers2, 71.0 ± 2.5 % with layers4"
     )
     assert depth_study_findings.sentences(study)["depth_study_cost"] == "layers2 has the highest mean, 71.0 ± 2.5 %."
+
+
+def test_what_the_searches_trained_is_said_not_what_their_last_budget_was() -> None:
+    """Stopped, gone on with another budget: the record has the last one only."""
+    of_trial: dict[str, Any] = {"state": "complete", "values": [0.7], "params": {}, "run": None, "reason": None}
+    of_trial |= {"started": None, "finished": None, "warm_start": False}
+
+    def searched(depth: int, lengths: list[int], is_over: bool) -> Searched:
+        found = study_of("equal width", [0.7, 0.71], {"model": f"layers{depth}", "depth": depth})
+        trials = [
+            Trial(number=number, epochs={str(epoch + 1): 0.7 for epoch in range(length)}, **of_trial)
+            for number, length in enumerate(lengths)
+        ]
+        return replace(found, trials=trials, is_over=is_over)
+
+    study = replace(depth_study_of([searched(2, [8, 8], True), searched(3, [8, 1], False)]), budget="64 epochs")
+    figure = depth_study_figures.accuracy(study)
+    assert figure is not None
+    caption = " ".join(figure.texts[-1].get_text().split())
+    assert caption.endswith("The trials of each search trained 9 to 16 epochs in all.")
+    protocol = depth_study_findings.protocol(study)
+    assert protocol.startswith("Each of 2 searches made 2 trials of at most 8 epochs, 9 to 16 epochs in all, and saw ")
+    assert protocol.endswith(" Not over yet, of 64 epochs each: 1 search.")
 
 
 def test_what_a_study_is_about_is_the_finalist_that_stands_for_it() -> None:
