@@ -166,8 +166,9 @@ def _caption(tables: Tables, panels: list[_Panel]) -> list[str]:
         sentences.append(f"{how}; the others are faint{below}.")
     if num_chosen < num_models:
         sentences.append("Where there is no validation accuracy to choose by, all configurations are shown.")
-    lost = tables.runs.loc[tables.runs["status"] != "complete", "status"].value_counts()
-    if len(lost):
-        counts = ", ".join(f"{number} {status}" for status, number in lost.items())
-        sentences.append(f"Left out of {count(len(tables.runs), 'run')}: {counts}.")
+    lost = tables.runs.loc[tables.runs["status"] != "complete", "status"].value_counts().to_dict()
+    lost |= {"that cannot be read": len(tables.unreadable), "without files": len(tables.jobs_without_run)}
+    if any(lost.values()):
+        counts = ", ".join(f"{number} {what}" for what, number in lost.items() if number)
+        sentences.append(f"Left out of {count(tables.num_runs, 'run')}: {counts}.")
     return sentences

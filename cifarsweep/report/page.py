@@ -97,6 +97,7 @@ def write(material: Material, drawings: Sequence[Drawing], sources: tuple[Path, 
         **(_answer(tables, bests, sources) | sections | _depth_study(material.depth)),
         effects=[findings.effect_sentence(effect, material.effects) for effect in material.effects.effects],
         bests=[_best(best, tables, sources) for best in bests],
+        best_of_search=findings.search_sentence(tables, material.study, bests),
         confused_pairs=confusion.pairs(NUM_PAIRS) if confusion else [],
         best_run=findings.whose(bests[0]) if bests else "",
         best_by="test" if by_test else "validation",
@@ -120,7 +121,7 @@ def _answer(tables: Tables, bests: list[Best], sources: tuple[Path, ...]) -> dic
         "title": ", ".join(Path(os.path.abspath(source)).name for source in sources),
         "answers": findings.answers(tables),
         "complete": len(tables.complete),
-        "num_runs": len(tables.runs),
+        "num_runs": tables.num_runs,
         "unfinished": int((tables.runs["status"] == "unfinished").sum()),
         "comparisons": [
             findings.comparison_cells(comparison, unknown=findings.NOT_ENOUGH, tie="tie")

@@ -44,7 +44,7 @@ def show(tables: Tables, notes: list[str]) -> None:
 
 def outcomes(tables: Tables) -> list[str]:
     """How many runs are complete, and for the others how many, and why."""
-    lines = [f"{len(tables.complete)} of {count(len(tables.runs), 'run')} complete"]
+    lines = [f"{len(tables.complete)} of {count(tables.num_runs, 'run')} complete"]
     lost = tables.runs[tables.runs["status"] != "complete"]
     causes = zip(lost["status"], lost["diverged_epoch"], lost["error"], strict=True)
     reasons = Counter(_reason(*cause) for cause in causes)
@@ -54,7 +54,7 @@ def outcomes(tables: Tables) -> list[str]:
     if rest:
         lines.append(f"  {rest} for other reasons, see runs.csv")
     if tables.unreadable:
-        lines.append(f"  {len(tables.unreadable)} more left out, as their files cannot be read")
+        lines.append(f"  {len(tables.unreadable)} left out, as a file cannot be read")
     return lines
 
 

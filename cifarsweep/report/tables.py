@@ -60,6 +60,11 @@ class Tables:
         return self.runs[self.runs["status"] == "complete"]
 
     @property
+    def num_runs(self) -> int:
+        """All runs that there are or should be, those that cannot be read and jobs without a run included."""
+        return len(self.runs) + len(self.unreadable) + len(self.jobs_without_run)
+
+    @property
     def settings(self) -> list[str]:
         """Keys of config.yaml in which the runs differ and that have no column of their own, as model.dropout."""
         return [column for column in self.runs.columns if "." in column]

@@ -13,7 +13,7 @@ from cifarsweep.report import confusion, depth_study, depth_study_findings, figu
 from cifarsweep.report.depth_study import DepthStudy
 from cifarsweep.report.effects import Effects
 from cifarsweep.report.figures import Material
-from cifarsweep.report.findings import best_configurations
+from cifarsweep.report.findings import best_configurations, search_sentence
 from cifarsweep.report.pictures import places
 from cifarsweep.report.search_results import Study
 from cifarsweep.report.tables import Tables
@@ -61,6 +61,7 @@ def write(paths: tuple[Path, ...], run_dirs: Sequence[Path], parquet: bool) -> R
     if depth:
         depth_study.write(depth, folder)
     material = _gather(read, study, depth, notes)
+    notes += filter(None, [search_sentence(read, study, material.bests)])
     drawings, missing = figures.write(material, folder)
     page.write(material, drawings, paths, folder)
     drawn = [folder / drawing.name for drawing in drawings]

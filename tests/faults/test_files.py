@@ -401,7 +401,7 @@ def test_a_sweep_cannot_point_out_of_its_outputs(cifarsweep: Command, small: lis
     sweep.write_text(sweep.read_text().replace(run.name, "../../outside/layers2-x"))
     done = cifarsweep("outputs/sweeps/mine", module="cifarsweep.report")
     assert "Traceback" not in done.stderr
-    assert "0 of 0 runs complete" in done.stdout
+    assert "0 of 1 run complete" in done.stdout
     assert (sweep.parent / "report" / "runs.csv").read_text().count("\n") == 1
 
 

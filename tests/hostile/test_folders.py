@@ -406,7 +406,7 @@ def test_a_missing_run_is_named_and_the_exit_code_is_1(copied: Path, capsys: pyt
     shutil.rmtree(run)
     assert report.main(["outputs/sweeps/g"]) == 1
     out = capsys.readouterr().out
-    assert "1 of 1 run complete" in out
+    assert "1 of 2 runs complete" in out
     assert f"1 without a run: missing, expected {copied / run}" in out.replace("…", run.name)
     assert f"The report before this one had 2 runs; not found now: {run.name.rpartition('-')[2]}." in out
     assert run.name in Path("outputs/sweeps/g/report/index.html").read_text()

@@ -628,7 +628,7 @@ def test_runs_that_are_not_complete_are_counted_with_their_reason(tmp_path: Path
     fake_run(tmp_path, seed=4, status="unfinished")
     found = tables.read(folders.find(tmp_path), ["depth=6: expected 1 to 5"])
     assert printed.outcomes(found) == [
-        "1 of 5 runs complete",
+        "1 of 6 runs complete",
         "  2 failed: RuntimeError: out of memory",
         "  1 diverged in epoch 3",
         "  1 unfinished",
@@ -668,7 +668,7 @@ def test_the_command_reports_on_outputs(tmp_path: Path) -> None:
     done = command(cwd=tmp_path)
     assert done.returncode == 0
     assert done.stdout.splitlines()[-1] == f"Report: {Path('outputs/report/index.html')}"
-    assert "1 of 1 run complete" in done.stdout
+    assert "1 of 2 runs complete" in done.stdout
     assert "\x1b" not in done.stdout
     assert done.stderr.count("\n") == 1
     assert broken.name in done.stderr

@@ -113,6 +113,12 @@ def caption(figure: Figure) -> str:
     return figure.texts[-1].get_text().replace("\n", " ")
 
 
+def caption_of(sweep_dir: Path, stem: str) -> str:
+    """The texts of a figure as it was written."""
+    svg = (sweep_dir / "report" / f"{stem}.svg").read_text(encoding="utf-8")
+    return " ".join(re.findall(r">([^<>]+)</text>", svg))
+
+
 # what is written
 
 
@@ -187,6 +193,50 @@ def test_a_study_that_cannot_be_read_is_left_out_in_one_line(
     left = {path.name for path in (sweep_dir / "report").iterdir()}
     assert "runs.csv" in left
     assert not left & {"trials.csv", "slices.png", "parameter_importance.png", "optimization_history.png"}  # of before
+
+
+def four_trials(outputs: Path, values: list[float]) -> tuple[Path, list[Path]]:
+    """A search of four trials with these validation accuracies, and their runs."""
+    found = [fake_run(outputs, lr=0.1 * (at + 1), val_accuracy=value) for at, value in enumerate(values)]
+    trials = [
+        trial(at, [value], params={"optimizer.lr": 0.1 * (at + 1)}, run=run_dir.name)
+        for at, (value, run_dir) in enumerate(zip(values, found, strict=True))
+    ]
+    best = [values.index(max(values))]
+    return written(fake_sweep(outputs, "search", found), study_of(trials, best=best)), found
+
+
+def test_a_run_that_cannot_be_read_is_one_of_all_that_the_search_has(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep_dir, found = four_trials(tmp_path, [0.5, 0.6, 0.9, 0.7])
+    (found[2] / "result.json").write_text("{", encoding="utf-8")
+    assert report.main([str(sweep_dir)]) == 0
+    page = (sweep_dir / "report" / "index.html").read_text(encoding="utf-8")
+    why = "Trial 2, the best of the search, is left out here, as its run cannot be read."
+    for text in (capsys.readouterr().out, page):
+        assert "3 of 4 runs complete" in text
+        assert why in text
+    assert "Left out of 4 runs: 1 that cannot be read." in caption_of(sweep_dir, "depth_vs_accuracy")
+
+
+@pytest.mark.parametrize(
+    ("values", "further", "note"),
+    [
+        ([0.5, 0.6, 0.9, 0.7], {}, ""),
+        ([0.5, 0.9, 0.9, 0.7], {"best": [2]}, "Trial 2, the best of the search, has the same validation accuracy."),
+        ([0.5, 0.9, 0.7, 0.7], {"objectives": ["val_loss"], "directions": ["minimize"], "best": [3]},
+         "Trial 3, the best of the search, is another one: the search goes by val_loss of a single run."),
+        ([0.5, 0.9, 0.7, 0.7], {"best": [0, 2]}, ""),
+    ],
+)  # fmt: skip
+def test_the_best_configuration_says_where_the_search_names_another(
+    tmp_path: Path, values: list[float], further: dict[str, Any], note: str
+) -> None:
+    sweep_dir, _ = four_trials(tmp_path, values)
+    study = json.loads((sweep_dir / "study.json").read_bytes())
+    done = report.write(written(sweep_dir, study | further))
+    assert [line for line in done.notes if line.startswith("Trial ")] == [note] * bool(note)
 
 
 @pytest.mark.parametrize("study", [study_of([]), ordinary()])
