@@ -53,18 +53,24 @@ def split(
 ) -> DataSet:
     """Splits validation images off, and leaves `subset` of the others for training, both stratified."""
     labels, class_names = decoded.train_labels, decoded.class_names
+    check_sizes(len(labels), val_size, subset)
     everything = torch.arange(len(labels))
     val = stratified(labels, count("val_size", val_size, len(labels)), split_seed)
     train = everything[torch.isin(everything, val, invert=True)]
     check_classes_left("val_size", val_size, class_names, labels, labels[train])
     if subset is not None:
-        if not 1 <= subset <= len(train):
-            raise ValueError(f"subset={subset}: expected 1 to {len(train)}, the number of training images")
         before = labels[train]
         train = train[stratified(before, subset, split_seed)]
         check_classes_left("subset", subset, class_names, before, labels[train])
     augmentation = Augmentation(**(augment or {}))
     return DataSet(**vars(decoded), name=name, train_indices=train, val_indices=val, augmentation=augmentation)
+
+
+def check_sizes(num_images: int, val_size: float, subset: int | None) -> None:
+    """ValueError where a split of so many images cannot be made. Needs none of them, so nothing has to be decoded."""
+    left = num_images - count("val_size", val_size, num_images)
+    if subset is not None and not 1 <= subset <= left:
+        raise ValueError(f"subset={subset}: expected 1 to {left}, the number of training images")
 
 
 def count(key: str, size: float, num_images: int, least: int = 0) -> int:

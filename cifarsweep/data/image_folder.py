@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cifarsweep.data.cache import Writer, cached, file_key
 from cifarsweep.data.class_folders import check_same_classes, class_files, listed
-from cifarsweep.data.dataset import DataSet, check_classes_left, count, split, stratified
+from cifarsweep.data.dataset import DataSet, check_classes_left, check_sizes, count, split, stratified
 from cifarsweep.data.image_file import read_image, why_unreadable
 from cifarsweep.results import folders
 
@@ -56,6 +56,7 @@ def load_image_folder(
     files = [file for classes in splits.values() for of_class in classes.values() for file in of_class]
     if "test" not in splits:
         splits |= _split_files(splits["train"], test_size, split_seed)
+    check_sizes(sum(map(len, splits["train"].values())), val_size, subset)
     key = (DECODING, size, test_size, split_seed, file_key(folder, files))
     decode = partial(_decode, folder, splits, class_names, size)
     decoded = cached(folders.expanded(cache, "cache"), "image_folder", key, decode)

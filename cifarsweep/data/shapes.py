@@ -15,7 +15,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from cifarsweep.data.cache import Writer, cached
-from cifarsweep.data.dataset import DataSet, split
+from cifarsweep.data.dataset import DataSet, check_sizes, split
 from cifarsweep.results import folders
 
 Floats = NDArray[np.floating]
@@ -58,6 +58,7 @@ def load_shapes(
     for argument, num in (("num_train", num_train), ("num_test", num_test)):
         if num < len(CLASSES):
             raise ValueError(f"{argument}={num}: expected {len(CLASSES)} or more, an image a class")
+    check_sizes(num_train, val_size, subset)
 
     def decode(writer: Writer) -> None:
         writer.class_names = list(CLASS_NAMES)

@@ -6,6 +6,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,15 @@ def test_a_subset_is_taken_from_the_training_images_only(data_cache: Path) -> No
 def test_sizes_over_the_data_are_refused(data_cache: Path, changed: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         small_shapes(data_cache, **changed)
+
+
+@pytest.mark.parametrize("changed", [{"val_size": 60}, {"subset": 61}, {"val_size": 10, "subset": 51}])
+def test_sizes_over_the_data_leave_nothing_in_the_cache(folder: Path, tmp_path: Path, changed: dict[str, int]) -> None:
+    empty = tmp_path / "cache"
+    for load in (partial(data.load_shapes, num_train=60), partial(data.load_image_folder, str(folder))):
+        with pytest.raises(ValueError, match=r"expected [01] to "):
+            load(cache=str(empty), **{"val_size": 0, **changed})
+    assert not empty.exists()
 
 
 def test_an_unknown_augmentation_is_refused(data_cache: Path) -> None:
