@@ -86,9 +86,9 @@ def temporary_folder(parent: Path, name: str) -> Iterator[Path]:
 
 
 def _open(folder: Path) -> Decoded | None:
-    """The entry, or None where there is none or it is not what was written. Reads all images: 0.15 s for 200 MB.
+    """The entry, or None where there is none or it is not what was written. Reads all images: 0.1 s for 200 MB.
 
-    The id of a run holds no more of the data than the fingerprint, so what it leaves out is computed again.
+    Mean and deviation are covered by the digest in meta.json, which tells of damage, not of whoever makes it fit.
     """
     paths = {name: folder / f"{name}.npy" for name in ARRAYS}
     if not all(path.is_file() for path in (*paths.values(), folder / "meta.json")):  # a FIFO would be waited for
@@ -130,9 +130,7 @@ def _holds_together(decoded: Decoded, arrays: Mapping[str, NDArray[Any]]) -> boo
             return False
     if not {type(name) for name in names} <= {str} or {type(figure) for figure in figures} != {float}:
         return False
-    statistics = np.concatenate(_fast_statistics(arrays["train_images"]))
-    same = len(figures) == 6 and np.allclose(figures, statistics, rtol=0, atol=1e-9)
-    return same and _fingerprint(names, arrays) == decoded.fingerprint
+    return len(figures) == 6 and _fingerprint(names, arrays) == decoded.fingerprint
 
 
 def _digest(meta: dict[str, Any]) -> str:
@@ -202,28 +200,9 @@ def _channel_statistics(images: NDArray[np.uint8]) -> tuple[list[float], list[fl
             counts[channel] += np.bincount(block[..., channel].ravel(), minlength=256)
     values = np.arange(256) / 255
     mean = counts @ values / counts.sum(axis=1)
-    return mean.tolist(), _deviation(mean, counts @ values**2 / counts.sum(axis=1)).tolist()
-
-
-def _fast_statistics(images: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The same but for rounding, in a seventh of the time, from sums and sums of squares."""
-    side = images.shape[1]
-    # Blocks of 256 rows: float32 is exact up to 2²⁴, and 256·255² is just below. Long rows, as numpy likes them.
-    width = max(3 * side * n for n in range(1, side + 1) if side % n == 0 and (n == 1 or 3 * side * n <= 4096))
-    rows, ones = images.reshape(-1, width), np.ones(256, np.float32)
-    sums = np.zeros((2, width))
-    for start in range(0, len(rows), 256):
-        block = rows[start : start + 256].astype(np.float32)
-        sums[0] += ones[: len(block)] @ block
-        sums[1] += ones[: len(block)] @ np.square(block, out=block)
-    mean, mean_square = sums.reshape(2, -1, 3).sum(axis=1) / (images.size // 3) / [[255], [255**2]]
-    return mean, _deviation(mean, mean_square)
-
-
-def _deviation(mean: NDArray[np.float64], mean_square: NDArray[np.float64]) -> NDArray[np.float64]:
-    deviation = np.sqrt(mean_square - mean**2)
+    deviation = np.sqrt(counts @ values**2 / counts.sum(axis=1) - mean**2)
     # Images of one colour have no deviation; 1 keeps normalisation finite.
-    return np.where(deviation > 1e-6, deviation, 1.0)
+    return mean.tolist(), np.where(deviation > 1e-6, deviation, 1.0).tolist()
 
 
 def file_key(folder: Path, files: Iterable[Path]) -> tuple[tuple[str, int, int], ...]:
