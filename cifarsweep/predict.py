@@ -28,7 +28,7 @@ MOST_SIZE = 4096
 @boundary.command
 def main(arguments: list[str] | None = None) -> int:
     parser = Parser(prog="python -m cifarsweep.predict", description="Classify image files.")
-    parser.add_argument("run", type=Path, help="directory of a complete run, outputs/runs/…")
+    parser.add_argument("run", type=Path, help="directory of a complete run, outputs/runs/…, or its run_id")
     parser.add_argument("images", type=Path, nargs="+", help="image files of any size")
     parser.add_argument("--top", type=int, default=3, metavar="N", help="classes shown for each image (default 3)")
     args = parser.parse_args(arguments)
@@ -54,8 +54,7 @@ class Predictor:
 
 def load(run_dir: Path) -> Predictor:
     """The predictor of a run. ValueError where there is none."""
-    folders.check(run_dir, "the directory of a complete run")
-    run_dir = folders.named(run_dir)
+    run_dir = folders.meant(run_dir, "the directory of a complete run, or its run_id")
     if result := RunResult.read(run_dir):
         result.check(run_dir, "model.pt")
     path = run_dir / "model.pt"

@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = Parser(
         prog="python -m cifarsweep.rerun", description="Trains a run again elsewhere and compares the figures."
     )
-    parser.add_argument("run", type=Path, help="directory of a run that has ended, outputs/runs/…")
+    parser.add_argument("run", type=Path, help="directory of a run that has ended, outputs/runs/…, or its run_id")
     parser.add_argument("--outputs", type=Path, help="where the new run goes, and stays (default: nowhere)")
     parser.add_argument("--data-root", help="where the data set is on this machine, if not where it was")
     parser.add_argument("--trust", action="store_true", help="build classes of other packages that the run names")
@@ -43,8 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _rerun(run_dir: Path, outputs: Path, data_root: str | None, trust: bool) -> int:
-    folders.check(run_dir, "the directory of a run that has ended")
-    run_dir = folders.named(run_dir)
+    run_dir = folders.meant(run_dir, "the directory of a run that has ended, or its run_id")
     recorded = RunResult.read_or_unfinished(run_dir)
     if recorded.status not in ("complete", "pruned", "diverged"):
         raise ValueError(f"{run_dir}: {recorded.status}, expected a run that is complete, pruned or diverged")

@@ -81,12 +81,11 @@ def _left_to_slurm(folder: Path) -> "cluster.Jobs | None":
 @boundary.command
 def main(arguments: list[str] | None = None) -> int:
     parser = Parser(prog="python -m cifarsweep.watch", description="Shows a sweep while it runs.")
-    parser.add_argument("sweep", type=Path, help="folder of a sweep, outputs/sweeps/…")
+    parser.add_argument("sweep", type=Path, help="folder of a sweep, outputs/sweeps/…, or its name")
     parser.add_argument("--once", action="store_true", help="show it once and end, as in a pipe")
     parser.add_argument("--cancel", action="store_true", help="end its jobs of Slurm; the same command goes on later")
     args = parser.parse_args(arguments)
-    folders.check(args.sweep, "the folder of a sweep, outputs/sweeps/…")
-    sweep = Sweep(folders.named(args.sweep).absolute())
+    sweep = Sweep(folders.meant(args.sweep, "the folder of a sweep, outputs/sweeps/…, or its name").absolute())
     if args.cancel:
         return _cancel(sweep)
     if sys.stdout.isatty() and not args.once:

@@ -21,7 +21,7 @@ def write(*paths: Path, parquet: bool = False) -> "Report":
     """
     from cifarsweep.results import folders  # other projects' code, whose import the boundary has to answer for
 
-    paths, run_dirs = tuple(map(folders.named, paths)), []
+    paths, run_dirs = tuple(map(folders.meant, paths)), []
     for path in paths:
         of_path = folders.find(path)
         # A sweep may have no run: it has just begun, or none of its jobs has.
@@ -48,7 +48,11 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m cifarsweep.report", description="Writes the tables and figures of runs that were trained."
     )
     parser.add_argument(
-        "path", nargs="*", type=Path, default=[Path("outputs")], help="a run, a sweep or an outputs folder (default)"
+        "path",
+        nargs="*",
+        type=Path,
+        default=[Path("outputs")],
+        help="a run or a sweep, by path or name, or an outputs folder",
     )
     parser.add_argument(
         "--format", default="csv", help="csv, or parquet: runs, summary and epochs in both; needs pyarrow"
@@ -61,4 +65,4 @@ def main(arguments: list[str] | None = None) -> int:
     from cifarsweep.results import folders
 
     show(write(*args.path, parquet=args.format == "parquet"))
-    return 1 if any(folders.missing_runs(folders.named(path)) for path in args.path) else 0
+    return 1 if any(folders.missing_runs(folders.meant(path)) for path in args.path) else 0

@@ -43,6 +43,24 @@ def named(path: Path) -> Path:
     return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
+def meant(path: Path, expected: str = "a run, a sweep or an outputs folder") -> Path:
+    """The folder that the user means: by its path, or as it is listed, a run by its id or name and a sweep by its name.
+
+    What is listed is in `outputs`, or in the folder before the name. The beginning of an id is enough where it is that
+    of one run. ValueError where there is no such folder, or the id is that of several.
+    """
+    if not os.path.lexists(path):
+        outputs, word = path.parent if path.parent.name else Path("outputs"), path.name
+        begins = [run for run in (outputs / "runs").glob("*-*") if run.name.rpartition("-")[2].startswith(word)]
+        places = [place for place in (outputs / "runs" / word, outputs / "sweeps" / word) if place.is_dir()] or begins
+        if len(places) > 1:
+            several = ", ".join(sorted(place.name.rpartition("-")[2] for place in places)[:5])
+            raise ValueError(f"{path}: {len(places)} runs begin with it, such as {several}; expected more of the id")
+        path = places[0] if places else path
+    check(path, expected)
+    return named(path)
+
+
 @contextmanager
 def owned(runs_dir: Path, name: str, id: str, wait: Callable[[], None] = lambda: None) -> Iterator[tuple[Path, Lock]]:
     """The directory of run `id` and the lock on it, once no other process owns it. Calls `wait` first if one does.
@@ -78,8 +96,7 @@ def augmentation_picture(crop: int = 0, flip: bool = False, cutout: int = 0) -> 
 
 def find(path: Path) -> list[Path]:
     """The run directories that `path` stands for: a run, a sweep, a folder of either, or a whole outputs folder."""
-    check(path, "a run, a sweep or an outputs folder")
-    path = Path(os.path.abspath(named(path)))
+    path = Path(os.path.abspath(meant(path)))
     if _is_run(path):
         return [path]
     swept = [path] if (path / "sweep.json").exists() else [file.parent for file in path.glob("*/sweep.json")]
@@ -124,8 +141,7 @@ def missing_runs(sweep_dir: Path) -> list[Path]:
 
 def find_sweeps(path: Path) -> list[Path]:
     """The sweeps that `path` stands for: a sweep, a folder of sweeps, or an outputs folder. ValueError for none."""
-    check(path, "a sweep or an outputs folder")
-    path = Path(os.path.abspath(named(path)))
+    path = Path(os.path.abspath(meant(path, "a sweep or an outputs folder")))
     folders = [path, *path.glob("*"), *path.glob("sweeps/*")]
     sweep_dirs = sorted(folder for folder in folders if (folder / "sweep.json").exists())
     if not sweep_dirs:

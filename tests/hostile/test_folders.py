@@ -369,6 +369,17 @@ def test_what_a_command_line_names_may_be_a_link(copied: Path, capsys: pytest.Ca
     assert predict.main(["run", "image.png"]) == 0
 
 
+def test_what_is_listed_may_be_named_as_it_is_listed(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(next(Path("outputs").rglob("classes.png")), "image.png")
+    name = Path(a_run()).name
+    run_id = name.rpartition("-")[2]
+    for word in (name, run_id, run_id[:8], f"outputs/{run_id[:8]}"):
+        assert predict.main([word, "image.png"]) == report.main([word]) == runs.main([word]) == 0
+        assert rerun.main([word, "--data-root", "nowhere", "--outputs", "outputs"]) == 1  # as the run is there
+        assert "expected a folder without this run" in capsys.readouterr().err
+    assert report.main(["g"]) == watch.main(["g", "--once"]) == runs.main(["g"]) == runs.main(["--sweeps", "g"]) == 0
+
+
 # where runs are
 
 
