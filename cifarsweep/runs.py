@@ -36,6 +36,8 @@ SHOWN = ["run_id", "status", "data", "model", "optimizer", "schedule", "loss", "
 SHOWN += ["val_accuracy", "test_accuracy", "train_seconds"]
 SHOWN_WHERE_THEY_DIFFER = ("data", "optimizer", "schedule", "loss", "epochs")
 
+LARGEST_FIRST = {"train_accuracy", "val_accuracy", "test_accuracy", "images_per_second", "started", "finished"}
+"""Columns in which that is the best or the newest."""
 LIMIT_ON_A_TERMINAL = 40
 COMPARISONS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 
@@ -50,7 +52,8 @@ def main(arguments: list[str] | None = None) -> int:
         _check_column(name, known)
     folders_of, read = (folders.find_sweeps, _sweep) if args.sweeps else (folders.find, _run)
     rows = [row for row in _read(paths, folders_of, read) if all(condition(row) for condition in conditions)]
-    sort, reverse = args.sort or "started", args.reverse if args.sort else not args.reverse
+    sort = args.sort or "started"
+    reverse = args.reverse != (sort in LARGEST_FIRST)
     valued = [row for row in rows if row.get(sort) is not None]
     rows = sorted(valued, key=lambda row: row[sort], reverse=reverse) + [r for r in rows if r.get(sort) is None]
     most = args.limit if args.limit is not None else LIMIT_ON_A_TERMINAL if sys.stdout.isatty() else 0
@@ -78,11 +81,14 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         + ".",
     )
     parser.add_argument(
-        "words", nargs="*", metavar="PATH|CONDITION", help="outputs folder (default), sweep or run; conditions"
+        "words",
+        nargs="*",
+        metavar="PATH|CONDITION",
+        help="outputs folder (default), sweep or run; conditions",
     )
     parser.add_argument("--sweeps", action="store_true", help="a line a sweep; it knows " + ", ".join(SWEEP_COLUMNS))
-    parser.add_argument("--sort", metavar="COLUMN", help="smallest first, runs without a value last")
-    parser.add_argument("--reverse", action="store_true", help="the other way round: --sort val_accuracy --reverse")
+    parser.add_argument("--sort", metavar="COLUMN", help="best or newest first, settings smallest first, empty last")
+    parser.add_argument("--reverse", action="store_true", help="the other way round")
     parser.add_argument(
         "--limit", type=int, metavar="N", help=f"so many lines; 0: all (default: {LIMIT_ON_A_TERMINAL} on a terminal)"
     )

@@ -58,8 +58,10 @@ def listed(outputs: Path, capsys: pytest.CaptureFixture[str]) -> List:
     ("words", "seeds"),
     [
         ([], "3210"),
-        (["--sort", "val_accuracy"], "0213"),
-        (["--sort", "val_accuracy", "--reverse"], "1203"),
+        (["--sort", "val_accuracy"], "1203"),
+        (["--sort", "val_accuracy", "--reverse"], "0213"),
+        (["--sort", "started"], "3210"),
+        (["--sort", "lr"], "0213"),
         (["--sort", "seed", "--limit", "2"], "01"),
         (["status=complete"], "210"),
         (["status!=complete"], "3"),
@@ -71,6 +73,8 @@ def listed(outputs: Path, capsys: pytest.CaptureFixture[str]) -> List:
         (["val_accuracy="], "3"),
         (["error=no*"], "3"),
         (["outputs/runs"], "3210"),
+        (["000000000001"], "1"),
+        (["layers3-000000000002"], "2"),
     ],
 )
 def test_conditions_and_order(listed: List, words: list[str], seeds: str) -> None:
@@ -94,6 +98,7 @@ def test_a_line_has_what_tells_runs_apart(outputs: Path, capsys: pytest.CaptureF
         (["lr>0.1,0.3"], "lr>0.1,0.3: expected one value; = takes several"),
         (["started<=2025,2026"], "started<=2025,2026: expected one value; = takes several"),
         (["elsewhere"], "elsewhere: no such folder"),
+        (["00"], "00: 4 runs begin with it, such as 000000000000, 000000000001"),
         (["--sweeps"], "no sweeps here, expected a sweep or an outputs folder"),
     ],
 )
