@@ -19,9 +19,9 @@ def show(
     """Prints the protocol; a row for each study and the cost of the whole where the application can measure a step."""
     costs: list[Cost] = []
     for plan in plans:
-        task, hydra = compose.trial(plan.space, plan.space.filled(lambda parameter: parameter.extremes[0]))
-        choices = {str(group): str(option) for group, option in hydra.hydra.runtime.choices.items()}
-        if (cost := application.cost(task, choices, max(1, num_cores // num_workers))) is not None:
+        config = compose.trial(plan.space, plan.space.filled(lambda parameter: parameter.extremes[0]))
+        choices = {str(group): str(option) for group, option in config.hydra.runtime.choices.items()}
+        if (cost := application.cost(config, choices, max(1, num_cores // num_workers))) is not None:
             costs.append(cost)
     progress.line(_protocol(plans, application))
     settings, unit = plans[0].settings, application.unit

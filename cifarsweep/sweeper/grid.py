@@ -47,10 +47,10 @@ def sweep(
     """
     domains.check("hydra.sweeper.", keys, _ACCEPTED)
     combinations = list_jobs(arguments, keys["params"] or {}, hydra_context.config_loader)
-    compose, application = jobs.Composer(hydra_context.config_loader, config), Application.of(task_function)
+    folder, how = Path(config.hydra.sweep.dir).absolute(), config.hydra.launcher
+    compose, application = jobs.Composer(hydra_context.config_loader, config, folder), Application.of(task_function)
     for overrides in combinations:
         application.check(compose(overrides))
-    folder, how = Path(config.hydra.sweep.dir).absolute(), config.hydra.launcher
     cluster.check_detach(keys["detach"], config.hydra)
     if keys["detach"] and keys["max_batch_size"]:
         raise ValueError(f"hydra.sweeper.max_batch_size={keys['max_batch_size']}: expected null with detach=true")
@@ -112,9 +112,7 @@ def _launch_on_slurm(
                     line = f"job {number} ({' '.join(wanted[number])}) failed: {errors.one_line(result._return_value)}"
                     progress.display.line(line, error=True)
                 if isinstance(result._return_value, ChildProcessError):
-                    config = compose(wanted[number])
-                    jobs.set_number(config, number, folder)
-                    application.lost(config, str(result._return_value))
+                    application.lost(compose(wanted[number], number), str(result._return_value))
             time.sleep(POLL_SECONDS)
     except BaseException:
         if ours.live:

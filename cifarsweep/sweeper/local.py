@@ -96,13 +96,12 @@ def launch(
     setup_globals()
     application, folder = Application.of(task_function), Path(config.hydra.sweep.dir).absolute()
     application.expect_jobs(config, initial_job_idx + len(job_overrides))
-    compose = jobs.Composer(hydra_context.config_loader, config)
+    compose = jobs.Composer(hydra_context.config_loader, config, folder)
     ready, devices = [], set()
     for number, overrides in enumerate(job_overrides, start=initial_job_idx):
-        job_config = compose(overrides)
+        job_config = compose(overrides, number)
         application.check(job_config)
         devices.add(application.device(job_config))
-        jobs.set_number(job_config, number, folder)
         ready.append(Job(number, overrides, pickle.dumps(job_config)))
     if not ready:
         return []
@@ -313,7 +312,7 @@ def _work(connection: Connection, slot: Slot, details: bool, shared: bytes) -> N
             config = connection.recv()
         except EOFError:  # the parent is gone
             return
-        result = jobs.run(jobs.Job(jobs.without_hydra(config), config), task, context)
+        result = jobs.run(config, task, context)
         connection.send(("result", _sendable(result)))
 
 

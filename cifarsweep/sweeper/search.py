@@ -84,8 +84,8 @@ def sweep(
     if not space.parameters:
         raise ValueError("nothing to search: give a key a space, as in lr=interval(0.01,1)")
     compose = Composer(loader, config, folder)
-    base, hydra = compose.fixed(space.fixed)
-    checked = settings.read(hydra.hydra.sweeper, application, base)
+    base = compose(space.fixed)
+    checked = settings.read(base.hydra.sweeper, application, base)
     application.check_search(base, checked, space)
     setting = _Setting(hydra_context, config, application, compose, base)
     whole = StudyPlan(
@@ -160,7 +160,7 @@ def _fixed_of_a_run(setting: _Setting, space: Space) -> tuple[str, ...]:
     kept = [text for text in space.fixed if text.partition("=")[0].lstrip("+~") not in application.sweep_keys]
     if len(kept) == len(space.fixed):
         return space.fixed
-    choices = setting.compose.fixed(space.fixed).hydra.hydra.runtime.choices
+    choices = setting.base.hydra.runtime.choices
     alone = hydra_compat.load_single_run(loader, setting.config, kept)
     for group, option in choices.items():
         of_a_run = not group.startswith("hydra/") and group not in application.sweep_keys
@@ -197,7 +197,7 @@ def _check_before_start(setting: _Setting, plan: StudyPlan) -> None:
         return plan.space.filled(lambda p: p.extremes[(i if p.texts else i // most) % len(p.extremes)])
 
     for i in range(2 * most):
-        setting.application.check(setting.compose.trial(plan.space, values_of(i)).task, is_trial=True)
+        setting.application.check(setting.compose.trial(plan.space, values_of(i)), is_trial=True)
 
 
 @contextlib.contextmanager

@@ -18,9 +18,9 @@ def add_runs(plan: StudyPlan, study: optuna.Study, compose: Composer, applicatio
     """Adds each run that a trial of this study could have made, once."""
     known = {trial.user_attrs.get("run") for trial in study.get_trials(deepcopy=False)}
     added = 0
-    for run in application.known_runs(compose.fixed(plan.space.fixed).task, plan.settings.objectives):
+    for run in application.known_runs(compose(plan.space.fixed), plan.settings.objectives):
         values = None if run.name in known else _values(plan.space, run)
-        if values is None or not run.is_of(compose.trial(plan.space, values).task):
+        if values is None or not run.is_of(compose.trial(plan.space, values)):
             continue
         active = list(plan.space.active(values))
         study.add_trial(

@@ -1,7 +1,6 @@
 """A worker of a sweep: claims a trial, composes its configuration, runs the user's task on it, tells the study."""
 
 import contextlib
-import copy
 import json
 import math
 import numbers
@@ -18,7 +17,7 @@ from typing import Any
 import optuna
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict, read_write
+from omegaconf import DictConfig, read_write
 from optuna.trial import TrialState
 
 from cifarsweep import trial as current_trial
@@ -102,15 +101,12 @@ class Worker:
 
     def _run(self, study: OpenStudy, trial: optuna.Trial) -> Outcome:
         handle = _Handle(trial, study, Application.of(self.task).seconds_figure)
-        job = self.composer.trial(study.plan.space, study.values(trial), trial.number, study.instead(trial))
-        subfolder, subdir = study.plan.subfolder, job.hydra.hydra.sweep.subdir
-        if subfolder and subdir != ".":  # jobs have folders of their own
-            hydra = copy.deepcopy(job.hydra)
-            with read_write(hydra.hydra), open_dict(hydra):
-                hydra.hydra.sweep.subdir = f"{subfolder}/{subdir}"
-            job = jobs.Job(job.task, hydra)
+        config = self.composer.trial(study.plan.space, study.values(trial), trial.number, study.instead(trial))
+        if study.plan.subfolder and config.hydra.sweep.subdir != ".":  # jobs have folders of their own
+            with read_write(config.hydra):
+                config.hydra.sweep.subdir = f"{study.plan.subfolder}/{config.hydra.sweep.subdir}"
         with current_trial.working_on(handle):
-            outcome = _outcome(jobs.run_trial(job, self.task, self.context), handle.objectives)
+            outcome = _outcome(jobs.run_trial(config, self.task, self.context), handle.objectives)
         handle.tell_rest()
         # A run that was trained before is complete, however little of it the budget or the pruner left.
         return Outcome(TrialState.PRUNED) if handle.is_cut and outcome.state == TrialState.COMPLETE else outcome

@@ -116,7 +116,7 @@ def test_a_job_sees_and_leaves_what_it_would_under_hydra(
         return str(result._return_value), result.status, files, [*started], "WISHED" in os.environ, Path.cwd()
 
     def ours(config: DictConfig, context: HydraContext) -> JobReturn:
-        return jobs.run(jobs.Job(jobs.without_hydra(config), config), task, context)
+        return jobs.run(config, task, context)
 
     def theirs(config: DictConfig, context: HydraContext) -> JobReturn:
         return run_job(task, config, "hydra.sweep.dir", "hydra.sweep.subdir", context)
