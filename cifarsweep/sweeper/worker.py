@@ -106,7 +106,7 @@ class Worker:
             with read_write(config.hydra):
                 config.hydra.sweep.subdir = f"{study.plan.subfolder}/{config.hydra.sweep.subdir}"
         with current_trial.working_on(handle):
-            outcome = _outcome(jobs.run_trial(config, self.task, self.context), handle.objectives)
+            outcome = _outcome(jobs.run(config, self.task, self.context, is_trial=True), handle.objectives)
         handle.tell_rest()
         # A run that was trained before is complete, however little of it the budget or the pruner left.
         return Outcome(TrialState.PRUNED) if handle.is_cut and outcome.state == TrialState.COMPLETE else outcome

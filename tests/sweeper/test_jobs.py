@@ -86,8 +86,9 @@ def test_name_keeps_to_how_hydra_names_a_folder(loader: ConfigLoader) -> None:
     "wish", ["seed=7", "hydra.job.chdir=true", "+hydra.job.env_set.WISHED=yes", "hydra.output_subdir=own", "listener"]
 )
 @pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("is_trial", [False, True])
 def test_a_job_sees_and_leaves_what_it_would_under_hydra(
-    loader: ConfigLoader, tmp_path: Path, wish: str, fails: bool
+    loader: ConfigLoader, tmp_path: Path, wish: str, fails: bool, is_trial: bool
 ) -> None:
     def task(config: DictConfig) -> dict[str, object]:
         seen = {"config": OmegaConf.to_container(config, resolve=True), "folder": Path.cwd().name}
@@ -116,7 +117,7 @@ def test_a_job_sees_and_leaves_what_it_would_under_hydra(
         return str(result._return_value), result.status, files, [*started], "WISHED" in os.environ, Path.cwd()
 
     def ours(config: DictConfig, context: HydraContext) -> JobReturn:
-        return jobs.run(config, task, context)
+        return jobs.run(config, task, context, is_trial=is_trial)
 
     def theirs(config: DictConfig, context: HydraContext) -> JobReturn:
         return run_job(task, config, "hydra.sweep.dir", "hydra.sweep.subdir", context)
