@@ -4,10 +4,10 @@ import json
 import os
 import stat
 import zlib
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -17,6 +17,8 @@ from cifarsweep.results import files
 from cifarsweep.results.locks import Lock
 
 CHECKSUM = b',"line_crc32":'
+
+T = TypeVar("T")
 
 
 class Backend(JournalFileBackend):
@@ -106,11 +108,19 @@ def _lock_of(journal: Path) -> Lock:
     return Lock(Path(f"{journal}.lock"))
 
 
-def open_journal(path: Path) -> JournalStorage:
-    lock = _lock_of(path)
-    with lock, suppress(FileNotFoundError), open(path, "r+b", opener=files.opener) as file:
-        _last_line(file)
-    return JournalStorage(Backend(path, lock))
+class Journal(JournalStorage):
+    def __init__(self, path: Path) -> None:
+        lock, self._claims = _lock_of(path), Lock(Path(f"{path}.claim.lock"))
+        with lock, suppress(FileNotFoundError), open(path, "r+b", opener=files.opener) as file:
+            _last_line(file)
+        super().__init__(Backend(path, lock))
+
+    def take(self, step: Callable[[], T], study_id: int | None = None) -> T:
+        """Takes a step of a study's queue. One that is given `study_id` is taken while no other such one is."""
+        if study_id is None:
+            return step()
+        self.get_n_trials(study_id)  # reads the news, so that others need not wait until this worker has
+        return self._claims(step)
 
 
 def mend(path: Path, folder: Path) -> str | None:

@@ -13,14 +13,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from cifarsweep.sweeper import heartbeat
 from cifarsweep.sweeper.settings import Budget, Settings
-from cifarsweep.sweeper.storage import Steps
+from cifarsweep.sweeper.storage import Storage
 
 WARM, WORKER, DEATHS, REASON, DETAILS = "warm_start", "worker", "deaths", "reason", "details"
 STOPPED, RESUMED, TOTAL = "stopped", "resumed", "n_trials"
@@ -46,7 +46,7 @@ T = TypeVar("T")
 def _one_step(method: Callable[Concatenate["Queue", P], T]) -> Callable[Concatenate["Queue", P], T]:
     @functools.wraps(method)
     def taken(self: "Queue", /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return self.steps(functools.partial(method, self, *args, **kwargs))
+        return self.take(functools.partial(method, self, *args, **kwargs))
 
     return taken
 
@@ -56,7 +56,6 @@ class Queue:
         self,
         study: optuna.Study,
         folder: Path,
-        steps: Steps,
         settings: Settings,
         budget: Budget | None = None,
         wanted: Callable[[list[FrozenTrial]], list[FrozenTrial]] | None = None,
@@ -66,10 +65,14 @@ class Queue:
         Without it, as in a search, a claim makes a trial where fewer than n_trials have begun: trials that wait would
         be read again and again, by samplers and pruners too. Final runs have no `budget`, whatever the settings say.
         """
-        self.steps, self._budget, self._wanted = steps, budget, wanted
+        self._budget, self._wanted = budget, wanted
         self.workers = folder / "workers"
-        self._study, self._storage, self._study_id = study, study._storage, study._study_id
+        self._study, self._storage, self._study_id = study, cast(Storage, study._storage), study._study_id
         self._settings = settings
+
+    def take(self, step: Callable[[], T], *, alone: bool = True) -> T:
+        """Takes a step, again on a database server where its answer was lost. Of those `alone` one at a time."""
+        return self._storage.take(step, self._study_id if alone else None)
 
     # the sweeper's side
 
@@ -191,7 +194,7 @@ class Queue:
             suggest(again)
             return again
 
-        return self.steps(step, alone=False)
+        return self.take(step, alone=False)
 
     def report(self, trial: optuna.Trial, step: int, value: float) -> bool:
         """Stores the objective after a step, unless it was stored before; whether the pruner ends the trial."""

@@ -3,16 +3,14 @@
 import contextlib
 import re
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol, TypeVar
 
 import optuna
-from optuna.storages import BaseStorage
 
 from cifarsweep.results import folders
 from cifarsweep.results.locks import Lock
-from cifarsweep.sweeper import journal, server
+from cifarsweep.sweeper import database, journal
 from cifarsweep.terminal.command_line import without_credentials
 
 DRIVERS = {
@@ -22,12 +20,11 @@ DRIVERS = {
 }
 JOURNAL_SUFFIXES = (".journal", ".log")
 """Of a file that is not there yet. Optuna's own examples end in .log."""
-BUSY_SECONDS = 60
-"""How long SQLite waits for another process's transaction."""
 READ_THE_JOURNAL = ("read_logs", "apply_logs", "_apply_create_study", "_apply_create_trial")
 """Functions of Optuna."""
 
-T = TypeVar("T")
+Storage = journal.Journal | database.Database
+"""Has, beside what Optuna's storages have, `take` for the steps of a queue."""
 
 
 class Lost(ValueError):
@@ -75,12 +72,10 @@ def _is_journal(path: Path) -> bool:
     return path.is_file() and path.stat().st_size > 0 and _begins(path, b'{"op_code":')
 
 
-def open_storage(address: str) -> BaseStorage:
+def open_storage(address: str) -> Storage:
     """The storage at an address. Lost names what is wrong with it."""
     with reaching(address):
-        if "://" not in address:
-            return journal.open_journal(Path(address))
-        return _server(address) if is_server(address) else _sqlite(address)
+        return _database(address) if "://" in address else journal.Journal(Path(address))
 
 
 def is_server(address: str) -> bool:
@@ -97,8 +92,8 @@ def reaching(address: str, patience: float | None = None) -> Iterator[None]:
 
     Inside, this thread waits for a server that is away for `patience` seconds before that; None: as long as outside.
     """
-    before = server.patience.seconds
-    server.patience.seconds = before if patience is None else patience
+    before = database.patience.seconds
+    database.patience.seconds = before if patience is None else patience
     try:
         yield
     except Lost:
@@ -110,7 +105,7 @@ def reaching(address: str, patience: float | None = None) -> Iterator[None]:
         where = error.filename if isinstance(error, OSError) and error.filename else _key(address)
         raise Lost(f"{where}: {reason}") from error
     finally:
-        server.patience.seconds = before
+        database.patience.seconds = before
 
 
 def _key(address: str) -> str:
@@ -140,50 +135,14 @@ def _reason(address: str, error: BaseException) -> str | None:
     return f"{reason}; move the file away, and the same command begins anew" if is_damaged else reason
 
 
-def _sqlite(address: str) -> BaseStorage:
-    """Every transaction takes the write lock at its start: otherwise two workers may claim one trial."""
-    from sqlalchemy import event
-
-    file = address.partition("sqlite:///")[2].partition("?")[0]
-    Path(file).parent.mkdir(parents=True, exist_ok=True)
-    with Lock(Path(f"{file}.lock")):  # two processes that create the tables at once trip over each other
-        storage = optuna.storages.RDBStorage(address, engine_kwargs={"connect_args": {"timeout": BUSY_SECONDS}})
-    event.listen(storage.engine, "connect", lambda connection, _: setattr(connection, "isolation_level", None))
-    event.listen(storage.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
-    storage.engine.dispose()  # the connections opened so far know nothing of this
-    return storage
-
-
-def _server(address: str) -> BaseStorage:
+def _database(address: str) -> database.Database:
     try:
-        return server.open_server(address)
+        if is_server(address):
+            return database.open_database(address)
+        file = Path(address.partition("sqlite:///")[2].partition("?")[0])
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with Lock(Path(f"{file}.lock")):  # two processes that create the tables at once trip over each other
+            return database.open_database(address)
     except ValueError as error:  # a port that is no number; other mistakes have an error of SQLAlchemy's own
         expected = f"{_dialect(address)}+DRIVER://USER:PASSWORD@HOST:PORT/DATABASE"
         raise Lost(f"{_key(address)}: expected {expected}") from error
-
-
-# steps of a queue
-
-
-class Steps(Protocol):
-    """Takes a step of a study's queue, again on a database server where its answer was lost.
-
-    No other step that is taken `alone` is taken meanwhile, whichever workers take them.
-    """
-
-    def __call__(self, step: Callable[[], T], *, alone: bool = True) -> T: ...
-
-
-def steps_of(study: optuna.Study, lock: Path) -> Steps:
-    """By `lock`, unless a database server keeps the study: a file system may have no lock that all hosts share."""
-    store, held = study._storage, Lock(lock)
-
-    def take(step: Callable[[], T], *, alone: bool = True) -> T:
-        if isinstance(store, server.Server):
-            return store.take(step, study._study_id if alone else None)
-        if not alone:
-            return step()
-        store.get_n_trials(study._study_id)  # reads the news, so that others need not wait until this worker has
-        return held(step)
-
-    return take

@@ -122,7 +122,6 @@ class OpenStudy:
         self.queue = Queue(
             self.study,
             plan.folder / ".study",
-            storage.steps_of(self.study, plan.folder / ".study" / "claim.lock"),
             plan.settings,
             budget=None if plan.is_final else plan.settings.budget,
             wanted=None if search is None else self._wanted,
@@ -190,7 +189,7 @@ class OpenStudy:
             return self.queue.claim(worker)
         claim = partial(self._claim, worker)
         try:
-            return self.queue.steps(claim) if self.plan.settings.samples_in_turn else claim()
+            return self.queue.take(claim) if self.plan.settings.samples_in_turn else claim()
         except BaseException:
             with contextlib.suppress(storage.Lost), storage.reaching(self.plan.address, patience=0):
                 self.queue.give_back(worker)

@@ -199,7 +199,7 @@ class _Handle:
             call = self._untold.popleft()
             try:
                 with storage.reaching(self._plan.address, patience):
-                    answer = self._queue.steps(call, alone=False)
+                    answer = self._queue.take(call, alone=False)
             except storage.Lost:
                 self._untold.appendleft(call)
                 raise

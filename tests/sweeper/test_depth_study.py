@@ -25,7 +25,7 @@ from cifarsweep.report.search_results import Trial
 from cifarsweep.results.study_records import StudyWithFinalRuns
 from cifarsweep.sweeper.queue import Outcome, Queue
 from cifarsweep.sweeper.settings import Budget
-from cifarsweep.sweeper.storage import steps_of
+from cifarsweep.sweeper.storage import open_storage
 
 PER_MODEL = ["hydra.sweeper.study_per=[model]"]
 TWO_WORKERS = ["hydra.sweeper.n_workers=2"]
@@ -242,9 +242,10 @@ def test_a_budget_is_neither_lowered_below_what_was_spent_nor_counted_in_another
 
 
 def test_a_trial_interrupted_after_the_last_epoch_of_the_budget_still_ends(tmp_path: Path) -> None:
-    study = optuna.create_study(direction="maximize")
+    store = open_storage(str(tmp_path / "study.journal"))
+    study = optuna.create_study(direction="maximize", storage=store)
     limits: Any = SimpleNamespace(max_retries=1, max_failures=5, grace_period=120)
-    queue = Queue(study, tmp_path, steps_of(study, tmp_path / "lock"), limits, budget=Budget("epochs", 5))
+    queue = Queue(study, tmp_path, limits, budget=Budget("epochs", 5))
     trial = queue.claim("one")
     assert trial is not None
     assert not queue.spend(trial, 5, ends=True)

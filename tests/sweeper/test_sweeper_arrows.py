@@ -10,6 +10,7 @@ from test_arrows import assert_modules_know_only
 KNOWS = {
     "application": "settings space",
     "cluster": "",
+    "database": "",
     "estimate": "application jobs studies",
     "grid": "application cluster hydra_compat jobs",
     "heartbeat": "",
@@ -23,10 +24,9 @@ KNOWS = {
     "queue": "heartbeat settings storage",
     "search": "application cluster estimate hydra_compat jobs journal local monitor pruning queue "
     "settings space storage studies summary warm_start worker",
-    "server": "",
     "settings": "application local space",
     "space": "",
-    "storage": "journal server",
+    "storage": "database journal",
     "studies": "heartbeat pruning queue settings space storage",
     "summary": "application pruning queue space studies",
     "warm_start": "application jobs queue space studies",

@@ -1,4 +1,4 @@
-"""A database server as a study's storage: timeouts, calls that wait while it is away, and steps as transactions.
+"""A database as a study's storage: timeouts, calls that wait while its server is away, and steps as transactions.
 
 Knows Optuna's tables, not what a study holds. Optuna 5 reads and writes each fact of a trial in a transaction of its
 own, of three statements and more: 58 statements and 18 commits a trial. Here a step reads once what has changed, works
@@ -30,6 +30,8 @@ SILENT_SECONDS = 10
 """After so long without an answer a connection counts as dead, and so does a worker in the middle of a step."""
 IDLE_SECONDS = 2.0
 """After which a connection is closed. A server accepts a hundred by default; who trains for minutes needs none."""
+BUSY_SECONDS = 60
+"""How long SQLite waits for another process's transaction."""
 LONGEST_PAUSE = 2.0
 """Seconds between two attempts to reach a server that is away."""
 PARAMS, VALUES, STEPS = "trial_params", "trial_values", "trial_intermediate_values"
@@ -61,19 +63,20 @@ patience = _Patience()
 """How long this thread waits for a server that is away."""
 
 
-def open_server(address: str) -> "Server":
+def open_database(address: str) -> "Database":
     """A connection that the server closed meanwhile is opened anew instead of failing. ValueError for a wrong port."""
     from sqlalchemy.engine import make_url
 
     logging.getLogger("psycopg").setLevel(logging.ERROR)  # what matters of its warnings is raised
     url = make_url(address)
-    arguments = _timeouts(url.get_driver_name())
+    arguments, is_sqlite = _timeouts(url.get_driver_name()), url.get_backend_name() == "sqlite"
     options: dict[str, Any] = {
         "connect_args": {key: value for key, value in arguments.items() if key not in url.query},
-        "isolation_level": "READ COMMITTED",  # a step sees what the step before it has written
+        # A step sees what the step before it has written. SQLite's transactions are begun by Database.
+        "isolation_level": "AUTOCOMMIT" if is_sqlite else "READ COMMITTED",
         "pool_pre_ping": False,  # costs as much as a statement; a step whose connection is gone is taken again
     }
-    return _patiently(functools.partial(Server, address, options))
+    return _patiently(functools.partial(Database, address, options))
 
 
 def _timeouts(driver: str) -> dict[str, Any]:
@@ -102,7 +105,7 @@ def _timeouts(driver: str) -> dict[str, Any]:
         waits = {f"{what}_timeout": 3 * SILENT_SECONDS for what in ("read", "write")}
         # MySQL knows no limit for transactions alone; a connection that it ends between them is opened anew.
         return {"connect_timeout": SILENT_SECONDS, **waits, "init_command": f"SET wait_timeout={SILENT_SECONDS}"}
-    return {}
+    return {"timeout": BUSY_SECONDS} if driver == "pysqlite" else {}
 
 
 def _patiently(call: Callable[[], T]) -> T:
@@ -119,11 +122,13 @@ def _patiently(call: Callable[[], T]) -> T:
 
 
 def _is_away(error: BaseException | None) -> bool:
-    """Whether the server is away, or has ended a connection or a statement; nothing else may be tried again.
+    """Whether a server is away, or has ended a connection or a statement; nothing else may be tried again.
 
     By the names that all drivers have for it: SQLAlchemy passes some of a driver's errors on as they are.
     """
     while error is not None:
+        if type(getattr(error, "orig", error)).__module__ == "sqlite3":  # a file that is lost does not come back
+            return False
         names = {kind.__name__ for kind in type(error).__mro__}
         if names & {"OperationalError", "InterfaceError"} or getattr(error, "connection_invalidated", False):
             return True
@@ -147,28 +152,32 @@ class _Study:
         (self.unfinished.discard if trial.state.is_finished() else self.unfinished.add)(trial._trial_id)
 
 
-def _a_step(method: Callable[Concatenate["Server", P], T]) -> Callable[Concatenate["Server", P], T]:
+def _a_step(method: Callable[Concatenate["Database", P], T]) -> Callable[Concatenate["Database", P], T]:
     @functools.wraps(method)
-    def taken(self: "Server", /, *args: P.args, **kwargs: P.kwargs) -> T:
+    def taken(self: "Database", /, *args: P.args, **kwargs: P.kwargs) -> T:
         return self.take(functools.partial(method, self, *args, **kwargs))
 
     return taken
 
 
 def _of_optuna(name: str) -> Any:
-    def call(self: "Server", *args: Any, **kwargs: Any) -> Any:
+    def call(self: "Database", *args: Any, **kwargs: Any) -> Any:
         return _patiently(functools.partial(getattr(self._optuna, name), *args, **kwargs))
 
     return call
 
 
-class Server(BaseStorage):
+class Database(BaseStorage):
     """Optuna's tables. A call is a step of its own, or a part of the step that is being taken: see `take`."""
 
     def __init__(self, address: str, options: dict[str, Any]) -> None:
+        from sqlalchemy import event
+
         self._optuna = RDBStorage(address, engine_kwargs=options)  # makes and checks the tables
         self._optuna.engine.dispose()  # of both connections that this takes
         self._closing = threading.Timer(0, lambda: None)
+        if self._optuna.engine.dialect.name == "sqlite":
+            event.listen(self._optuna.engine, "begin", _begin_immediately)
         self._sql = _Statements(self._optuna.engine.dialect.name)
         self._mutex, self._thread = threading.Lock(), 0
         """One step is taken at a time, by this thread."""
@@ -387,6 +396,12 @@ class Server(BaseStorage):
         return study
 
 
+def _begin_immediately(connection: Any) -> None:
+    """Takes the write lock of SQLite at the start of a transaction: otherwise two workers may claim one trial."""
+    if "isolation_level" not in connection.get_execution_options():  # else it only reads, see `_rows`
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
 def _batches(ids: Iterable[int]) -> Iterator[list[int]]:
     """At least one. Padded with zeros, as each length makes a statement of its own that the server has to plan."""
     unpadded = [*ids] or [0]
@@ -482,7 +497,7 @@ class _Statements:
         is_new = and_(trials.trial_id > bindparam("last"), trials.study_id + 0 == bindparam("study"))
         self.trials = select(*columns).where(or_(is_new, is_one_of(trials.trial_id)))
         self.facts = _reading(tables, is_one_of)
-        module = importlib.import_module(f"sqlalchemy.dialects.{'postgresql' if is_postgresql else 'mysql'}")
+        module = importlib.import_module(f"sqlalchemy.dialects.{'mysql' if dialect == 'mariadb' else dialect}")
         self.upserts = {table: _upsert(module.insert(tables[table]), _columns(table)) for table in FACTS}
 
 
