@@ -71,11 +71,11 @@ class Sweep:
 
 def _left_to_slurm(folder: Path) -> "cluster.Jobs | None":
     """The sweep's jobs whose end no command has seen, if there are any."""
-    if not sweeps.submitted(folder):
+    if not (jobs := sweeps.submitted(folder)):
         return None
     from cifarsweep.sweeper import cluster
 
-    return cluster.Jobs(folder)
+    return cluster.Jobs(folder, jobs)
 
 
 @boundary.command

@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
@@ -148,17 +148,20 @@ class Jobs:
     sweep.json names them meanwhile, so that the next command finds them.
     """
 
-    def __init__(self, folder: Path, *, takes_over: bool = True) -> None:
-        """`takes_over`: with those that earlier commands have left."""
+    def __init__(self, folder: Path, live: Mapping[str, str]) -> None:
         self._folder, self._asked, self._missed = folder, -SQUEUE_SECONDS, set[str]()
         self._killed: dict[str, str] = {}
-        self.live: dict[str, str] = sweeps.submitted(folder) if takes_over else {}
+        self._ended: dict[str, JobReturn] = {}
+        self.live = dict(live)
         """By id, the overrides of each."""
 
-    def drop_lost(self) -> None:
-        """Forgets those that Slurm has ended while no command waited for them, so that they are started again."""
-        if self.live and (states := _states(self.live)) is not None:
-            self._forget(job for job in list(self.live) if _has_ended(job, states) and self._result(job) is None)
+    @classmethod
+    def of_earlier_commands(cls, folder: Path) -> Self:
+        """Without those that Slurm has ended while no command waited for them, so that they are started again."""
+        jobs = cls(folder, sweeps.submitted(folder))
+        if jobs.live and (states := _states(jobs.live)) is not None:
+            jobs._forget(job for job in list(jobs.live) if _has_ended(job, states) and jobs._result(job) is None)
+        return jobs
 
     def submit(self, launcher: Launcher, jobs: Mapping[int, Sequence[str]]) -> list[str]:
         """Submits a job for these overrides of each number; their ids. ValueError where Slurm refuses them."""
@@ -248,6 +251,23 @@ class Jobs:
         command = f"python -m cifarsweep.watch {shlex.quote(str(self._folder))}"
         goes_on = "runs" if len(self.live) == 1 else "run"
         return f"{self} {goes_on} on; the same command comes back; {command} waits, and with --cancel ends them"
+
+
+class WaitedFor(Jobs):
+    """Those of any other launcher, which waits for them: all have ended once they are submitted."""
+
+    def submit(self, launcher: Launcher, jobs: Mapping[int, Sequence[str]]) -> list[str]:
+        try:
+            results = launcher.launch(list(jobs.values()), initial_job_idx=0)
+        except Exception as error:  # whatever it raises where its jobs died
+            results = [JobReturn(status=JobStatus.FAILED)]
+            results[0].return_value = error
+        self._ended = {str(number): result for number, result in enumerate(results)}
+        return list(self._ended)
+
+    def ended(self) -> dict[str, JobReturn]:
+        ended, self._ended = self._ended, {}
+        return ended
 
 
 def _submit(launcher: Launcher, jobs: Mapping[int, Sequence[str]]) -> list[str]:

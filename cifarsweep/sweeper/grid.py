@@ -88,8 +88,7 @@ def _launch_on_slurm(
 
     None with `detach`, unless there were such jobs.
     """
-    ours = cluster.Jobs(folder)
-    ours.drop_lost()
+    ours = cluster.Jobs.of_earlier_commands(folder)
     known, wanted = {overrides: job for job, overrides in ours.live.items()}, dict(enumerate(combinations, start=first))
     ids = {number: known[" ".join(texts)] for number, texts in wanted.items() if " ".join(texts) in known}
     missing = {number: texts for number, texts in wanted.items() if number not in ids}

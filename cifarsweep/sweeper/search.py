@@ -8,8 +8,9 @@ next, and that from queue.py, which says whose a trial is.
 import contextlib
 import copy
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -124,17 +125,16 @@ def sweep(
         if owner:
             _fill(setting, studies)
         worker = Worker(whole, plans, task_function, hydra_context, compose)
-        on_slurm = None
+        jobs: cluster.Jobs = cluster.WaitedFor(folder, {})
         if cluster.is_slurm(config.hydra.launcher):
-            on_slurm = _WorkersOnSlurm(setting, studies, worker, num_workers, cluster.Jobs(folder, takes_over=owner))
-            if checked.detach and on_slurm.leave():
-                return None
+            jobs = cluster.Jobs.of_earlier_commands(folder) if owner else cluster.Jobs(folder, {})
+        start = partial(_start_missing, setting, studies, worker, num_workers, jobs)
+        if checked.detach and not jobs.live and start():
+            progress.line(jobs.left)
+            return None
         with storage.reaching(whole.address, checked.storage_timeout):
             with Monitor(whole, studies, application) as monitor:
-                if on_slurm is not None:
-                    on_slurm.work()
-                else:
-                    _launch(setting, studies, worker, num_workers)
+                _work(studies, jobs, start)
             return summary.conclude(whole, studies, monitor.seconds, application)
 
 
@@ -366,103 +366,55 @@ def _num_workers(checked: Settings, launcher: DictConfig) -> int:
     return launcher.get("n_workers") or len(local.cores())
 
 
-def _launch(setting: _Setting, studies: Studies, worker: Worker, num_workers: int) -> None:
-    """Launches workers until no trial can be claimed and none runs.
+def _work(studies: Studies, jobs: cluster.Jobs, start: Callable[[], bool]) -> None:
+    """Has `start` start the workers that are missing, until no trial can be claimed and none runs.
 
-    A launch may end early, such as by workers that died. The next one goes on where the last was of use: each trial
-    that has ended, and each worker that died at one, is an event. A launch without any ends the search by its error.
+    One that ended by an error has no successor before something else has happened. Where none is left, and nothing has
+    happened since the last was started, its error ends the search.
     """
+    if jobs.live:
+        progress.line(f"comes back to {jobs}")
+    started_at, failed_at = _num_events(studies), -1
     try:
         while True:
-            before, error = _num_events(studies), None
-            if (waiting := studies.num_startable) > 0:
-                error = _launch_once(setting, worker, min(num_workers, waiting))
-            running = studies.recover(counted=True)
-            if error is not None and _num_events(studies) == before:
-                raise error
-            if running:
+            error = _error_of(jobs.ended().values())
+            running, events = studies.recover(counted=True), _num_events(studies)
+            if error is not None:
+                failed_at = events
+                if not jobs.live and not running and events == started_at:
+                    raise error
+            if not running and studies.num_startable <= 0:
+                break
+            if (events != failed_at or not (jobs.live or running)) and start():
+                started_at = events
+            if jobs.live or running:
                 time.sleep(POLL_SECONDS)
-            elif studies.num_startable <= 0:
-                return
+    except BaseException:
+        if jobs.live:
+            progress.display.line(jobs.left, error=True)
+        raise
     finally:
-        with contextlib.suppress(storage.Lost), storage.reaching(worker.whole.address, patience=0):
+        with contextlib.suppress(storage.Lost), storage.reaching(studies.address, patience=0):
             studies.recover(counted=False)
+    jobs.conclude(WAIT_FOR_WORKERS_SECONDS)
 
 
-class _WorkersOnSlurm:
-    """The workers of a search as jobs of Slurm. Those of earlier commands count, and only what is missing starts."""
-
-    def __init__(
-        self, setting: _Setting, studies: Studies, worker: Worker, num_workers: int, jobs: cluster.Jobs
-    ) -> None:
-        self._launcher, self._fixed = _launcher(setting, worker, num_workers), list(worker.whole.space.fixed)
-        self._studies, self._address, self._num_workers, self._jobs = studies, worker.whole.address, num_workers, jobs
-        self._submitted_at = self._num_events()
-        jobs.drop_lost()
-
-    def leave(self) -> bool:
-        """Submits them for a command that does not wait. False where there is nothing to do, or some are at work."""
-        if self._jobs.live or not self._top_up():
-            return False
-        progress.line(self._jobs.left)
-        return True
-
-    def work(self) -> None:
-        """Submits those that are missing until no trial can be claimed and none runs.
-
-        One that ended by an error has no successor before something else has happened. Where none is left, and nothing
-        has happened since the last was submitted, its error ends the search.
-        """
-        if self._jobs.live:
-            progress.line(f"comes back to {self._jobs}")
-        failed_at = -1
-        try:
-            while (running := self._studies.recover(counted=True)) or self._studies.num_startable > 0:
-                error, events = _error_of(self._jobs.ended().values()), self._num_events()
-                if error is not None:
-                    failed_at = events
-                    if not self._jobs.live and not running and events == self._submitted_at:
-                        raise error
-                if not self._jobs.live or events != failed_at:
-                    self._top_up()
-                time.sleep(POLL_SECONDS)
-        except BaseException:
-            if self._jobs.live:
-                progress.display.line(self._jobs.left, error=True)
-            raise
-        finally:
-            with contextlib.suppress(storage.Lost), storage.reaching(self._address, patience=0):
-                self._studies.recover(counted=False)
-        self._jobs.conclude(WAIT_FOR_WORKERS_SECONDS)
-
-    def _top_up(self) -> bool:
-        missing = min(self._num_workers - len(self._jobs.live), self._studies.num_startable)
-        if missing <= 0:
-            return False
-        self._submitted_at = self._num_events()
-        self._jobs.submit(self._launcher, dict.fromkeys(range(missing), self._fixed))
-        return True
-
-    def _num_events(self) -> int:
-        """With the steps of trials, as a time limit may end a worker in the middle of its first."""
-        trials = [trial for study in self._studies.all for trial in study.trials]
-        steps = sum(len(trial.intermediate_values) + len(trial.user_attrs.get(STEPS, ())) for trial in trials)
-        return _num_events(self._studies) + steps
+def _start_missing(setting: _Setting, studies: Studies, worker: Worker, num_workers: int, jobs: cluster.Jobs) -> bool:
+    """Starts as many workers as can claim a trial; whether there was one to start."""
+    missing = min(num_workers - len(jobs.live), studies.num_startable)
+    if missing > 0:
+        fixed = list(worker.whole.space.fixed)
+        jobs.submit(_launcher(setting, worker, missing), dict.fromkeys(range(missing), fixed))
+    return missing > 0
 
 
 def _num_events(studies: Studies) -> int:
-    trials = [trial for study in studies.all for trial in study.trials]
-    return sum(trial.state.is_finished() + trial.user_attrs.get(DEATHS, 0) for trial in trials)
-
-
-def _launch_once(setting: _Setting, worker: Worker, num_workers: int) -> Exception | None:
-    """One launch of workers; the error of a worker that ended by it, if any."""
-    launcher = _launcher(setting, worker, num_workers)
-    try:
-        results = launcher.launch([list(worker.whole.space.fixed)] * num_workers, initial_job_idx=0)
-    except Exception as error:  # whatever a launcher raises when its workers die; the queue tells what is left
-        return error
-    return _error_of(results)
+    """How much has happened: trials that have ended, their steps, and workers that died."""
+    events: int = 0
+    for trial in (trial for study in studies.all for trial in study.trials):
+        events += len(trial.intermediate_values) + len(trial.user_attrs.get(STEPS, ()))
+        events += trial.state.is_finished() + trial.user_attrs.get(DEATHS, 0)
+    return events
 
 
 def _launcher(setting: _Setting, worker: Worker, num_workers: int) -> Launcher:

@@ -235,7 +235,7 @@ class Studies:
         store = storage.open_storage(plans[0].address)
         self.searches = [OpenStudy(plan, store) for plan in plans]
         self.finals = [search.finals for search in self.searches if search.finals is not None]
-        self._deadline = plans[0].deadline
+        self.address, self._deadline = plans[0].address, plans[0].deadline
         self._workers, self._grace_period = self.searches[0].queue.workers, plans[0].settings.grace_period
 
     @property
