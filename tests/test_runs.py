@@ -123,8 +123,7 @@ def test_a_run_that_cannot_be_read_is_named_and_the_others_are_listed(
 
 def test_sweeps_have_a_line_each(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sweep = outputs / "sweeps" / "depth"
-    sweeps.open_sweep(sweep, ["python", "-m", "cifarsweep"], {})
-    sweeps.expect_jobs(sweep, 3)
+    sweeps.open_sweep(sweep, ["python", "-m", "cifarsweep"], {}, num_jobs=3)
     sweeps.register_job(sweep, 0, ["seed=1"], run="layers3-000000000001")
     sweeps.register_job(sweep, 1, ["seed=9"], error="no memory")
     lock = sweeps.own_sweep(sweep)
@@ -134,10 +133,10 @@ def test_sweeps_have_a_line_each(outputs: Path, capsys: pytest.CaptureFixture[st
     lock.release()
     assert runs.main(["--sweeps", "--columns", "status,jobs,ended"]) == 0
     assert capsys.readouterr().out.splitlines()[1].split() == ["interrupted", "3", "2"]
-    sweeps.note_submitted(sweep, {"7_0": "seed=2"})
+    sweeps.note_jobs(sweep, submitted={"7_0": "seed=2"})
     assert runs.main(["--sweeps", "--columns", "status"]) == 0
     assert capsys.readouterr().out.splitlines()[1] == "submitted"
-    sweeps.note_ended(sweep, ["7_0"])
+    sweeps.note_jobs(sweep, ended=["7_0"])
     sweeps.close_sweep(sweep)
     assert runs.main(["--sweeps", "--columns", "status"]) == 0
     assert capsys.readouterr().out.splitlines()[1] == "ended"

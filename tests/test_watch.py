@@ -21,8 +21,7 @@ from cifarsweep.results.records import RunResult
 def sweep(tmp_path: Path) -> Iterator[Path]:
     """A sweep of five jobs that runs: one is complete, one trains, one failed, one died before it had a run."""
     folder = tmp_path / "outputs" / "sweeps" / "depth"
-    sweeps.open_sweep(folder, ["python", "-m", "cifarsweep"], {})
-    sweeps.expect_jobs(folder, 5)
+    sweeps.open_sweep(folder, ["python", "-m", "cifarsweep"], {}, num_jobs=5)
     add_run(
         folder, 0, "a-complete", {"status": "complete", "val_accuracy": 0.8125, "test_accuracy": 0.8, "epochs": 2}, 2
     )

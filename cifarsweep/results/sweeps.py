@@ -3,7 +3,7 @@
 import contextlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -98,12 +98,16 @@ def own_sweep(sweep_dir: Path) -> Lock | None:
     return lock if lock.acquire(timeout=0) else None
 
 
-def open_sweep(sweep_dir: Path, command_line: list[str], plan: Mapping[str, Any]) -> list[str]:
+def open_sweep(
+    sweep_dir: Path, command_line: list[str], plan: Mapping[str, Any], num_jobs: int | None = None
+) -> list[str]:
     """Writes sweep.json, or adds this command to the one that is there. A line for each damaged file set aside."""
     with Lock(sweep_dir / ".lock"):
         sweep, set_aside = _read_or_begin(sweep_dir)
-        made_by = provenance.provenance()
-        sweep.commands.append(Command(time=provenance.now(), command_line=command_line, plan=plan, provenance=made_by))
+        now, made_by = provenance.now(), provenance.provenance()
+        sweep.commands.append(
+            Command(time=now, command_line=command_line, plan=plan, provenance=made_by, num_jobs=num_jobs)
+        )
         _write(sweep_dir, sweep)
     return set_aside
 
@@ -137,15 +141,6 @@ def _jobs_of_searches(sweep_dir: Path) -> list[JobRecord]:
     return [JobRecord(job=number, overrides=[f"run={run}"], run=run) for number, run in dict.fromkeys(runs) if run]
 
 
-def expect_jobs(sweep_dir: Path, num_jobs: int) -> None:
-    """Records how many jobs the last command has: this many, or more if it said so before."""
-    with Lock(sweep_dir / ".lock"):
-        sweep = SweepRecord.read(sweep_dir)
-        last = sweep.commands[-1]
-        sweep.commands[-1] = replace(last, num_jobs=max(num_jobs, last.num_jobs or 0))
-        _write(sweep_dir, sweep)
-
-
 def command_of(run_dir: Path, sweep_dirs: Iterable[Path] = ()) -> list[str] | None:
     """What trains a run alone, by the job that has it, of these sweeps or one beside the run; None where none has."""
     for sweep_dir in [*sweep_dirs, *sorted((run_dir.parent.parent / "sweeps").glob("*"))]:
@@ -167,19 +162,6 @@ def submitted(sweep_dir: Path) -> dict[str, str]:
     return {}
 
 
-def note_submitted(sweep_dir: Path, jobs: Mapping[str, str]) -> None:
-    with Lock(sweep_dir / ".lock"):
-        sweep = SweepRecord.read(sweep_dir)
-        _write(sweep_dir, replace(sweep, submitted={**(sweep.submitted or {}), **jobs}))
-
-
-def note_ended(sweep_dir: Path, jobs: Iterable[str]) -> None:
-    with Lock(sweep_dir / ".lock"):
-        sweep = SweepRecord.read(sweep_dir)
-        left = {job: overrides for job, overrides in (sweep.submitted or {}).items() if job not in jobs}
-        _write(sweep_dir, replace(sweep, submitted=left or None))
-
-
 def close_sweep(sweep_dir: Path) -> None:
     """At the end of a command, moves to sweep.json all that its jobs have told.
 
@@ -188,6 +170,15 @@ def close_sweep(sweep_dir: Path) -> None:
     with Lock(sweep_dir / ".lock"):
         _write(sweep_dir, SweepRecord.read(sweep_dir))
         files.remove(sweep_dir / _JOURNAL)
+
+
+def note_jobs(sweep_dir: Path, submitted: Mapping[str, str] | None = None, ended: Container[str] = ()) -> None:
+    """Records which jobs of a cluster have begun, by id, and which have ended. FileNotFoundError without a record."""
+    with Lock(sweep_dir / ".lock"):
+        sweep = SweepRecord.read(sweep_dir)
+        known = {**(sweep.submitted or {}), **(submitted or {})}
+        left = {job: overrides for job, overrides in known.items() if job not in ended}
+        _write(sweep_dir, replace(sweep, submitted=left or None))
 
 
 def _write(sweep_dir: Path, sweep: SweepRecord) -> None:

@@ -97,11 +97,8 @@ class Application:
         """What a job runs on: auto (a GPU of its own where there is one), cpu, or a device that it names itself."""
         return "auto"
 
-    def start_sweep(self, config: DictConfig) -> None:
-        """Called once a sweep is checked, before anything of it is written."""
-
-    def expect_jobs(self, config: DictConfig, num_jobs: int) -> None:
-        """Called with the number of a sweep's jobs, before they start."""
+    def start_sweep(self, config: DictConfig, num_jobs: int | None = None) -> None:
+        """Called once a sweep is checked, before anything of it is written. A search does not count its jobs."""
 
     def lost(self, config: DictConfig, reason: str) -> None:
         """Called where the process of a job has died for good."""

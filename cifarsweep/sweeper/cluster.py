@@ -170,7 +170,7 @@ class Jobs:
         ids = _submit(launcher, jobs)
         new = {job: " ".join(overrides) for job, overrides in zip(ids, jobs.values(), strict=True)}
         self.live |= new
-        sweeps.note_submitted(self._folder, new)
+        sweeps.note_jobs(self._folder, submitted=new)
         return ids
 
     def ended(self) -> dict[str, JobReturn]:
@@ -234,7 +234,7 @@ class Jobs:
 
     def _forget(self, jobs: Iterable[str]) -> None:
         if jobs := list(jobs):
-            sweeps.note_ended(self._folder, jobs)
+            sweeps.note_jobs(self._folder, ended=jobs)
             for job in jobs:
                 del self.live[job]
                 self._killed.pop(job, None)

@@ -56,13 +56,12 @@ def sweep(
         raise ValueError(f"hydra.sweeper.max_batch_size={keys['max_batch_size']}: expected null with detach=true")
     task = cluster.InJob(task_function, folder) if cluster.is_submitit(how) else task_function
     launcher = hydra_compat.instantiate_launcher(hydra_context, task, config, quiet=False)
-    application.start_sweep(config)
+    application.start_sweep(config, len(combinations))
     files.make_folder(folder)
     with files.atomic(folder / "multirun.yaml") as file:  # as Hydra's own sweeper
         OmegaConf.save(config, file)
     size = keys["max_batch_size"] or len(combinations)
     launch: Callable[[Sequence[list[str]], int], Sequence[JobReturn]] = launcher.launch
-    application.expect_jobs(config, len(combinations))
     if cluster.is_slurm(how):
         launch = partial(_launch_on_slurm, launcher, compose, application, folder, keys["detach"])
     batches = [launch(combinations[start : start + size], start) for start in range(0, len(combinations), size)]

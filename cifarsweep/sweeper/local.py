@@ -95,7 +95,6 @@ def launch(
     """
     setup_globals()
     application, folder = Application.of(task_function), Path(config.hydra.sweep.dir).absolute()
-    application.expect_jobs(config, initial_job_idx + len(job_overrides))
     compose = jobs.Composer(hydra_context.config_loader, config, folder)
     ready, devices = [], set()
     for number, overrides in enumerate(job_overrides, start=initial_job_idx):

@@ -91,12 +91,8 @@ class ImageTraining(Application):
     def device(self, config: DictConfig) -> str:
         return str(config.trainer.device)
 
-    def start_sweep(self, config: DictConfig) -> None:
-        sweep.start(config)
-
-    def expect_jobs(self, config: DictConfig, num_jobs: int) -> None:
-        if not sweep.is_search(config):  # which counts its trials itself
-            sweeps.expect_jobs(Path(config.hydra.sweep.dir).absolute(), num_jobs)
+    def start_sweep(self, config: DictConfig, num_jobs: int | None = None) -> None:
+        sweep.start(config, num_jobs)
 
     def lost(self, config: DictConfig, reason: str) -> None:
         folder = Path(config.hydra.sweep.dir)

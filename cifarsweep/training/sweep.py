@@ -64,7 +64,7 @@ def _check(config: DictConfig) -> None:
             words[:] = [*(word for word in words if not word.startswith("outputs=")), f"outputs={quoted}"]
 
 
-def start(config: DictConfig) -> None:
+def start(config: DictConfig, num_jobs: int | None = None) -> None:
     """Makes the sweep's folder and record. Nothing is written before it."""
     folder, lock = Path(config.hydra.sweep.dir).absolute(), None
     if not is_search(config):
@@ -72,7 +72,7 @@ def start(config: DictConfig) -> None:
         if lock is None:
             raise ValueError(f"name={folder.name}: another process runs this sweep; wait, or give another name=")
     plan = command_line.hidden(plain(config, resolve=False))
-    for line in sweeps.open_sweep(folder, command_line.words(), plan):
+    for line in sweeps.open_sweep(folder, command_line.words(), plan, num_jobs):
         progress.line(line)
     _opened.set((folder, lock))
 

@@ -182,7 +182,7 @@ def test_a_sweep_keeps_every_command_and_the_last_word_on_each_job(tmp_path: Pat
     assert SweepRecord.read(tmp_path).jobs["seed=1"].error is None
 
 
-@pytest.mark.parametrize("move", [sweeps.close_sweep, lambda sweep: sweeps.expect_jobs(sweep, 2)])
+@pytest.mark.parametrize("move", [sweeps.close_sweep, lambda sweep: sweeps.note_jobs(sweep, {"7": "seed=1"})])
 def test_what_jobs_told_is_moved_to_sweep_json(tmp_path: Path, move: Callable[[Path], None]) -> None:
     sweeps.open_sweep(tmp_path, ["x"], {})
     sweeps.register_job(tmp_path, 0, ["seed=1"], error="an earlier one")
@@ -199,13 +199,6 @@ def test_what_jobs_told_is_moved_to_sweep_json(tmp_path: Path, move: Callable[[P
     }
     (tmp_path / "jobs.jsonl").write_bytes(journal)  # as if killed before it was removed
     assert SweepRecord.read(tmp_path).jobs == told
-
-
-def test_a_command_that_launches_its_jobs_in_batches_has_them_all(tmp_path: Path) -> None:
-    sweeps.open_sweep(tmp_path, ["x"], {})
-    for num_jobs in (6, 2, 4):
-        sweeps.expect_jobs(tmp_path, num_jobs)
-    assert sweeps.total(tmp_path) == 6
 
 
 def test_a_line_that_was_cut_short_costs_no_other(tmp_path: Path) -> None:
