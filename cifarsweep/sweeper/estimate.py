@@ -19,7 +19,7 @@ def show(
     """Prints the protocol; a row for each study and the cost of the whole where the application can measure a step."""
     costs: list[Cost] = []
     for plan in plans:
-        config = compose.trial(plan.space, plan.space.filled(lambda parameter: parameter.extremes[0]))
+        config = compose(plan.space.overrides(plan.space.filled(lambda parameter: parameter.extremes[0])))
         choices = {str(group): str(option) for group, option in config.hydra.runtime.choices.items()}
         if (cost := application.cost(config, choices, max(1, num_cores // num_workers))) is not None:
             costs.append(cost)

@@ -17,9 +17,11 @@ from typing import Any
 import optuna
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import OmegaConfBaseException
 from optuna.distributions import distribution_to_json, json_to_distribution
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
@@ -110,7 +112,7 @@ def sweep(
         raise ValueError(f"hydra.sweeper.study_per=[{keys}]: expected further keys that are searched, here none")
     cluster.check_detach(checked.detach, config.hydra)
     num_workers = _num_workers(checked, config.hydra.launcher)
-    if checked.has_plan:
+    if checked.study_per or checked.finalists or checked.dry_run:  # a person wants to see the cost first
         estimate.show(plans, compose, application, num_workers, len(local.cores()))
     if checked.dry_run:
         return None
@@ -197,7 +199,11 @@ def _check_before_start(setting: _Setting, plan: StudyPlan) -> None:
         return plan.space.filled(lambda p: p.extremes[(i if p.texts else i // most) % len(p.extremes)])
 
     for i in range(2 * most):
-        setting.application.check(setting.compose.trial(plan.space, values_of(i)), is_trial=True)
+        try:
+            config = setting.compose(plan.space.overrides(values_of(i)))
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ValueError(errors.one_line(error)) from error
+        setting.application.check(config, is_trial=True)
 
 
 @contextlib.contextmanager
@@ -220,7 +226,10 @@ def _owned(plan: StudyPlan, application: Application) -> Iterator[bool]:
 def _create(setting: _Setting, whole: StudyPlan, plans: Sequence[StudyPlan]) -> None:
     """Makes the studies, or compares them with those of these names. ValueError names what differs."""
     store = storage.open_storage(whole.address)
-    fixed = dict(domains.flat(whole.space.unsearched(setting.application.determines(setting.base))))
+    determines = domains.flat(setting.application.determines(setting.base))
+    # What is searched is none of it: neither values of its keys nor what options of its groups bring.
+    searched = tuple(key.rpartition("@")[2].lstrip("+~").replace("/", ".") + "." for key in whole.space.keys)
+    fixed = {key: value for key, value in determines if not f"{key}.".startswith(searched)}
     for plan in plans:
         now = {
             "objectives": list(plan.settings.objectives),
@@ -232,8 +241,10 @@ def _create(setting: _Setting, whole: StudyPlan, plans: Sequence[StudyPlan]) -> 
         before = study.user_attrs
         new = f"another {setting.application.name_key}= begins a new one"
         if plan.settings.storage is not None:
-            _check_folder(plan, before.get("folder"), new)
-            now["folder"] = str(plan.folder)
+            now["folder"], owner = str(plan.folder), before.get("folder")  # which may have been moved
+            # Two sweeps in one study would not see each other's workers.
+            if isinstance(owner, str) and Path(owner).is_dir() and Path(owner).resolve() != plan.folder.resolve():
+                raise ValueError(f"the study {plan.name} in this storage belongs to the sweep in {owner}; {new}")
         directions = [direction.name.lower() for direction in study.directions]
         try:
             if "space" in before:
@@ -248,15 +259,6 @@ def _create(setting: _Setting, whole: StudyPlan, plans: Sequence[StudyPlan]) -> 
                 study.set_user_attr(key, value)
         if plan.finals:
             _study(plan.final(), store)
-
-
-def _check_folder(plan: StudyPlan, before: Any, new: str) -> None:
-    """ValueError where the study is another sweep's: two would not see each other's workers.
-
-    The folder of this one may have been moved.
-    """
-    if isinstance(before, str) and Path(before).is_dir() and Path(before).resolve() != plan.folder.resolve():
-        raise ValueError(f"the study {plan.name} in this storage belongs to the sweep in {before}; {new}")
 
 
 def _keep_records(whole: StudyPlan) -> None:

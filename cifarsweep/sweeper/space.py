@@ -1,9 +1,7 @@
 """Hydra's override grammar to Optuna's distributions and back. Pure: knows nothing of studies, runs or files."""
 
-import copy
 import itertools
 import math
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -73,6 +71,9 @@ class Parameter:
         never mixes the learning rates of two optimizers."""
         return " | ".join([self.key, *(condition.text for condition in self.conditions)])
 
+    def is_active(self, values: Mapping[str, Any]) -> bool:
+        return all(condition.holds(values) for condition in self.conditions)
+
     def accepts(self, value: Any) -> bool:
         if isinstance(self.distribution, CategoricalDistribution):
             # Python's True is 1; a configuration's is not.
@@ -135,7 +136,7 @@ class Space:
     def active(self, values: Mapping[str, Any]) -> Iterator[Parameter]:
         """The parameters of a trial. The caller fills in `values` as they come."""
         for parameter in self.parameters:
-            if all(condition.holds(values) for condition in parameter.conditions):
+            if parameter.is_active(values):
                 yield parameter
 
     def filled(self, choose: Callable[[Parameter], Any]) -> dict[str, Any]:
@@ -149,9 +150,14 @@ class Space:
         """A value for each key that is active in this trial."""
         return self.filled(lambda parameter: parameter.suggest(trial))
 
-    def overrides(self, values: Mapping[str, Any]) -> list[str]:
-        """The fixed overrides and those of the values. With them a command trains what the trial trained."""
-        return [*self.fixed, *(p.override(values[p.key]) for p in self.active(values))]
+    def overrides(self, values: Mapping[str, Any], instead: Mapping[str, Any] | None = None) -> list[str]:
+        """The fixed overrides and those of the values. With them a command trains what the trial trained.
+
+        The values of keys in `instead` take the place of whatever they would be.
+        """
+        texts = [*self.fixed, *(p.override(values[p.key]) for p in self.active(values))]
+        kept = [text for text in texts if text.partition("=")[0] not in (instead or {})]
+        return [*kept, *(f"{key}={as_written(value)}" for key, value in (instead or {}).items())]
 
     def values(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """From an Optuna trial's parameters, by name, to values by key."""
@@ -173,19 +179,17 @@ class Space:
 
     def size(self, at_most: int) -> int | None:
         """How many different trials there are, counted up to `at_most`. None where a value is continuous."""
-        if any(p.options is None for p in self.parameters):
-            return None
-
-        def trials(values: dict[str, Any], parameters: tuple[Parameter, ...]) -> Iterator[None]:
-            if not parameters:
-                yield None
-                return
-            first, *others = parameters
-            is_active = all(condition.holds(values) for condition in first.conditions)
-            for further in [{first.key: option} for option in first.options or ()] if is_active else [{}]:
-                yield from trials({**values, **further}, tuple(others))
-
-        return sum(1 for _ in itertools.islice(trials({}, self.parameters), at_most))
+        trials: list[dict[str, Any]] = [{}]
+        for parameter in self.parameters:
+            if (options := parameter.options) is None:
+                return None
+            longer = (
+                {**values, **further}
+                for values in trials
+                for further in (({parameter.key: value} for value in options) if parameter.is_active(values) else ({},))
+            )
+            trials = list(itertools.islice(longer, at_most))
+        return len(trials)
 
     def divided(self, keys: Sequence[str]) -> Iterator[tuple[dict[str, Any], "Space"]]:
         """Each combination of values of `keys`, and the space that is left with these values fixed.
@@ -229,18 +233,6 @@ class Space:
             keys = ", ".join(self.keys)
             raise ValueError(f"{keys}: a grid of {size} points, expected {MOST_STEPS} or fewer")
         return grid
-
-    def unsearched(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """A copy without what is searched: neither the values of its keys nor what options of its groups bring."""
-        left = copy.deepcopy(dict(config))
-        for key in self.keys:
-            *parents, last = re.split(r"[./]", key.rpartition("@")[2].lstrip("+~"))
-            node: Any = left
-            for parent in parents:
-                node = node.get(parent, {}) if isinstance(node, dict) else {}
-            if isinstance(node, dict):
-                node.pop(last, None)
-        return left
 
     def check_same(self, before: Mapping[str, Any]) -> None:
         """ValueError names the first parameter that trials of the study before cannot share with trials now."""

@@ -20,7 +20,7 @@ def add_runs(plan: StudyPlan, study: optuna.Study, compose: Composer, applicatio
     added = 0
     for run in application.known_runs(compose(plan.space.fixed), plan.settings.objectives):
         values = None if run.name in known else _values(plan.space, run)
-        if values is None or not run.is_of(compose.trial(plan.space, values)):
+        if values is None or not run.is_of(compose(plan.space.overrides(values))):
             continue
         active = list(plan.space.active(values))
         study.add_trial(

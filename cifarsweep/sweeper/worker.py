@@ -101,7 +101,7 @@ class Worker:
 
     def _run(self, study: OpenStudy, trial: optuna.Trial) -> Outcome:
         handle = _Handle(trial, study, Application.of(self.task).seconds_figure)
-        config = self.composer.trial(study.plan.space, study.values(trial), trial.number, study.instead(trial))
+        config = self.composer(study.plan.space.overrides(study.values(trial), study.instead(trial)), trial.number)
         if study.plan.subfolder and config.hydra.sweep.subdir != ".":  # jobs have folders of their own
             with read_write(config.hydra):
                 config.hydra.sweep.subdir = f"{study.plan.subfolder}/{config.hydra.sweep.subdir}"
@@ -141,11 +141,8 @@ class _Handle:
                 json.dumps(value)
             except (TypeError, ValueError, RecursionError) as error:
                 raise ValueError(f"trial.record({key}=…): expected what JSON can hold, here {_kind(value)}") from error
-        self._tell(partial(self._record, facts))
-
-    def _record(self, facts: Mapping[str, Any]) -> None:
         for key, value in facts.items():
-            self._trial.set_user_attr(key, value)
+            self._tell(partial(self._trial.set_user_attr, key, value))
 
     def directory(self) -> Path:
         folder = self._plan.folder / "trials" / self._plan.subfolder / str(self._trial.number)
