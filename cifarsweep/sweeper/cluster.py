@@ -70,7 +70,8 @@ class InJob:
             with _stopping_on_signals():
                 return self.task(config)
         os.environ["OMP_NUM_THREADS"] = str(_num_threads())  # before PyTorch is imported
-        path = _end_of(self.folder, _own_id())
+        array, number = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+        path = _end_of(self.folder, f"{array}_{number}" if array else os.environ["SLURM_JOB_ID"])
         files.make_folder(path.parent, below=self.folder)
         try:
             with _stopping_on_signals():
@@ -81,11 +82,6 @@ class InJob:
             raise
         files.write_json(path, {"value": _plain(value)})
         return value
-
-
-def _own_id() -> str:
-    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
-    return f"{array}_{task}" if array else os.environ["SLURM_JOB_ID"]
 
 
 def _num_threads() -> int:
@@ -159,8 +155,7 @@ class Jobs:
     def of_earlier_commands(cls, folder: Path) -> Self:
         """Without those that Slurm has ended while no command waited for them, so that they are started again."""
         jobs = cls(folder, sweeps.submitted(folder))
-        if jobs.live and (states := _states(jobs.live)) is not None:
-            jobs._forget(job for job in list(jobs.live) if _has_ended(job, states) and jobs._result(job) is None)
+        jobs._forget(job for job in _gone(jobs.live) or () if jobs._result(job) is None)
         return jobs
 
     def submit(self, launcher: Launcher, jobs: Mapping[int, Sequence[str]]) -> list[str]:
@@ -188,11 +183,10 @@ class Jobs:
         results = {job: result for job in self.live if (result := self._result(job)) is not None}
         waiting = [job for job in self.live if job not in results and job not in self._killed]
         is_due = waiting and time.monotonic() - self._asked >= SQUEUE_SECONDS
-        if is_due and (states := _states(waiting)) is not None:
+        if is_due and (gone := _gone(waiting)) is not None:
             self._asked = time.monotonic()
-            gone = {job for job in waiting if _has_ended(job, states)}
-            self._killed |= {job: states.get(job, "it is gone") for job in gone & self._missed}
-            self._missed = gone
+            self._killed |= {job: state for job, state in gone.items() if job in self._missed}
+            self._missed = set(gone)
         for job, state in self._killed.items():
             if job in self.live and job not in results:
                 results[job] = JobReturn(status=JobStatus.FAILED)
@@ -295,19 +289,17 @@ def _submit(launcher: Launcher, jobs: Mapping[int, Sequence[str]]) -> list[str]:
     raise AssertionError("the launcher submitted nothing")
 
 
-def _states(jobs: Iterable[str]) -> dict[str, str] | None:
-    """The state of each of these jobs that Slurm still knows, as it does for minutes after its end; None: no answer."""
-    ids = list(jobs)
+def _gone(jobs: Iterable[str]) -> dict[str, str] | None:
+    """The state of each of these jobs that has ended, which Slurm forgets some minutes later. None: no answer."""
+    if not (ids := list(jobs)):
+        return {}
     named = f"--jobs={','.join([*ids, ids[0]])}"  # of a single job that it knows no more, it speaks as of an error
     command = ["squeue", "--noheader", "--array", "--states=all", "--format=%i %T", named]
     try:
         listed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
     except FileNotFoundError:  # no Slurm here
-        return {}
+        listed = ""
     except (OSError, subprocess.SubprocessError):
         return None
-    return dict(line.split() for line in listed.splitlines())
-
-
-def _has_ended(job: str, states: Mapping[str, str]) -> bool:
-    return states.get(job) in {*_ENDED, None}
+    states = dict(line.split() for line in listed.splitlines())
+    return {job: states.get(job, "it is gone") for job in ids if states.get(job) in {*_ENDED, None}}

@@ -280,12 +280,10 @@ class Database(BaseStorage):
 
     # trials
 
+    @_a_step
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
-        trial = template_trial or optuna.trial.create_trial(state=TrialState.RUNNING)
-        return self.take(functools.partial(self._create, study_id, trial), study_id)
-
-    def _create(self, study_id: int, template: FrozenTrial) -> int:
-        study = self._read(study_id)
+        self._hold(study_id)
+        study, template = self._read(study_id), template_trial or optuna.trial.create_trial(state=TrialState.RUNNING)
         trial = _changed(template, number=len(study.trials))
         row = {"study_id": study_id, "number": trial.number, **_row(trial)}
         trial._trial_id = int(self._begun().execute(self._sql.create, row).inserted_primary_key[0])

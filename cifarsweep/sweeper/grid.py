@@ -3,7 +3,7 @@
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -144,10 +144,6 @@ def list_jobs(arguments: Sequence[str], params: Mapping[str, Any], loader: Confi
 def _values(override: Override) -> Iterator[str]:
     """What the override lists, cut where that is too much."""
     value: Any = override._value
-    if isinstance(value, RangeSweep) and value.shuffle and len(list(_first(value.range()))) > MOST_JOBS:
+    if isinstance(value, RangeSweep) and next(itertools.islice(value.range(), MOST_JOBS, None), None) is not None:
         value.shuffle = False  # Hydra would make a list of it
-    return _first(override.sweep_string_iterator())
-
-
-def _first(values: Iterable[Any]) -> Iterator[Any]:
-    return itertools.islice(values, MOST_JOBS + 1)
+    return itertools.islice(override.sweep_string_iterator(), MOST_JOBS + 1)

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from cifarsweep.results import files
-from cifarsweep.results.locks import Lock, host, is_held
+from cifarsweep.results.locks import Lock, host
 
 
 class Heartbeat(Lock):
@@ -34,7 +34,3 @@ def is_check_due(folder: Path, grace_period: float) -> bool:
             return False
     checked.touch()
     return True
-
-
-def is_alive(folder: Path, worker: str) -> bool:
-    return is_held(folder / worker)

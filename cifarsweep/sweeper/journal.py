@@ -103,14 +103,10 @@ def _last_line(file: IO[bytes]) -> bytes:
     return whole[begin:]
 
 
-def _lock_of(journal: Path) -> Lock:
-    """By the name that Optuna's own tools give it."""
-    return Lock(Path(f"{journal}.lock"))
-
-
 class Journal(JournalStorage):
     def __init__(self, path: Path) -> None:
-        lock, self._claims = _lock_of(path), Lock(Path(f"{path}.claim.lock"))
+        lock = Lock(Path(f"{path}.lock"))  # as Optuna's own tools name it
+        self._claims = Lock(Path(f"{path}.claim.lock"))
         with lock, suppress(FileNotFoundError), open(path, "r+b", opener=files.opener) as file:
             _last_line(file)
         super().__init__(Backend(path, lock))
@@ -131,7 +127,7 @@ def mend(path: Path, folder: Path) -> str | None:
     """
     if not os.path.lexists(path):
         return None
-    with _lock_of(path) as lock:
+    with Lock(Path(f"{path}.lock")) as lock:
         sound, num_lines = b"", 0
         if stat.S_ISREG(path.lstat().st_mode):
             backend = Backend(path, lock)

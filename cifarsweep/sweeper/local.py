@@ -334,11 +334,8 @@ def _sendable(result: JobReturn) -> bytes:
         return pickling.dumps(result)
 
 
-# where a worker's process ends with its parent
-
-
 def _die_with_parent() -> None:
-    """Of the launcher `local`."""
+    """At once: a write to its connection would end in a traceback."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

@@ -18,7 +18,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from cifarsweep.sweeper import heartbeat
+from cifarsweep.results.locks import is_held
 from cifarsweep.sweeper.settings import Budget, Settings
 from cifarsweep.sweeper.storage import Storage
 
@@ -101,7 +101,7 @@ class Queue:
         alive = 0
         for trial in self.ours(TrialState.RUNNING):
             worker = trial.user_attrs.get(WORKER, "")
-            if worker and heartbeat.is_alive(self.workers, worker):
+            if worker and is_held(self.workers / worker):
                 alive += 1
                 continue
             deaths = trial.user_attrs.get(DEATHS, 0) + counted

@@ -117,11 +117,6 @@ class Settings:
         """Whether workers sample one after another: each must see what the others took, or it takes no time at all."""
         return self.enumerates or _name(self.sampler) in ("QMCSampler", "RandomSampler")
 
-    @property
-    def has_plan(self) -> bool:
-        """Whether there is more than one search, so that a person wants to see the cost first."""
-        return bool(self.study_per or self.finalists or self.dry_run)
-
 
 def read(sweeper: DictConfig, application: Application, base: DictConfig) -> Settings:
     """The settings of a search in an application, whose configuration without what is searched is `base`.
@@ -179,7 +174,7 @@ def read(sweeper: DictConfig, application: Application, base: DictConfig) -> Set
 def _accepted(application: Application) -> dict[str, Domain]:
     """What each key accepts."""
     kinds = list(dict.fromkeys(["trials", "steps", f"{application.unit}s", "seconds"]))
-    budget = re.compile(rf"({'|'.join(kinds)}):[1-9]\d{{0,8}}")
+    budget = re.compile(rf"trials:({MOST_TRIALS}|[1-9]\d{{0,4}})|({'|'.join(kinds[1:])}):[1-9]\d{{0,8}}")
     known = application.known_objectives
     names = "a name, or a list of different ones" if known is None else f"some of {', '.join(known)}, each once"
     built = Domain(
@@ -193,7 +188,7 @@ def _accepted(application: Application) -> dict[str, Domain]:
             lambda value: value == [] or _names(value), "a list of keys that are searched, such as [model]"
         ),
         "budget": Domain(
-            lambda value: budget.fullmatch(str(value)) is not None and whole(1, MOST_TRIALS).accepts(_trials(value)),
+            lambda value: budget.fullmatch(str(value)) is not None,
             f"{', '.join(f'{kind}:N' for kind in kinds[:-1])} or {kinds[-1]}:N with a whole number N, "
             f"up to {MOST_TRIALS} trials",
         ).or_null(),
@@ -230,12 +225,6 @@ def _accepted(application: Application) -> dict[str, Domain]:
 
 def _seconds(most: float) -> Domain:
     return number(f"seconds above 0, up to {most}", lambda value: 0 < value <= most)
-
-
-def _trials(budget: str) -> int:
-    """How many trials a budget asks for; 1 where it counts something else."""
-    kind, _, amount = budget.partition(":")
-    return int(amount) if kind == "trials" else 1
 
 
 def _names(value: Any) -> bool:

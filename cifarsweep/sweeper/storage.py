@@ -40,7 +40,8 @@ def address_of(given: str | None, folder: Path) -> str:
         return str(folder / "study.journal")
     if "://" not in given:
         path = folders.expanded(given, "hydra.sweeper.storage").absolute()
-        if "\0" in given or not (path.suffix in JOURNAL_SUFFIXES or _is_journal(path)):
+        is_journal = _begins(path, b'{"op_code":') and path.stat().st_size > 0
+        if "\0" in given or not (path.suffix in JOURNAL_SUFFIXES or is_journal):
             raise Lost(
                 f"hydra.sweeper.storage={given}: expected a journal file such as study.journal, or an address such as "
                 "sqlite:///study.db or postgresql+psycopg://…"
@@ -66,10 +67,6 @@ def _begins(path: Path, start: bytes) -> bool:
         return False
     with path.open("rb") as file:
         return file.read(len(start)) in (start, b"")
-
-
-def _is_journal(path: Path) -> bool:
-    return path.is_file() and path.stat().st_size > 0 and _begins(path, b'{"op_code":')
 
 
 def open_storage(address: str) -> Storage:

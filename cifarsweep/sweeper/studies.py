@@ -10,7 +10,6 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -187,20 +186,20 @@ class OpenStudy:
     def claim(self, worker: str) -> optuna.Trial | None:
         if self.plan.is_final:
             return self.queue.claim(worker)
-        claim = partial(self._claim, worker)
+
+        def claim() -> optuna.Trial | None:
+            trial = self.queue.claim(worker)
+            if trial is None:
+                return None
+            self.study.sampler = settings.make_sampler(self.plan.settings, self.plan.space, trial.number)
+            return self.queue.suggest(trial, self.plan.space.suggest)
+
         try:
             return self.queue.take(claim) if self.plan.settings.samples_in_turn else claim()
         except BaseException:
             with contextlib.suppress(storage.Lost), storage.reaching(self.plan.address, patience=0):
                 self.queue.give_back(worker)
             raise
-
-    def _claim(self, worker: str) -> optuna.Trial | None:
-        trial = self.queue.claim(worker)
-        if trial is None:
-            return None
-        self.study.sampler = settings.make_sampler(self.plan.settings, self.plan.space, trial.number)
-        return self.queue.suggest(trial, self.plan.space.suggest)
 
     def values(self, trial: optuna.Trial | FrozenTrial) -> dict[str, Any]:
         """By key."""

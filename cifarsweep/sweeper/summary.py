@@ -287,9 +287,8 @@ def _cells(study: OpenStudy, keys: Sequence[str]) -> list[str]:
     if not best:
         return [*counts, *("" for _ in study.plan.settings.objectives), "", *("" for _ in keys)]
     finals = study.finals.latest if study.finals else []
-    complete = [trial for trial in finals if trial.state == TrialState.COMPLETE]
-    of_the_best = [trial.value for trial in complete if trial.user_attrs[FINALIST] == best[0].number]
-    known = [value for value in of_the_best if value is not None]
+    of_the_best = [trial for trial in finals if trial.user_attrs[FINALIST] == best[0].number]
+    known = [trial.values[0] for trial in of_the_best if trial.state == TrialState.COMPLETE]
     values = study.plan.space.values(best[0].params)
     return [
         *counts,

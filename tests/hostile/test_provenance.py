@@ -19,7 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cifarsweep.results import provenance
-from cifarsweep.sweeper.heartbeat import Heartbeat, is_alive
+from cifarsweep.results.locks import is_held
+from cifarsweep.sweeper.heartbeat import Heartbeat
 from cifarsweep.terminal import command_line
 from cifarsweep.training import process
 
@@ -155,8 +156,8 @@ def test_a_worker_is_alive_whatever_its_host_is_called(
     monkeypatch.setattr(socket, "gethostname", hostname)
     with Heartbeat(tmp_path, 60) as me:
         assert [path.name for path in tmp_path.iterdir()] == [me.id]
-        assert is_alive(tmp_path, me.id)
-    assert not is_alive(tmp_path, me.id)
+        assert is_held(tmp_path / me.id)
+    assert not is_held(tmp_path / me.id)
 
 
 @given(st.text(st.characters(exclude_characters="\0", codec="utf-8")))

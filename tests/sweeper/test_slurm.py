@@ -88,7 +88,7 @@ class Sweep:
     @property
     def jobs(self) -> list[str]:
         """The ids of all jobs that were submitted since the start of the test."""
-        return [job for job in self.cluster.jobs("all") if job not in self._before]
+        return sorted(job for job in self.cluster.jobs("all") if job not in self._before)
 
     def log(self, what: str) -> list[int]:
         """The numbers of the trials or jobs that did this, in order."""

@@ -21,7 +21,7 @@ KNOWS = {
     "monitor": "application queue storage studies summary",
     "pickling": "",
     "pruning": "",
-    "queue": "heartbeat settings storage",
+    "queue": "settings storage",
     "search": "application cluster estimate hydra_compat jobs journal local monitor pruning queue "
     "settings space storage studies summary warm_start worker",
     "settings": "application local space",
