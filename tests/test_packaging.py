@@ -38,7 +38,7 @@ def test_the_wheel_holds_the_configuration_and_nothing_else_at_its_top(wheel: Pa
     inside = {name.removeprefix("cifarsweep/conf/") for name in names if name.startswith("cifarsweep/conf/")}
     assert inside == {str(path.relative_to(REPOSITORY / "conf")) for path in (REPOSITORY / "conf").rglob("*.yaml")}
     assert {name.split("/")[0].split("-")[0] for name in names} == {"cifarsweep", "hydra_plugins"}
-    assert "hydra_plugins/cifarsweep_local.py" in names
+    assert "hydra_plugins/cifarsweep_engine.py" in names
     assert not any(name.endswith("hydra_plugins/__init__.py") for name in names)
 
 
@@ -91,8 +91,7 @@ import cifarsweep.trial, cifarsweep.sweeper, hydra_plugins
 for module in pkgutil.iter_modules(cifarsweep.sweeper.__path__, "cifarsweep.sweeper."):
     if module.name != "cifarsweep.sweeper.hydra_plugins":
         importlib.import_module(module.name)
-for name in ("study", "grid", "local", "search_path"):
-    importlib.import_module(f"hydra_plugins.cifarsweep_{{name}}")
+importlib.import_module("hydra_plugins.cifarsweep_engine")
 print(sorted(set(sys.modules) & set({BLOCKED})))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
