@@ -158,15 +158,13 @@ class Jobs:
         jobs._forget(job for job in _gone(jobs.live) or () if jobs._result(job) is None)
         return jobs
 
-    def submit(self, launcher: Launcher, jobs: Mapping[int, Sequence[str]]) -> list[str]:
-        """Submits a job for these overrides of each number; their ids. ValueError where Slurm refuses them."""
+    def submit(self, launcher: Launcher, jobs: Mapping[int, Sequence[str]]) -> None:
+        """Submits a job for these overrides of each number. ValueError where Slurm refuses them."""
         if not (self._folder / sweeps.SweepRecord.file).exists():  # of an application that keeps no record
             sweeps.open_sweep(self._folder, command_line.words(), {})
-        ids = _submit(launcher, jobs)
-        new = {job: " ".join(overrides) for job, overrides in zip(ids, jobs.values(), strict=True)}
+        new = dict(zip(_submit(launcher, jobs), map(" ".join, jobs.values()), strict=True))
         self.live |= new
         sweeps.note_jobs(self._folder, submitted=new)
-        return ids
 
     def ended(self) -> dict[str, JobReturn]:
         """The results of those that have ended since the last call, by id."""
@@ -187,10 +185,9 @@ class Jobs:
             self._asked = time.monotonic()
             self._killed |= {job: state for job, state in gone.items() if job in self._missed}
             self._missed = set(gone)
-        for job, state in self._killed.items():
-            if job in self.live and job not in results:
-                results[job] = JobReturn(status=JobStatus.FAILED)
-                results[job].return_value = ChildProcessError(f"Slurm ended it: {state}")
+        for job in self._killed.keys() - results.keys():
+            results[job] = JobReturn(status=JobStatus.FAILED)
+            results[job].return_value = ChildProcessError(f"Slurm ended it: {self._killed[job]}")
         return results
 
     def _result(self, job: str) -> JobReturn | None:
@@ -250,14 +247,13 @@ class Jobs:
 class WaitedFor(Jobs):
     """Those of any other launcher, which waits for them: all have ended once they are submitted."""
 
-    def submit(self, launcher: Launcher, jobs: Mapping[int, Sequence[str]]) -> list[str]:
+    def submit(self, launcher: Launcher, jobs: Mapping[int, Sequence[str]]) -> None:
         try:
             results = launcher.launch(list(jobs.values()), initial_job_idx=0)
         except Exception as error:  # whatever it raises where its jobs died
             results = [JobReturn(status=JobStatus.FAILED)]
             results[0].return_value = error
         self._ended = {str(number): result for number, result in enumerate(results)}
-        return list(self._ended)
 
     def ended(self) -> dict[str, JobReturn]:
         ended, self._ended = self._ended, {}

@@ -3,14 +3,14 @@
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, RangeSweep
+from hydra.core.override_parser.types import RangeSweep
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
@@ -87,36 +87,35 @@ def _launch_on_slurm(
 
     None with `detach`, unless there were such jobs.
     """
-    ours = cluster.Jobs.of_earlier_commands(folder)
-    known, wanted = {overrides: job for job, overrides in ours.live.items()}, dict(enumerate(combinations, start=first))
-    ids = {number: known[" ".join(texts)] for number, texts in wanted.items() if " ".join(texts) in known}
-    missing = {number: texts for number, texts in wanted.items() if number not in ids}
-    if ids:
+    ours, results = cluster.Jobs.of_earlier_commands(folder), dict[str, JobReturn]()
+    numbers = {" ".join(texts): number for number, texts in enumerate(combinations, start=first)}
+    left = set(ours.live.values())
+    missing = {number: combinations[number - first] for text, number in numbers.items() if text not in left}
+    if len(missing) < len(numbers):
         progress.line(f"comes back to {ours}")
-    results = dict[int, JobReturn]()
     try:
         if missing:
-            ids |= zip(missing, ours.submit(launcher, missing), strict=True)
-            if detach and not known:
+            ours.submit(launcher, missing)
+            if detach and not left:
                 progress.line(ours.left)
                 return []
-        numbers = {job: number for number, job in ids.items()}
-        while len(results) < len(ids):
+        while len(results) < len(numbers):
+            texts = dict(ours.live)
             for job, result in ours.ended().items():
-                if (number := numbers.get(job)) is None:  # of another command's grid
+                if (number := numbers.get(texts[job])) is None:  # of another command's grid
                     continue
-                result.overrides, results[number] = wanted[number], result
+                results[texts[job]], result.overrides = result, combinations[number - first]
                 if result.status == JobStatus.FAILED:
-                    line = f"job {number} ({' '.join(wanted[number])}) failed: {errors.one_line(result._return_value)}"
+                    line = f"job {number} ({texts[job]}) failed: {errors.one_line(result._return_value)}"
                     progress.display.line(line, error=True)
                 if isinstance(result._return_value, ChildProcessError):
-                    application.lost(compose(wanted[number], number), str(result._return_value))
+                    application.lost(compose(result.overrides, number), str(result._return_value))
             time.sleep(POLL_SECONDS)
     except BaseException:
         if ours.live:
             progress.display.line(ours.left, error=True)
         raise
-    return [results[number] for number in wanted]
+    return [results[" ".join(texts)] for texts in combinations]
 
 
 def list_jobs(arguments: Sequence[str], params: Mapping[str, Any], loader: ConfigLoader | None) -> list[list[str]]:
@@ -129,7 +128,11 @@ def list_jobs(arguments: Sequence[str], params: Mapping[str, Any], loader: Confi
         if not override.is_sweep_override():
             by_key[key] = [override.input_line or f"{key}={override.get_value_element_as_str()}"]
         elif override.is_discrete_sweep():
-            by_key[key] = [f"{key}={value}" for value in _values(override)]
+            sweep: Any = override._value
+            if isinstance(sweep, RangeSweep) and any(True for _ in itertools.islice(sweep.range(), MOST_JOBS, None)):
+                sweep.shuffle = False  # Hydra would make a list of it
+            values = itertools.islice(override.sweep_string_iterator(), MOST_JOBS + 1)
+            by_key[key] = [f"{key}={value}" for value in values]
             if not by_key[key]:
                 raise ValueError(f"{override.input_line}: stands for no value, expected one or more")
             if math.prod(map(len, by_key.values())) > MOST_JOBS:
@@ -139,11 +142,3 @@ def list_jobs(arguments: Sequence[str], params: Mapping[str, Any], loader: Confi
             space = override.get_value_string()
             raise ValueError(f"{key}={space}: a grid needs a list of values; hydra/sweeper=study searches an interval")
     return [list(combination) for combination in itertools.product(*by_key.values())]
-
-
-def _values(override: Override) -> Iterator[str]:
-    """What the override lists, cut where that is too much."""
-    value: Any = override._value
-    if isinstance(value, RangeSweep) and next(itertools.islice(value.range(), MOST_JOBS, None), None) is not None:
-        value.shuffle = False  # Hydra would make a list of it
-    return itertools.islice(override.sweep_string_iterator(), MOST_JOBS + 1)

@@ -6,6 +6,7 @@ import importlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import hydra
@@ -69,8 +70,13 @@ def context_of_workers(context: HydraContext, job: DictConfig) -> HydraContext:
         job.hydra.job_logging = {"version": 1, "root": None, "disable_existing_loggers": False}
         job.hydra.job.chdir = False
         job.hydra.job.env_set = {}
-    loader: Any = _LoaderOfWorkers(context.config_loader, job)
+    loader: Any = copy.copy(context.config_loader)
+    loader.load_sweep_config = partial(_copy, job)
     return replace(context, config_loader=loader, callbacks=Callbacks())
+
+
+def _copy(job: DictConfig, master: DictConfig, overrides: list[str]) -> DictConfig:
+    return copy.deepcopy(job)
 
 
 def instantiate_launcher(context: HydraContext, task: TaskFunction, config: DictConfig, *, quiet: bool) -> Launcher:
@@ -88,21 +94,6 @@ def instantiate_launcher(context: HydraContext, task: TaskFunction, config: Dict
             prints: Any = importlib.import_module("ray._private.worker")
             init["log_to_driver"] = prints._worker_logs_enabled = False
     return launcher
-
-
-class _LoaderOfWorkers:
-    """A ConfigLoader that composes one job only, and asks another loader about everything else."""
-
-    def __init__(self, loader: ConfigLoader, job: DictConfig) -> None:
-        self._loader, self._job = loader, job
-
-    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
-        return copy.deepcopy(self._job)
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):  # asked for while it is unpickled, before there is another loader
-            raise AttributeError(name)
-        return getattr(self._loader, name)
 
 
 def trusting() -> contextlib.AbstractContextManager[Any]:

@@ -32,13 +32,9 @@ class Backend(JournalFileBackend):
         self._path = path
         self._places = [(0, 0)]
         """Of each line read: where it begins, and the checksum of the line before."""
-        self.num_sound = 0
-        """How many lines at the beginning may be relied on."""
+        self.sound = (0, 0)
+        """How many lines at the beginning may be relied on, and how many bytes."""
         self._is_checked = False
-
-    def place(self, number: int) -> int:
-        """Where a line begins that was read, or the one after it."""
-        return self._places[number][0]
 
     def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
         del self._places[log_number_from + 1 :]
@@ -56,7 +52,7 @@ class Backend(JournalFileBackend):
                 self._places.append((offset, before))
                 yield log
                 if mark or not self._is_checked:  # it was applied, too
-                    self._is_checked, self.num_sound = bool(mark), len(self._places) - 1
+                    self._is_checked, self.sound = bool(mark), (len(self._places) - 1, offset)
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Waits for the disk only where a trial has ended: all that was written before goes to the disk with it.
@@ -137,8 +133,8 @@ def mend(path: Path, folder: Path) -> str | None:
             except OSError:
                 raise
             except Exception:  # whatever Optuna makes of lines that are not its own
-                num_lines = backend.num_sound
-                sound = files.read_bytes(path)[: backend.place(num_lines)]
+                num_lines, num_bytes = backend.sound
+                sound = files.read_bytes(path)[:num_bytes]
         if not sound and path.parent != folder:
             return None
         aside = files.set_aside(path)

@@ -317,21 +317,18 @@ def _work(connection: Connection, slot: Slot, details: bool, shared: bytes) -> N
 
 def _sendable(result: JobReturn) -> bytes:
     """The result, pickled. A text replaces a value or an exception that cannot be pickled."""
-    if result.status == JobStatus.FAILED and not errors.is_users(result._return_value):  # its traceback stays here
+    has_failed = result.status == JobStatus.FAILED
+    if has_failed and not errors.is_users(result._return_value):  # its traceback stays here
         result._return_value.add_note("".join(traceback.format_exception(result._return_value)))
     try:
         pickled = pickling.dumps(result)
         pickle.loads(pickled)
-        return pickled
     except Exception as error:
-        if result.status == JobStatus.FAILED:
-            result.return_value = errors.plain(result._return_value)
-        else:
-            result.status = JobStatus.FAILED
-            result.return_value = ValueError(
-                f"what the task returned cannot be sent to the launcher: {errors.one_line(error)}"
-            )
-        return pickling.dumps(result)
+        reason = f"what the task returned cannot be sent to the launcher: {errors.one_line(error)}"
+        result.return_value = errors.plain(result._return_value) if has_failed else ValueError(reason)
+        result.status = JobStatus.FAILED
+        pickled = pickling.dumps(result)
+    return pickled
 
 
 def _die_with_parent() -> None:

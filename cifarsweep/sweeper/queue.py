@@ -57,15 +57,14 @@ class Queue:
         study: optuna.Study,
         folder: Path,
         settings: Settings,
-        budget: Budget | None = None,
         wanted: Callable[[list[FrozenTrial]], list[FrozenTrial]] | None = None,
     ) -> None:
         """`wanted` picks those of the trials that were added that count. The others are as if they were not there.
 
         Without it, as in a search, a claim makes a trial where fewer than n_trials have begun: trials that wait would
-        be read again and again, by samplers and pruners too. Final runs have no `budget`, whatever the settings say.
+        be read again and again, by samplers and pruners too.
         """
-        self._budget, self._wanted = budget, wanted
+        self._budget, self._wanted = settings.budget, wanted
         self.workers = folder / "workers"
         self._study, self._storage, self._study_id = study, cast(Storage, study._storage), study._study_id
         self._settings = settings

@@ -8,7 +8,7 @@ next, and that from queue.py, which says whose a trial is.
 import contextlib
 import copy
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,9 +16,8 @@ from typing import Any
 
 import optuna
 from hydra.core.plugins import Plugins
-from hydra.core.utils import JobReturn, JobStatus
+from hydra.core.utils import JobStatus
 from hydra.errors import HydraException
-from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
@@ -117,24 +116,36 @@ def sweep(
     if checked.dry_run:
         return None
     application.start_sweep(config)
-    with _owned(whole, application) as owner, storage.reaching(whole.address):
-        if owner and "://" not in whole.address and (damage := journal.mend(Path(whole.address), folder)):
+    return _run(setting, whole, plans, Worker(whole, plans, task_function, hydra_context, compose), num_workers)
+
+
+def _run(
+    setting: _Setting, whole: StudyPlan, plans: Sequence[StudyPlan], worker: Worker, num_workers: int
+) -> float | list[list[float]] | None:
+    """Runs the studies as their owner, or joins those that another command runs."""
+    folder, application, lock = whole.folder, setting.application, sweeps.own_sweep(whole.folder)
+    if lock is None and not whole.settings.join:
+        joins = "hydra.sweeper.join=true adds workers to it"
+        raise ValueError(f"{application.name_key}={whole.name}: another process runs this study; {joins}")
+    with contextlib.ExitStack() as stack:
+        if lock is not None:
+            stack.callback(lock.release)
+        stack.enter_context(storage.reaching(whole.address))
+        if lock is not None and "://" not in whole.address and (damage := journal.mend(Path(whole.address), folder)):
             progress.line(damage)
         _create(setting, whole, plans)
-        if owner:
-            _keep_records(whole)
         studies = Studies(plans)
-        if owner:
+        if lock is not None:
+            _keep_records(whole)
             _fill(setting, studies)
-        worker = Worker(whole, plans, task_function, hydra_context, compose)
         jobs: cluster.Jobs = cluster.WaitedFor(folder, {})
-        if cluster.is_slurm(config.hydra.launcher):
-            jobs = cluster.Jobs.of_earlier_commands(folder) if owner else cluster.Jobs(folder, {})
+        if cluster.is_slurm(setting.config.hydra.launcher):
+            jobs = cluster.Jobs(folder, {}) if lock is None else cluster.Jobs.of_earlier_commands(folder)
         start = partial(_start_missing, setting, studies, worker, num_workers, jobs)
-        if checked.detach and not jobs.live and start():
+        if whole.settings.detach and not jobs.live and start():
             progress.line(jobs.left)
             return None
-        with storage.reaching(whole.address, checked.storage_timeout):
+        with storage.reaching(whole.address, whole.settings.storage_timeout):
             with Monitor(whole, studies, application) as monitor:
                 _work(studies, jobs, start)
             return summary.conclude(whole, studies, monitor.seconds, application)
@@ -206,20 +217,6 @@ def _check_before_start(setting: _Setting, plan: StudyPlan) -> None:
         setting.application.check(config, is_trial=True)
 
 
-@contextlib.contextmanager
-def _owned(plan: StudyPlan, application: Application) -> Iterator[bool]:
-    """True where this command runs the study; False where it joins one that another command runs."""
-    lock = sweeps.own_sweep(plan.folder)
-    if lock is None and not plan.settings.join:
-        joins = "hydra.sweeper.join=true adds workers to it"
-        raise ValueError(f"{application.name_key}={plan.name}: another process runs this study; {joins}")
-    try:
-        yield lock is not None
-    finally:
-        if lock is not None:
-            lock.release()
-
-
 # the study
 
 
@@ -267,18 +264,17 @@ def _keep_records(whole: StudyPlan) -> None:
     Somebody may have deleted the journal.
     """
     store = storage.open_storage(whole.address)
-    ids = {study.study_name: study._study_id for study in store.get_all_studies()}
+    stored: set[tuple[Any, ...]] = set()
+    for study in (study for study in store.get_all_studies() if study.study_name.startswith(whole.name)):
+        for trial in store.get_all_trials(study._study_id, deepcopy=False):
+            if trial.state.is_finished():
+                stored.add((study.study_name, trial.number, repr(trial.values)))
+                stored.add((study.study_name, trial.user_attrs.get(FINALIST), trial.user_attrs.get(SEED)))
     for kind in (StudyRecord, StudiesRecord):
         try:
             recorded = _ended(whole, kind.read(whole.folder))
         except (ValueError, OSError):  # it will be written anew
             continue
-        stored: set[tuple[Any, ...]] = set()
-        for name in {name for name, *_ in recorded} & ids.keys():
-            for trial in store.get_all_trials(ids[name], deepcopy=False):
-                if trial.state.is_finished():
-                    stored.add((name, trial.number, repr(trial.values)))
-                    stored.add((name, trial.user_attrs.get(FINALIST), trial.user_attrs.get(SEED)))
         if lost := len(recorded - stored):
             aside = files.set_aside(whole.folder / kind.file)
             progress.line(f"{whole.address}: lacks {lost} trials of {kind.file}, which is kept as {aside.name}")
@@ -379,7 +375,12 @@ def _work(studies: Studies, jobs: cluster.Jobs, start: Callable[[], bool]) -> No
     started_at, failed_at = _num_events(studies), -1
     try:
         while True:
-            error = _error_of(jobs.ended().values())
+            error: Exception | None = None
+            for result in jobs.ended().values():
+                if result.status == JobStatus.FAILED:
+                    error = errors.plain(result._return_value)
+                elif result._return_value is not None:  # it has lost the storage: no other will fare better
+                    raise storage.Lost(result._return_value)
             running, events = studies.recover(counted=True), _num_events(studies)
             if error is not None:
                 failed_at = events
@@ -404,10 +405,18 @@ def _work(studies: Studies, jobs: cluster.Jobs, start: Callable[[], bool]) -> No
 def _start_missing(setting: _Setting, studies: Studies, worker: Worker, num_workers: int, jobs: cluster.Jobs) -> bool:
     """Starts as many workers as can claim a trial; whether there was one to start."""
     missing = min(num_workers - len(jobs.live), studies.num_startable)
-    if missing > 0:
-        fixed = list(worker.whole.space.fixed)
-        jobs.submit(_launcher(setting, worker, missing), dict.fromkeys(range(missing), fixed))
-    return missing > 0
+    if missing <= 0:
+        return False
+    config, fixed = copy.deepcopy(setting.config), worker.whole.space.fixed
+    if worker.whole.settings.n_workers is not None and config.hydra.launcher.get("n_workers", 0) is None:
+        # The launcher `local` would run no more of them at once than it has cores.
+        with read_write(config.hydra), open_dict(config):
+            config.hydra.launcher.n_workers = missing
+    context = hydra_compat.context_of_workers(setting.context, setting.compose(fixed))
+    task = cluster.InJob(worker, worker.whole.folder)
+    launcher = hydra_compat.instantiate_launcher(context, task, config, quiet=True)
+    jobs.submit(launcher, {number: list(fixed) for number in range(missing)})
+    return True
 
 
 def _num_events(studies: Studies) -> int:
@@ -417,27 +426,3 @@ def _num_events(studies: Studies) -> int:
         events += len(trial.intermediate_values) + len(trial.user_attrs.get(STEPS, ()))
         events += trial.state.is_finished() + trial.user_attrs.get(DEATHS, 0)
     return events
-
-
-def _launcher(setting: _Setting, worker: Worker, num_workers: int) -> Launcher:
-    config = copy.deepcopy(setting.config)
-    if worker.whole.settings.n_workers is not None and config.hydra.launcher.get("n_workers", 0) is None:
-        # The launcher `local` would run no more of them at once than it has cores.
-        with read_write(config.hydra), open_dict(config):
-            config.hydra.launcher.n_workers = num_workers
-    context = hydra_compat.context_of_workers(setting.context, setting.compose(worker.whole.space.fixed))
-    task = cluster.InJob(worker, worker.whole.folder)
-    return hydra_compat.instantiate_launcher(context, task, config, quiet=True)
-
-
-def _error_of(workers: Iterable[JobReturn]) -> Exception | None:
-    """The error of a worker that ended by it, if any.
-
-    Raises Lost where a worker has lost the storage: no other will fare better.
-    """
-    for result in workers:
-        if result.status == JobStatus.FAILED:
-            return errors.plain(result._return_value)
-        if result._return_value is not None:
-            raise storage.Lost(result._return_value)
-    return None

@@ -33,8 +33,6 @@ _KINDS = {**OF_TYPE, "dict": Domain(lambda value: isinstance(value, dict), "a ma
 _NUMBERS = ("int", "float")
 _OBJECT = Domain(lambda value: False, "an object, as {_target_: …}")
 
-_BUILT = {"sampler": optuna.samplers.BaseSampler, "pruner": optuna.pruners.BasePruner}
-
 _ARGUMENTS = {
     "seed": whole(0, 2**32 - 1),
     "n_startup_trials": whole(0, MOST_TRIALS),
@@ -129,8 +127,8 @@ def read(sweeper: DictConfig, application: Application, base: DictConfig) -> Set
     epochs = values.pop(f"max_{application.unit}s", None)
     values["max_steps"] = values.get("max_steps", epochs)
     check("hydra.sweeper.", values, _accepted(application))
-    for kind in _BUILT:
-        _check_arguments(f"hydra.sweeper.{kind}", values[kind], _BUILT[kind])
+    _check_arguments("hydra.sweeper.sampler", values["sampler"], optuna.samplers.BaseSampler)
+    _check_arguments("hydra.sweeper.pruner", values["pruner"], optuna.pruners.BasePruner)
     objectives = _listed(values["objectives"] or list(application.objectives))
     directions = _listed(values["direction"] or list(application.directions))
     known = application.known_objectives

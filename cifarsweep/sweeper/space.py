@@ -289,7 +289,14 @@ def parse(params: Mapping[str, Any], arguments: Sequence[str], loader: ConfigLoa
             raise ValueError(f"{override.input_line}: {key} is searched, by {searched[key][0].text}{only}")
         else:
             fixed[key] = str(override.input_line)
-    return Space(tuple(_parents_first(_reachable(searched, replaced))), tuple(fixed.values()))
+
+    def can_hold(condition: Condition) -> bool:
+        """Whether a narrower choice on the command line leaves it a value."""
+        parents = searched[condition.key]
+        return condition.key not in replaced or any(p.accepts(value) for p in parents for value in condition.values)
+
+    reachable = [p for branches in searched.values() for p in branches if all(map(can_hold, p.conditions))]
+    return Space(tuple(_parents_first(reachable)), tuple(fixed.values()))
 
 
 def _override(parser: OverridesParser, key: str, value: Any) -> Override:
@@ -447,16 +454,6 @@ def _check_conditions(searched: Mapping[str, list[Parameter]]) -> None:
                 if not any(parent.accepts(value) for parent in searched[condition.key]):
                     accepted = " or ".join(parent.text for parent in searched[condition.key])
                     raise ValueError(f"{key}: the condition {condition.text} never holds, {condition.key}={accepted}")
-
-
-def _reachable(searched: Mapping[str, list[Parameter]], replaced: set[str]) -> list[Parameter]:
-    """Without the branches that a narrower choice on the command line took away."""
-
-    def can_hold(condition: Condition) -> bool:
-        parents = searched[condition.key]
-        return condition.key not in replaced or any(p.accepts(value) for p in parents for value in condition.values)
-
-    return [p for branches in searched.values() for p in branches if all(map(can_hold, p.conditions))]
 
 
 def _parents_first(parameters: list[Parameter]) -> Iterator[Parameter]:

@@ -98,6 +98,7 @@ class StudyPlan:
             pruner={"_target_": "optuna.pruners.NopPruner"},
             objectives=(self.finals.objective,),
             directions=(self.finals.direction,),
+            budget=None,
         )
         return replace(self, name=name_of_finals(self.name, without.final_on), settings=without, is_final=True)
 
@@ -122,7 +123,6 @@ class OpenStudy:
             self.study,
             plan.folder / ".study",
             plan.settings,
-            budget=None if plan.is_final else plan.settings.budget,
             wanted=None if search is None else self._wanted,
         )
         self.finals: OpenStudy | None = None
@@ -162,7 +162,8 @@ class OpenStudy:
         """How much is done of how much, in the unit of the budget; final runs count in the same unit."""
         settings, finished = self.plan.settings, self.finished
         if self.plan.is_final:
-            weight = settings.max_steps or 1 if settings.budget and settings.budget.step else 1
+            budget = self._search.plan.settings.budget if self._search else None
+            weight = settings.max_steps or 1 if budget and budget.step else 1
             return weight * min(len(finished), self.num_wanted), weight * self.num_wanted
         if settings.budget is None:
             return min(len(finished), settings.n_trials), settings.n_trials
@@ -207,11 +208,11 @@ class OpenStudy:
             return dict(trial.user_attrs[VALUES])
         return self.plan.space.values(trial.params)
 
-    def instead(self, trial: optuna.Trial) -> dict[str, Any]:
-        """Values of keys that take the place of the configuration's."""
-        if not self.plan.is_final or self.plan.finals is None:
-            return {}
-        return {self.plan.finals.seed_key: trial.user_attrs[SEED], **self.plan.finals.values}
+    def overrides(self, trial: optuna.Trial) -> list[str]:
+        """Of a final run the seed and the values that change take the place of the configuration's."""
+        finals = self.plan.finals if self.plan.is_final else None
+        instead = {finals.seed_key: trial.user_attrs[SEED], **finals.values} if finals else {}
+        return self.plan.space.overrides(self.values(trial), instead)
 
     def open_finals(self) -> None:
         """Puts the final runs into their queue, once the search is over."""

@@ -66,17 +66,13 @@ class Worker:
                 progress.quiet(),
             ):
                 self._work(me.id)
-                if os.environ.get("SUBMITIT_EXECUTOR") == "slurm":
-                    self._tell_those_who_left()
+                if os.environ.get("SUBMITIT_EXECUTOR") == "slurm":  # perhaps no command waits for it, and writes this
+                    with locks.Lock(self.whole.folder / ".study" / "summary.lock"):
+                        if not sweeps.is_running(self.whole.folder):
+                            summary.write(self.whole, Studies(self.plans), Application.of(self.task))
         except storage.Lost as error:
             return str(error)
         return None
-
-    def _tell_those_who_left(self) -> None:
-        """Writes study.json where no command does, as nobody waits for this worker."""
-        with locks.Lock(self.whole.folder / ".study" / "summary.lock"):
-            if not sweeps.is_running(self.whole.folder):
-                summary.write(self.whole, Studies(self.plans), Application.of(self.task))
 
     def _work(self, me: str) -> None:
         studies = Studies(self.plans)
@@ -84,6 +80,7 @@ class Worker:
         while (claimed := studies.claim(me)) is not None:
             progress.began()
             study, trial = claimed
+            name = f"{study.plan.title}trial {trial.number}"
             try:
                 outcome = self._run(study, trial)
             except BaseException as error:
@@ -91,17 +88,14 @@ class Worker:
                     study.queue.give_back(me)
                 if not isinstance(error, locks.Lost):
                     raise
-                progress.line(f"{study.plan.title}trial {trial.number}: {error}; result dropped")
+                progress.line(f"{name}: {error}; result dropped")
                 continue
             if not study.queue.finish(trial, me, outcome):
-                progress.line(
-                    f"{study.plan.title}trial {trial.number}: another worker has it, as this one seemed dead; "
-                    "result dropped"
-                )
+                progress.line(f"{name}: another worker has it, as this one seemed dead; result dropped")
 
     def _run(self, study: OpenStudy, trial: optuna.Trial) -> Outcome:
         handle = _Handle(trial, study, Application.of(self.task).seconds_figure)
-        config = self.composer(study.plan.space.overrides(study.values(trial), study.instead(trial)), trial.number)
+        config = self.composer(study.overrides(trial), trial.number)
         if study.plan.subfolder and config.hydra.sweep.subdir != ".":  # jobs have folders of their own
             with read_write(config.hydra):
                 config.hydra.sweep.subdir = f"{study.plan.subfolder}/{config.hydra.sweep.subdir}"

@@ -36,7 +36,9 @@ class SweepCallback(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         try:
             _check(config)
-            if not str(OmegaConf.select(config, "hydra.sweeper._target_")).startswith("hydra_plugins.cifarsweep_"):
+            if not str(OmegaConf.select(config, "hydra.sweeper._target_")).startswith(
+                "hydra_plugins.cifarsweep_engine."
+            ):
                 start(config)  # Hydra's own sweepers do not say when they have checked everything
         except Exception as error:
             raise SystemExit(1) from error  # Hydra goes on after an Exception of a callback

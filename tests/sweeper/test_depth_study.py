@@ -244,8 +244,8 @@ def test_a_budget_is_neither_lowered_below_what_was_spent_nor_counted_in_another
 def test_a_trial_interrupted_after_the_last_epoch_of_the_budget_still_ends(tmp_path: Path) -> None:
     store = open_storage(str(tmp_path / "study.journal"))
     study = optuna.create_study(direction="maximize", storage=store)
-    limits: Any = SimpleNamespace(max_retries=1, max_failures=5, grace_period=120)
-    queue = Queue(study, tmp_path, limits, budget=Budget("epochs", 5))
+    limits: Any = SimpleNamespace(max_retries=1, max_failures=5, grace_period=120, budget=Budget("epochs", 5))
+    queue = Queue(study, tmp_path, limits)
     trial = queue.claim("one")
     assert trial is not None
     assert not queue.spend(trial, 5, ends=True)

@@ -295,6 +295,7 @@ def _num_connections(database: str) -> int:
     by_dialect = {
         "postgresql": "SELECT count(*) FROM pg_stat_activity",
         "mysql": "SELECT count(*) FROM information_schema.processlist",
+        "sqlite": "SELECT 0",  # a file accepts any number
     }
     with engine.connect() as connection:
         return int(connection.exec_driver_sql(by_dialect[engine.dialect.name]).scalar_one())
@@ -403,8 +404,8 @@ def test_a_trial_that_could_not_be_sampled_is_free_again(
 def _queue(address: str, folder: Path, name: str, budget: Budget | None = None) -> Queue:
     store = storage.open_storage(address)
     study = optuna.create_study(study_name=name, storage=store, load_if_exists=True)
-    limits: Any = SimpleNamespace(max_retries=1, max_failures=5, grace_period=120)
-    return Queue(study, folder, limits, budget)
+    limits: Any = SimpleNamespace(max_retries=1, max_failures=5, grace_period=120, budget=budget)
+    return Queue(study, folder, limits)
 
 
 def _finished(name: str, address: str) -> dict[int, tuple[object, ...]]:
