@@ -23,19 +23,14 @@ WRITE_SECONDS = 5.0
 
 
 class Monitor:
-    """Tells of the study from entering the block to leaving it. `seconds` is how long that has been."""
+    """Tells of the study from entering the block to leaving it."""
 
     def __init__(self, whole: StudyPlan, studies: Studies, application: Application) -> None:
         self._plan, self._studies, self._application = whole, studies, application
         self._over, self._is_away = threading.Event(), False
         self._thread = threading.Thread(target=self._poll, daemon=True)
-        self._started = time.monotonic()
         self._told = {(study.plan.name, trial.number) for study in studies.all for trial in study.finished}
         self._done_before, self._written = self._progress()[0], 0.0
-
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self._started
 
     def __enter__(self) -> Self:
         if self._told:

@@ -145,10 +145,11 @@ def _run(
         if whole.settings.detach and not jobs.live and start():
             progress.line(jobs.left)
             return None
+        began = time.monotonic()
         with storage.reaching(whole.address, whole.settings.storage_timeout):
-            with Monitor(whole, studies, application) as monitor:
+            with Monitor(whole, studies, application):
                 _work(studies, jobs, start)
-            return summary.conclude(whole, studies, monitor.seconds, application)
+            return summary.conclude(whole, studies, time.monotonic() - began, application)
 
 
 def _final_runs(setting: _Setting, space: Space, checked: Settings) -> FinalRuns | None:

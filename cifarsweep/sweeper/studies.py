@@ -125,9 +125,8 @@ class OpenStudy:
             plan.settings,
             wanted=None if search is None else self._wanted,
         )
-        self.finals: OpenStudy | None = None
-        if plan.finals and not plan.is_final:
-            self.finals = OpenStudy(plan.final(), store, self)
+        has_finals = plan.finals and not plan.is_final
+        self.finals: OpenStudy | None = OpenStudy(plan.final(), store, self) if has_finals else None
         self._are_finals_open = False
 
     @property
