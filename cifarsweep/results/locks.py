@@ -25,8 +25,6 @@ from cifarsweep.results import files
 LEASE = 30.0
 """Seconds. As long as Optuna's tools wait for a holder that is silent. It is renewed by a thread, five times as often,
 so that a process may be busy as long as it likes."""
-NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
-"""What file systems without hard links say, such as exFAT and some in user space."""
 _CONTENT = re.compile(r"(?P<pid>\d{1,9}) (?P<started>\S+) (?P<lease>\d+\.\d+) (?P<token>\w+) (?P<place>\S+)\n")
 
 T = TypeVar("T")
@@ -39,9 +37,8 @@ class Lost(OSError):
 class Lock:
     """Held by one thread of one process at a time, as often as it likes.
 
-    What makes it is a new file, or after the first time a hard link to one that is kept: ext4 takes ten times as long
-    to make a file. Both are atomic on NFS as well. flock is not everywhere (NFS, some containers), not always shared by
-    hosts, and cannot be taken from a holder that froze.
+    What makes it is a new file, which is atomic on NFS as well. flock is not everywhere (NFS, some containers), not
+    always shared by hosts, and cannot be taken from a holder that froze.
     """
 
     def __init__(self, path: Path, lease: float = LEASE) -> None:
@@ -50,10 +47,6 @@ class Lock:
         self._thread = threading.RLock()
         self._content = b""
         """Of the file: who holds it."""
-        self._own = path
-        self._source: Path | None = None
-        """What is linked to: None before the first time, the lock itself where there are no hard links."""
-        self._is_in_use = False
         files.make_folder(path.parent)
 
     def acquire(self, timeout: float | None = None) -> bool:
@@ -140,41 +133,14 @@ class Lock:
 
     def _made(self) -> bool:
         if not self._content.startswith(b"%d " % os.getpid()):  # or that of a process that was forked
-            self._identify()
+            line = f"{os.getpid()} {_started(os.getpid()) or '?'} {self.lease:.3f} {secrets.token_hex(8)} {_PLACE}\n"
+            self._content = line.encode()
+            weakref.finalize(self, _remove, self._path, self._content)
         try:
-            if self._is_in_use and self._source is None:
-                self._source = self._make_source()
-            if self._source in (None, self._path):
-                _write(self._path, self._content)
-            else:
-                os.utime(self._own)  # a lock is as old as its file
-                os.link(self._own, self._path)
+            _write(self._path, self._content)
         except FileExistsError:
             return False
-        except OSError as error:
-            if self._source in (None, self._path) or error.errno not in {errno.ENOENT, *NO_LINKS}:
-                raise
-            # Where it is not there, another host has tidied up.
-            self._source = None if error.errno == errno.ENOENT else self._path
-            return self._made()
-        self._is_in_use = True
         return True
-
-    def _identify(self) -> None:
-        token = secrets.token_hex(8)
-        self._own, self._source, self._is_in_use = self._path.with_name(f".{self._path.name}.{token}"), None, False
-        line = f"{os.getpid()} {_started(os.getpid()) or '?'} {self.lease:.3f} {token} {_PLACE}\n"
-        self._content = line.encode()
-        weakref.finalize(self, _remove, self._own, self._path, self._content)
-
-    def _make_source(self) -> Path:
-        """The file to link to. Removes those that killed processes left."""
-        with os.scandir(self._path.parent) as entries:
-            for left in [Path(entry.path) for entry in entries if entry.name.startswith(f".{self._path.name}.")]:
-                if (found := _read(left)) is not None and found.is_over(left.parent):
-                    left.unlink(missing_ok=True)
-        _write(self._own, self._content)
-        return self._own
 
     def _break(self, found: "_Found") -> None:
         """Removes the file of a holder that is gone, unless it has changed. Nobody else does so meanwhile."""
@@ -227,11 +193,10 @@ def _write(path: Path, content: bytes) -> None:
         os.close(descriptor)
 
 
-def _remove(own: Path, path: Path, content: bytes) -> None:
+def _remove(path: Path, content: bytes) -> None:
     """At the end of a lock, or of a process that holds it; not of one that was forked."""
     if content.startswith(b"%d " % os.getpid()):
         with contextlib.suppress(OSError, files.Corrupt):
-            own.unlink(missing_ok=True)
             if (found := _read(path)) is not None and found.content == content:
                 path.unlink()
 
