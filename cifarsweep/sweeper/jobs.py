@@ -8,6 +8,7 @@ import itertools
 import pickle
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from hydra.core.config_loader import ConfigLoader
@@ -38,13 +39,12 @@ class Composer:
 
     def __init__(self, loader: ConfigLoader, master: DictConfig, sweep_dir: Path | None = None) -> None:
         self._loader, self._master, self._sweep_dir = loader, master, sweep_dir
-        self._parser = OverridesParser.create(config_loader=loader)
         self._is_group: dict[str, bool] = {}  # to ask takes 10 ms
         self._composed: dict[tuple[str, ...], bytes] = {}
 
     def __call__(self, texts: Sequence[str], number: int | None = None) -> DictConfig:
         """The whole configuration, with Hydra's part, of this number's job. Raises what Hydra raises."""
-        overrides = self._parser.parse_overrides(list(texts))
+        overrides = [_parsed(text) for text in texts]
         options = [o.type == OverrideType.CHANGE and self._names_group(o.key_or_group) for o in overrides]
         values = [not option and _is_value(o) for o, option in zip(overrides, options, strict=True)]
         # What is neither may change what values before it have changed.
@@ -79,6 +79,11 @@ class Composer:
         if key not in self._is_group:
             self._is_group[key] = bool(self._loader.get_group_options(key))
         return self._is_group[key]
+
+
+@lru_cache(10 * MOST_KEPT)
+def _parsed(text: str) -> Override:
+    return OverridesParser.create().parse_overrides([text])[0]
 
 
 def _is_value(override: Override) -> bool:

@@ -1,4 +1,4 @@
-"""The Optuna sweeper: one launch of workers that share studies. Knows Hydra's jobs and trials, not what a task does.
+"""The Optuna sweeper: launches workers that share studies. Knows Hydra's jobs and trials, not what a task does.
 
 `sweep` checks everything that can be checked, makes or resumes the studies, launches workers until no trial is left,
 and says what they have found. worker.py does the work: it claims trials from studies.py, which says which study is
@@ -265,17 +265,18 @@ def _keep_records(whole: StudyPlan) -> None:
     Somebody may have deleted the journal.
     """
     store = storage.open_storage(whole.address)
-    stored: set[tuple[Any, ...]] = set()
-    for study in (study for study in store.get_all_studies() if study.study_name.startswith(whole.name)):
-        for trial in store.get_all_trials(study._study_id, deepcopy=False):
-            if trial.state.is_finished():
-                stored.add((study.study_name, trial.number, repr(trial.values)))
-                stored.add((study.study_name, trial.user_attrs.get(FINALIST), trial.user_attrs.get(SEED)))
+    ids = {study.study_name: study._study_id for study in store.get_all_studies()}
     for kind in (StudyRecord, StudiesRecord):
         try:
             recorded = _ended(whole, kind.read(whole.folder))
         except (ValueError, OSError):  # it will be written anew
             continue
+        stored: set[tuple[Any, ...]] = set()
+        for name in {name for name, *_ in recorded} & ids.keys():
+            for trial in store.get_all_trials(ids[name], deepcopy=False):
+                if trial.state.is_finished():
+                    stored.add((name, trial.number, repr(trial.values)))
+                    stored.add((name, trial.user_attrs.get(FINALIST), trial.user_attrs.get(SEED)))
         if lost := len(recorded - stored):
             aside = files.set_aside(whole.folder / kind.file)
             progress.line(f"{whole.address}: lacks {lost} trials of {kind.file}, which is kept as {aside.name}")
@@ -376,17 +377,17 @@ def _work(studies: Studies, jobs: cluster.Jobs, start: Callable[[], bool]) -> No
     started_at, failed_at = _num_events(studies), -1
     try:
         while True:
-            error: Exception | None = None
+            error = None
             for result in jobs.ended().values():
                 if result.status == JobStatus.FAILED:
-                    error = errors.plain(result._return_value)
+                    error = result._return_value
                 elif result._return_value is not None:  # it has lost the storage: no other will fare better
                     raise storage.Lost(result._return_value)
             running, events = studies.recover(counted=True), _num_events(studies)
             if error is not None:
                 failed_at = events
                 if not jobs.live and not running and events == started_at:
-                    raise error
+                    raise errors.plain(error) from error
             if not running and studies.num_startable <= 0:
                 break
             if (events != failed_at or not (jobs.live or running)) and start():
