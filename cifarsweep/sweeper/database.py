@@ -17,6 +17,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -55,12 +56,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class _Patience(threading.local):
-    seconds = 0.0
-
-
-patience = _Patience()
-"""How long this thread waits for a server that is away."""
+patience = ContextVar("patience", default=0.0)
+"""How many seconds this thread waits for a server that is away."""
 
 
 def open_database(address: str) -> "Database":
@@ -110,7 +107,7 @@ def _timeouts(driver: str) -> dict[str, Any]:
 
 def _patiently(call: Callable[[], T]) -> T:
     """Calls again while the server is away: at once, as it may have closed an idle connection, then by `patience`."""
-    until, pause = time.monotonic() + patience.seconds, 0.0
+    until, pause = time.monotonic() + patience.get(), 0.0
     while True:
         try:
             return call()

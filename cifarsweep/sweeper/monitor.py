@@ -87,13 +87,13 @@ class Monitor:
         return sum(done for done, _ in parts), sum(total for _, total in parts)
 
     def _text(self) -> str:
-        counts = Counter(trial.state for study in self._studies.searches for trial in study.ours)
+        counts = Counter(trial.state for study in self._studies.searches for trial in study.queue.ours())
         parts = [f"{counts[state]} {name}" for state, name in summary.STATES.items() if counts[state]]
         if self._studies.finals:
             done = sum(len(study.finished) for study in self._studies.finals)
             parts.append(f"{done} of {sum(study.num_wanted for study in self._studies.finals)} final runs")
         studies = self._studies.searches
-        best = best_trials(studies[0].plan, studies[0].ours) if len(studies) == 1 else []
+        best = best_trials(studies[0].plan, studies[0].queue.ours()) if len(studies) == 1 else []
         if len(best) == 1:
             parts.append(f"best {summary.figures(self._plan, best[0].values)} by trial {best[0].number}")
         return f"{self._plan.name}: {', '.join(parts)}"
@@ -109,6 +109,7 @@ def _line(study: OpenStudy, trial: FrozenTrial, unit: str) -> str:
         return f"{done}: {trial.user_attrs.get(REASON)}  {settings}"
     step = summary.last_step(trial)
     after = f" after {unit} {step}" if trial.state == TrialState.PRUNED and step else ""
-    is_best = not study.plan.is_final and [trial.number] == [t.number for t in best_trials(study.plan, study.ours)]
+    best_numbers = [other.number for other in best_trials(study.plan, study.queue.ours())]
+    is_best = not study.plan.is_final and best_numbers == [trial.number]
     best = "  best so far" if is_best else ""
     return f"{done}{after}  {summary.figures(study.plan, trial.values)}  {settings}{best}"

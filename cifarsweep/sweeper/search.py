@@ -22,7 +22,6 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 from optuna.distributions import distribution_to_json, json_to_distribution
-from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from cifarsweep.results import files, sweeps
@@ -224,6 +223,7 @@ def _check_before_start(setting: _Setting, plan: StudyPlan) -> None:
 def _create(setting: _Setting, whole: StudyPlan, plans: Sequence[StudyPlan]) -> None:
     """Makes the studies, or compares them with those of these names. ValueError names what differs."""
     store = storage.open_storage(whole.address)
+    make = partial(optuna.create_study, storage=store, load_if_exists=True)
     determines = domains.flat(setting.application.determines(setting.base))
     # What is searched is none of it: neither values of its keys nor what options of its groups bring.
     searched = tuple(key.rpartition("@")[2].lstrip("+~").replace("/", ".") + "." for key in whole.space.keys)
@@ -235,7 +235,7 @@ def _create(setting: _Setting, whole: StudyPlan, plans: Sequence[StudyPlan]) -> 
             "fixed": fixed,
             "budget": plan.settings.budget.kind if plan.settings.budget else "trials",
         }
-        study = _study(plan, store)
+        study = make(study_name=plan.name, directions=plan.settings.directions)
         before = study.user_attrs
         new = f"another {setting.application.name_key}= begins a new one"
         if plan.settings.storage is not None:
@@ -256,7 +256,7 @@ def _create(setting: _Setting, whole: StudyPlan, plans: Sequence[StudyPlan]) -> 
             if before.get(key) != value:
                 study.set_user_attr(key, value)
         if plan.finals:
-            _study(plan.final(), store)
+            make(study_name=plan.final().name, directions=plan.final().settings.directions)
 
 
 def _keep_records(whole: StudyPlan) -> None:
@@ -297,11 +297,6 @@ def _ended(whole: StudyPlan, record: FileRecord | None) -> set[tuple[Any, ...]]:
     for searched, trials in searches:
         ended |= {(searched, t.number, repr(t.values)) for t in trials if t.state in ("complete", "pruned")}
     return ended
-
-
-def _study(plan: StudyPlan, store: BaseStorage) -> optuna.Study:
-    directions = plan.settings.directions
-    return optuna.create_study(study_name=plan.name, storage=store, directions=directions, load_if_exists=True)
 
 
 def _compare(plan: StudyPlan, study: optuna.Study, before: Mapping[str, Any], now: Mapping[str, Any], new: str) -> None:

@@ -89,8 +89,7 @@ def reaching(address: str, patience: float | None = None) -> Iterator[None]:
 
     Inside, this thread waits for a server that is away for `patience` seconds before that; None: as long as outside.
     """
-    before = database.patience.seconds
-    database.patience.seconds = before if patience is None else patience
+    outside = database.patience.set(database.patience.get() if patience is None else patience)
     try:
         yield
     except Lost:
@@ -102,7 +101,7 @@ def reaching(address: str, patience: float | None = None) -> Iterator[None]:
         where = error.filename if isinstance(error, OSError) and error.filename else _key(address)
         raise Lost(f"{where}: {reason}") from error
     finally:
-        database.patience.seconds = before
+        database.patience.reset(outside)
 
 
 def _key(address: str) -> str:

@@ -154,7 +154,7 @@ class OpenStudy:
 
     @property
     def finished(self) -> list[FrozenTrial]:
-        return [trial for trial in self.ours if trial.state.is_finished()]
+        return [trial for trial in self.queue.ours() if trial.state.is_finished()]
 
     @property
     def progress(self) -> tuple[float, float]:
@@ -174,14 +174,10 @@ class OpenStudy:
         return self.plan.settings.finalists * self.plan.settings.repeats
 
     @property
-    def ours(self) -> list[FrozenTrial]:
-        """The trials that count. Runs of a warm start do not, nor do final runs that are wanted no more."""
-        return self.queue.ours()
-
-    @property
     def latest(self) -> list[FrozenTrial]:
         """The last trial of each final run: one that failed may have been tried again."""
-        return list({(trial.user_attrs[FINALIST], trial.user_attrs[SEED]): trial for trial in self.ours}.values())
+        runs = {(trial.user_attrs[FINALIST], trial.user_attrs[SEED]): trial for trial in self.queue.ours()}
+        return list(runs.values())
 
     def claim(self, worker: str) -> optuna.Trial | None:
         if self.plan.is_final:

@@ -134,7 +134,7 @@ def write(whole: StudyPlan, studies: Studies, application: Application) -> None:
                 values=dict(study.plan.per),
                 params=study.plan.space.keys,
                 is_over=study.queue.is_over,
-                epochs=sum(last_step(trial) for trial in study.ours),
+                epochs=sum(last_step(trial) for trial in study.queue.ours()),
                 trials=[_record(study.plan, trial) for trial in study.trials],
                 finalists=[trial.number for trial in study.finalists],
                 final_runs=[
@@ -274,14 +274,14 @@ def _lines_of_studies(whole: StudyPlan, studies: Studies, seconds: float, unit: 
     lines = [f"  {line}" for line in plain_lines(header, rows, left=[*per, *keys])]
     if len(rows) == 1:
         return lines
-    trials = sum(trial.state.is_finished() for study in studies.searches for trial in study.ours)
+    trials = sum(trial.state.is_finished() for study in studies.searches for trial in study.queue.ours())
     finals = sum(trial.state == TrialState.COMPLETE for study in studies.finals for trial in study.latest)
     title = f"{whole.name}: {len(rows)} studies, {trials} trials finished, {finals} final runs complete"
     return [f"{title}, {duration(seconds)}", *lines]
 
 
 def _cells(study: OpenStudy, keys: Sequence[str]) -> list[str]:
-    trials = study.ours
+    trials = study.queue.ours()
     counts = [str(sum(trial.state.is_finished() for trial in trials)), str(sum(map(last_step, trials)))]
     best = best_trials(study.plan, trials)
     if not best:
