@@ -72,7 +72,7 @@ def work(mine: StudyPlan, num_trials: int, ready: multiprocessing.Barrier, ended
 
 def measure(kind: str, address: str, waiting: int, num_workers: int, num_trials: int) -> bench.Row:
     with tempfile.TemporaryDirectory() as folder:
-        mine = plan(address or f"{folder}/study.journal", Path(folder), waiting)
+        mine = plan(address.format(folder=folder), Path(folder), waiting)
         optuna.create_study(study_name=mine.name, storage=storage.open_storage(mine.address))
         studies = Studies((mine,))
         began = time.perf_counter()
@@ -97,8 +97,9 @@ def measure(kind: str, address: str, waiting: int, num_workers: int, num_trials:
 
 def rows(arguments: argparse.Namespace) -> Iterator[bench.Row]:
     cases = list(itertools.product(arguments.waiting, arguments.workers))
-    for case in cases:
-        yield measure("journal", "", *case, arguments.trials)
+    for kind, address in (("journal", "{folder}/study.journal"), ("sqlite", "sqlite:///{folder}/study.db")):
+        for case in cases:
+            yield measure(kind, address, *case, arguments.trials)
     try:
         with postgresql.running() as server:
             for case in cases:
