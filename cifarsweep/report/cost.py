@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from cifarsweep.report.curves import PALE, best_models, best_of
-from cifarsweep.report.style import MARGIN, legend_below, page, set_scale, spans_factors, thousands
+from cifarsweep.report.style import MARGIN, draw_mean, legend_below, page, set_scale, spans_factors, thousands
 from cifarsweep.report.tables import Tables, in_order
 from cifarsweep.terminal.formatting import count, shortened
 
@@ -43,11 +43,8 @@ def accuracy_against(cost: str, tables: Tables, colours: dict[str, str]) -> Figu
 
 def _draw(axes: Axes, group: pd.DataFrame, cost: str, colours: dict[str, str]) -> None:
     for _, row in group.iterrows():
-        x, mean = float(row[cost]), 100 * row["test_accuracy_mean"]
-        if row["n"] > 1:
-            ends = [100 * row["test_accuracy_low"], 100 * row["test_accuracy_high"]]
-            axes.plot([x, x], ends, "_-", color=colours[row["label"]], lw=2, ms=9, mew=2, zorder=3)
-        axes.plot(x, mean, "o", color=colours[row["label"]], ms=8, mec="white", mew=0.8, zorder=4)
+        mean, *ends = (100 * row[f"test_accuracy_{which}"] for which in ("mean", "low", "high"))
+        draw_mean(axes, float(row[cost]), mean, ends, colours[row["label"]])
     low, high = float(group[cost].min()), float(group[cost].max())
     margin = MARGIN if low < high else 1.0  # a single value has a tenth of it on either side
     set_scale(axes, "x", low, high, spans_factors((low, high)), (margin, margin), most_powers=7)

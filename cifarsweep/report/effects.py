@@ -1,7 +1,7 @@
 """What each setting did: accuracy against its values, and learning rate against batch size. Knows the tables only."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
 from cifarsweep.report.statistics import Comparison, compare
-from cifarsweep.report.style import GREY, OKABE_ITO, in_rows, legend_below, page
+from cifarsweep.report.style import GREY, OKABE_ITO, in_rows, legend_below, page, set_scale, span, spans_factors
 from cifarsweep.report.tables import DECIDING, SETTINGS, Tables, in_order, intervals
 from cifarsweep.terminal.formatting import count, shortened
 
@@ -23,6 +24,8 @@ MOST_LEVELS = 8
 RUNS_PER_GROUP = 6
 """A group has at least so many runs, unless that would leave one group only."""
 MOST_PANELS = 9
+AS_COLUMNS = {"optimizer.lr": "lr", "trainer.epochs": "epochs"}
+"""Keys whose columns have other names."""
 ENOUGH = 3
 """A difference counts only over at least so many runs that differ in one setting alone."""
 
@@ -35,7 +38,9 @@ class Effect:
     runs: pd.DataFrame
     """A row a run: label, `level` (its place in `levels`), `accuracy` (percent), `adjusted` for the model's mean."""
     levels: list[str]
-    is_ordered: bool
+    numbers: list[float] | None
+    """Where the levels are on an axis, of a group its median; None where they are no numbers."""
+    is_log: bool
     best: str
     """The level with the highest mean `adjusted` accuracy."""
     comparisons: list[Comparison]
@@ -45,7 +50,9 @@ class Effect:
 class Effects:
     """The settings that vary among the complete runs of the data set that has the most of them."""
 
-    def __init__(self, tables: Tables) -> None:
+    def __init__(self, tables: Tables, linear: Collection[str] = ()) -> None:
+        """`linear`: the keys that a search sampled on no logarithmic scale."""
+        self.linear = {AS_COLUMNS.get(key, key) for key in linear}
         complete = tables.complete
         has_validation = complete["val_accuracy"].notna().any()
         self.measure = "validation accuracy" if has_validation else "test accuracy"
@@ -65,7 +72,8 @@ class Effects:
         self.left_out = varying[MOST_PANELS:]
 
     def _effect(self, key: str, varying: list[str]) -> Effect:
-        level, levels, is_ordered = _levels(self.runs[key])
+        level, levels, numbers = _levels(self.runs[key])
+        is_log = numbers is not None and spans_factors(numbers) and key not in self.linear
         runs = self.runs[["label", "accuracy", "adjusted"]].assign(level=level)[level >= 0]
         adjusted = runs.groupby("level")["adjusted"].mean()
         best = levels[int(adjusted.index[int(adjusted.argmax())])]
@@ -76,7 +84,14 @@ class Effects:
         for level, number, mean in zip(means["level"], means["block"], means["accuracy"], strict=True):
             values[levels[level]][number] = mean
         comparisons = compare(values, [(best, name) for name in levels if name != best])
-        return Effect(key, runs, levels, is_ordered, best, comparisons)
+        return Effect(key, runs, levels, numbers, is_log, best, comparisons)
+
+    @property
+    def point(self) -> str:
+        """What a point of the figure is: one run, or the mean over 2 to 5 runs with that value."""
+        by = ["level", "label"] if self.by_model else ["level"]
+        sizes = [size for effect in self.effects for size in effect.runs.groupby(by).size()]
+        return f"the mean over {span(sizes, 'run')} with that value" if max(sizes, default=1) > 1 else "one run"
 
 
 def independent(runs: pd.DataFrame, keys: Sequence[str]) -> list[str]:
@@ -90,8 +105,8 @@ def independent(runs: pd.DataFrame, keys: Sequence[str]) -> list[str]:
     return varying
 
 
-def _levels(values: "pd.Series[Any]") -> tuple["pd.Series[int]", list[str], bool]:
-    """For each run the place of its value, -1 where it has none; their names; whether they are numbers."""
+def _levels(values: "pd.Series[Any]") -> tuple["pd.Series[int]", list[str], list[float] | None]:
+    """For each run the place of its value, -1 where it has none; the names of the values; the numbers that they are."""
     known = values.dropna()
     kinds = (int, float, np.integer, np.floating)
     is_number = all(
@@ -102,12 +117,15 @@ def _levels(values: "pd.Series[Any]") -> tuple["pd.Series[int]", list[str], bool
         num_groups = min(MOST_LEVELS, max(2, len(known) // RUNS_PER_GROUP))
         groups = pd.qcut(numbers, num_groups, labels=False, duplicates="drop")
         codes = groups.rank(method="dense").fillna(0).astype(int) - 1  # a value that many have may leave a group empty
-        ends = numbers[codes >= 0].groupby(codes).agg(["min", "max"]).map("{:.3g}".format)
-        return codes, [low if low == high else f"{low}–{high}" for low, high in ends.to_numpy()], True
+        of_groups = numbers[codes >= 0].groupby(codes)
+        ends = of_groups.agg(["min", "max"]).map("{:.3g}".format)
+        names = [low if low == high else f"{low}–{high}" for low, high in ends.to_numpy()]
+        return codes, names, of_groups.median().tolist() if len(names) > 1 else None
     texts = values if is_number else values.map(str)
     different = sorted(texts[values.notna()].unique())
     codes = texts.map({value: at for at, value in enumerate(different)}).where(values.notna(), -1).astype(int)
-    return codes, [f"{value:.4g}" if isinstance(value, float) else str(value) for value in different], is_number
+    names = [f"{value:.4g}" if isinstance(value, float) else str(value) for value in different]
+    return codes, names, [float(value) for value in different] if is_number else None
 
 
 # figures
@@ -122,7 +140,11 @@ def settings(effects: Effects, colours: dict[str, str]) -> Figure | None:
     labels = effects.labels if effects.by_model else []
     letters = [max(len(shortened(level, 20)) for level in panel.levels) for panel in panels]
     fitting = {1: 60, 2: 36, 3: 30}[len(rows[0])]  # letters that a panel has room for side by side
-    crowded = [panel.key for panel, most in zip(panels, letters, strict=True) if most * len(panel.levels) > fitting]
+    crowded = [
+        panel.key
+        for panel, most in zip(panels, letters, strict=True)
+        if panel.numbers is None and most * len(panel.levels) > fitting
+    ]
     below = 0.42 + max(0.075 * most * (panel.key in crowded) for panel, most in zip(panels, letters, strict=True))
     title = f"{effects.measure[:1].upper()}{effects.measure[1:]} by setting"
     caption = " ".join(_caption(effects))
@@ -133,6 +155,7 @@ def settings(effects: Effects, colours: dict[str, str]) -> Figure | None:
     for row, row_axes in zip(rows, grid, strict=True):
         for panel, axes in zip(row, row_axes, strict=False):
             _draw_panel(axes, panel, colours if effects.by_model else None, effects.labels)
+            _set_axis(axes, panel, fitting)
             axes.tick_params(axis="x", rotation=90 if panel.key in crowded else 0)
             axes.set_ylim(*limits)
             axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
@@ -168,21 +191,43 @@ def _draw_panel(axes: Axes, panel: Effect, colours: dict[str, str] | None, label
     of_models: Sequence[str | None] = labels if colours else [None]
     for at, label in enumerate(of_models):
         cells = _cells(panel, label)
-        x = cells.index.to_numpy(dtype=float) + 0.5 * ((at + 0.5) / len(of_models) - 0.5)
+        x = _places(panel, cells.index.to_numpy(dtype=int), (at + 0.5) / len(of_models) - 0.5)
         colour = colours[label] if colours and label is not None else GREY
-        axes.plot(x, cells["mean"], color=colour, lw=1.2, alpha=0.6 if panel.is_ordered else 0, zorder=2)
+        axes.plot(x, cells["mean"], color=colour, lw=1.2, alpha=0 if panel.numbers is None else 0.6, zorder=2)
         known = cells["low"].notna().to_numpy()
         axes.vlines(x[known], cells["low"][known], cells["high"][known], color=colour, lw=1.8, zorder=3)
         axes.plot(x, cells["mean"], "o", color=colour, ms=5.5, mec="white", mew=0.6, zorder=4)
-    axes.set_xticks(range(len(panel.levels)), [shortened(name, 20) for name in panel.levels], fontsize=9.5)
-    axes.set_xlim(-0.6, len(panel.levels) - 0.4)
     axes.set_title(shortened(panel.key, 30))
+
+
+def _places(panel: Effect, levels: NDArray[np.int_], aside: float) -> NDArray[Any]:
+    """Where these levels are on the x axis, those that several models share a little `aside` (-0.5 to 0.5)."""
+    if panel.numbers is None:
+        return levels + 0.5 * aside
+    is_shared = panel.runs.groupby("level")["label"].nunique().max() > 1
+    low, *_, high = panel.numbers
+    offset, numbers = 0.06 * aside * is_shared, np.array(panel.numbers)[levels]
+    return np.asarray(numbers * (high / low) ** offset if panel.is_log else numbers + (high - low) * offset)
+
+
+def _set_axis(axes: Axes, panel: Effect, fitting: int) -> None:
+    """An axis of numbers, with a tick at each value where all names fit; other values side by side."""
+    names = [shortened(name, 20) for name in panel.levels]
+    if panel.numbers is None:
+        axes.set_xticks(range(len(names)), names, fontsize=9.5)
+        axes.set_xlim(-0.6, len(names) - 0.4)
+        return
+    set_scale(axes, "x", panel.numbers[0], panel.numbers[-1], panel.is_log, most_powers=4)
+    axes.tick_params(axis="x", labelsize=9.5)
+    places = np.log(panel.numbers) if panel.is_log else np.array(panel.numbers)
+    if np.diff(places).min() / np.ptp(places) * fitting > max(map(len, names)):
+        axes.set_xticks(panel.numbers, names)
 
 
 def _caption(effects: Effects) -> list[str]:
     of_data = f" of {shortened(effects.data)}" if effects.num_data_sets > 1 else ""
-    sentences = [f"Means over the {count(len(effects.runs), 'complete run')}{of_data} with this value"]
-    sentences[0] += ", whatever their other settings; bars: 95 % intervals, none for one run."
+    bars = "" if effects.point == "one run" else "; bars: 95 % intervals, none for one run"
+    sentences = [f"Each point is {effects.point}{of_data}, whatever the other settings{bars}."]
     if not effects.by_model:
         sentences.append(f"Differences between the {len(effects.labels)} models are taken out.")
     if effects.left_out:

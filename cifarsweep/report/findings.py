@@ -354,7 +354,7 @@ def _lead(comparison: Comparison, sign: int) -> tuple[str, str]:
 
 def settings_sentence(effects: Effects) -> str:
     shown = "; a colour is a model" if effects.by_model else ", whatever their model"
-    return f"Each point is the mean over the runs with that value{shown}."
+    return f"Each point is {effects.point}{shown}."
 
 
 def interaction_sentence(interaction: Interaction) -> str:

@@ -102,6 +102,15 @@ def page(
     return figure, grid
 
 
+def draw_mean(
+    axes: Axes, x: float, mean: float, ends: Sequence[float], colour: str, marker: str = "o", size: float = 8
+) -> None:
+    """A point with the interval from `ends`, where there is one."""
+    if not np.isnan(ends).any():
+        axes.plot([x, x], ends, "_-", color=colour, lw=2, ms=size + 1, mew=2, zorder=3)
+    axes.plot(x, mean, marker, color=colour, ms=size, mec="white", mew=0.8, zorder=4)
+
+
 def legend_below(axes: Axes, handles: Sequence[Line2D], below: float, ncols: int = 1) -> None:
     """Under the panel; `below` is a part of its height."""
     axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(-0.02, -below), ncols=ncols, fontsize=11)
@@ -110,7 +119,7 @@ def legend_below(axes: Axes, handles: Sequence[Line2D], below: float, ncols: int
 def spans_factors(values: Iterable[float]) -> bool:
     """Whether a logarithmic axis shows more than a linear one, and can."""
     values = list(values)
-    return bool(values) and min(values) > 0 and max(values) / min(values) >= 3
+    return bool(values) and min(values) > 0 and 3 <= max(values) / min(values) < 1e100
 
 
 def set_scale(

@@ -108,7 +108,8 @@ def _gather(read: Tables, study: Study | None, depth: DepthStudy | None, notes: 
         label: _read(notes, records.read_layers, read.directories[first[label]], "layers.csv") or []
         for label in figures.of_models(read)
     }
-    return Material(read, study, depth, Effects(read), bests, matrix, data, classes, augmentation, confused, networks)
+    of_settings = Effects(read, set(study.params) - set(study.log) if study else ())
+    return Material(read, study, depth, of_settings, bests, matrix, data, classes, augmentation, confused, networks)
 
 
 def _read(notes: list[str], read: Callable[[Path], Found], path: Path, of_run: str | None = None) -> Found | None:

@@ -411,8 +411,40 @@ def test_the_depth_graph_says_what_the_summary_says(five_seeds: Report) -> None:
     (joined,) = [line for line in axes.lines if len(line.get_xdata()) == 3]
     assert list(joined.get_ydata()) == pytest.approx(list(means))
     names = [label.get_text() for label in axes.get_xticklabels()]
-    assert names == ["layers2\n269 k parameters", "layers3\n157 k parameters", "layers4\n163 k parameters"]
+    assert names == ["2\nlayers2\n269 k parameters", "3\nlayers3\n157 k parameters", "4\nlayers4\n163 k parameters"]
+    assert axes.get_xlabel() == "depth"
+    runs = [offset for points in axes.collections for offset in points.get_offsets().tolist()]
+    assert sorted(x for x, _ in runs) == [2.0] * 5 + [3.0] * 5 + [4.0] * 5  # none beside its mean
     assert axes.get_title(loc="left") == "cifar10 · 45,000 training images · 8 epochs · 5 seeds"
+
+
+@pytest.mark.parametrize(
+    ("depths", "places", "ticks"),
+    [
+        ([2, 4], [2, 4], ["2", "4", "3"]),
+        ([2, 3, 5, None], [2, 3, 5, 6], ["2", "3", "5", "", "4"]),
+        ([2, 2, 4], [2, 3, 5], ["2", "2", "4"]),
+        ([20, 32, 110], [20, 32, 110], ["20", "32", "110"]),
+        ([1, 2, 50], [0, 1, 2], ["1", "2", "50"]),
+        ([10**18], [0], [str(10**18)]),
+    ],
+)
+def test_a_model_stands_at_its_depth(
+    tmp_path: Path, depths: list[int | None], places: list[int], ticks: list[str]
+) -> None:
+    for at, number in enumerate(depths):
+        fake_run(tmp_path, f"m{at}", depth=number)
+    (axes,) = draw_depths(read(tmp_path)).axes
+    assert [float(line.get_xdata()[0]) for line in axes.lines if line.get_markersize() == 8] == places
+    assert [label.get_text().split("\n")[0] for label in axes.get_xticklabels()] == ticks
+    assert axes.get_xlabel().startswith("depth")
+
+
+def test_models_without_a_depth_have_their_names_on_the_axis(tmp_path: Path) -> None:
+    for model in ("resnet18", "speednet"):
+        fake_run(tmp_path, model, depth=None)
+    (axes,) = draw_depths(read(tmp_path)).axes
+    assert (axes.get_xlabel(), len(axes.get_xticklabels())) == ("model", 2)
 
 
 def test_the_depth_graph_admits_that_one_seed_has_no_interval(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from urllib.parse import unquote
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from test_report import DIVERGED, fake_run, fake_sweep, read
 from test_report_search import ordinary, study_of, trial, written
 
@@ -424,6 +425,43 @@ def test_the_values_of_a_setting_reach_no_legend(tmp_path: Path, names: list[str
     ticks = [label.get_window_extent() for label in axes.get_xticklabels()]
     assert min(box.y0 for box in ticks) > legend.get_window_extent().y1
     assert not any(one.overlaps(other) for one, other in itertools.pairwise(ticks))
+
+
+def settings_of(outputs: Path, linear: tuple[str, ...] = ()) -> tuple[Axes, str]:
+    """The panel of the first setting that varies, and the caption."""
+    found = effects.Effects(read(outputs), linear)
+    with style.drawing():
+        figure = effects.settings(found, style.palette(found.labels))
+        assert figure is not None
+        figure.draw_without_rendering()
+    return figure.axes[0], " ".join(figure.texts[-1].get_text().split())
+
+
+@pytest.mark.parametrize(("linear", "scale"), [((), "log"), (("optimizer.lr",), "linear")])
+def test_a_numeric_setting_is_where_it_is_on_the_axis(tmp_path: Path, linear: tuple[str, ...], scale: str) -> None:
+    rates = [0.01468, 0.1881, 0.4757, 0.4928]
+    for rate in rates:
+        fake_run(tmp_path, lr=rate)
+    axes, caption = settings_of(tmp_path, linear)
+    assert axes.get_xscale() == scale
+    assert [list(line.get_xdata()) for line in axes.lines] == [rates, rates]  # the line and the points
+    ticks = [label.get_text() for label in axes.get_xticklabels()]
+    assert "0.1" in ticks
+    assert "0.4928" not in ticks  # it would cover 0.4757
+    assert caption == "Each point is one run, whatever the other settings."
+
+
+def test_the_caption_says_of_how_many_runs_a_point_is_the_mean(tmp_path: Path) -> None:
+    for model, size, seed in [("layers2", 64, 0), ("layers2", 256, 0), ("layers2", 256, 1), ("layers3", 64, 0)]:
+        fake_run(tmp_path, model, batch_size=size, seed=seed)
+    axes, caption = settings_of(tmp_path)
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["64", "256"]
+    assert caption.startswith(
+        "Each point is the mean over 1 to 2 runs with that value, whatever the other settings; bars"
+    )
+    beside = sorted(float(x) for line in axes.lines[1::2] for x in line.get_xdata())
+    assert beside == pytest.approx([64, 64, 256], rel=0.05)
+    assert beside[0] < 64 < beside[1]  # two models at one value do not cover each other
 
 
 def test_a_setting_without_matching_runs_is_not_judged(tmp_path: Path) -> None:
