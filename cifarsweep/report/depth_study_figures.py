@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from cifarsweep.report.depth_study import NUM_BEST, DepthStudy, Searched
 from cifarsweep.report.search_results import finite, known
 from cifarsweep.report.statistics import mean_interval
-from cifarsweep.report.style import GREY, OKABE_ITO, OUTLINE, legend_below, page, span, thousands
+from cifarsweep.report.style import GREY, OKABE_ITO, OUTLINE, draw_mean, legend_below, page, span, thousands
 from cifarsweep.terminal.formatting import shortened
 
 OFFSET = 0.13
@@ -57,11 +57,8 @@ def _depth(searched: Searched) -> int:
     return int(searched.about["depth"])
 
 
-def accuracy(study: DepthStudy) -> Figure | None:
-    """Test accuracy against depth, a line a comparison; None where no final run is complete."""
-    groups = _groups(study, lambda searched: searched.by_seed)
-    if not groups:
-        return None
+def accuracy(study: DepthStudy, groups: list[_Group]) -> Figure:
+    """Test accuracy against depth, a line a comparison."""
     drawn = [searched for group in groups for searched in group.studies]
     num_runs = span([len(searched.by_seed) for searched in drawn], "seed")
     searched_with = span([searched.num_epochs for searched in drawn], "epoch")
@@ -96,11 +93,8 @@ def _bars(axes: Axes, x: float, searched: Searched, colour: str) -> None:
         axes.plot([x, x], [mean - half, mean + half], "_-", color=colour, lw=0.9, ms=6, zorder=3)
 
 
-def gap(study: DepthStudy) -> Figure | None:
+def gap(study: DepthStudy, groups: list[_Group]) -> Figure:
     """What the search promised less what the test gave, by depth."""
-    groups = _groups(study, lambda searched: searched.by_seed)
-    if not groups:
-        return None
     caption = (
         "Validation accuracy of the chosen trial, less the test accuracy of its final runs: mean and 95 % interval "
         "over seeds. Above 0, the search chose by luck, or validation images are easier."
@@ -113,20 +107,13 @@ def gap(study: DepthStudy) -> Figure | None:
         for searched in group.studies:
             x = _depth(searched) + group.offset
             mean, _, low, high = mean_interval([100 * value for value in searched.gaps()])
-            if math.isnan(mean):
-                continue
-            if not math.isnan(low):
-                axes.plot([x, x], [low, high], "_-", color=group.colour, lw=2, ms=8, zorder=3)
-            axes.plot(x, mean, group.marker, color=group.colour, ms=7, mec="white", mew=0.8, zorder=4)
+            draw_mean(axes, x, mean, (low, high), group.colour, group.marker, size=7)
     axes.set_ylabel("validation − test (points)")
     return figure
 
 
-def flatness(study: DepthStudy) -> Figure | None:
+def flatness(study: DepthStudy, groups: list[_Group]) -> Figure:
     """The validation accuracies of each search's best five."""
-    groups = _groups(study, lambda searched: searched.best)
-    if not groups:
-        return None
     caption = (
         f"Validation accuracy of the best {NUM_BEST} complete trials of each search, joined by a line. Close together: "
         "several settings are as good, and what the search found is no luck."
@@ -142,9 +129,8 @@ def flatness(study: DepthStudy) -> Figure | None:
     return figure
 
 
-def settings(study: DepthStudy) -> Figure | None:
+def settings(study: DepthStudy, groups: list[_Group]) -> Figure | None:
     """The learning rate that each depth chose, by optimizer, and its batch size; a panel a comparison."""
-    groups = _groups(study, lambda searched: searched.by_seed and searched.chosen)
     best = [trial for group in groups for searched in group.studies for _, trial in searched.ranked[:NUM_BEST]]
     rates = [rate for rate in known(trial.params.get("optimizer.lr") for trial in best) if rate > 0]
     if not rates:
@@ -190,11 +176,8 @@ def _draw_rates(axes: Axes, searched: Searched, colours: dict[str, str]) -> None
             axes.annotate(str(trial.params["batch_size"]), (x, rate), fontsize=9.5, **place)
 
 
-def cost(study: DepthStudy) -> Figure | None:
+def cost(study: DepthStudy, groups: list[_Group]) -> Figure:
     """Test accuracy against seconds, parameters and multiply-adds, the depth beside each point."""
-    groups = _groups(study, lambda searched: searched.by_seed)
-    if not groups:
-        return None
     caption = "Numbers are depths; means over seeds with their 95 % intervals. "
     caption += "Seconds are wall clock, of runs that share the machine."
     footer = 0.3 * len(groups) + 0.2
@@ -246,13 +229,21 @@ def _write_beside(axes: Axes, numbers: list[tuple[float, float, str, str]]) -> N
             axes.annotate(text, (x, y), offset, color=colour, fontsize=10, path_effects=OUTLINE, zorder=5, **place)
 
 
-FIGURES = {
-    "depth_study": accuracy,
-    "depth_study_gap": gap,
-    "depth_study_flatness": flatness,
-    "depth_study_settings": settings,
-    "depth_study_cost": cost,
+FIGURES: dict[str, tuple[Callable[[Searched], object], Callable[[DepthStudy, list[_Group]], Figure | None]]] = {
+    "depth_study": (lambda searched: searched.by_seed, accuracy),
+    "depth_study_gap": (lambda searched: searched.by_seed, gap),
+    "depth_study_flatness": (lambda searched: searched.best, flatness),
+    "depth_study_settings": (lambda searched: searched.by_seed and searched.chosen, settings),
+    "depth_study_cost": (lambda searched: searched.by_seed, cost),
 }
+"""By the names of their files: which studies each shows, and how it is drawn."""
+
+
+def draw(name: str, study: DepthStudy) -> Figure | None:
+    """The figure of this name; None where no study has what it shows."""
+    is_drawn, draw_groups = FIGURES[name]
+    groups = _groups(study, is_drawn)
+    return draw_groups(study, groups) if groups else None
 
 
 # what they have in common

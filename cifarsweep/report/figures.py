@@ -138,8 +138,9 @@ def _figures(material: Material) -> Iterator[Drawing]:
         yield from of_search(material.study)
     if material.depth:
         sentences = depth_study_findings.sentences(material.depth)
-        for stem, draw_study in depth_study_figures.FIGURES.items():
-            yield Drawing(f"{stem}.png", partial(draw_study, material.depth), sentences.get(stem, ""))
+        for stem in depth_study_figures.FIGURES:
+            draw = partial(depth_study_figures.draw, stem, material.depth)
+            yield Drawing(f"{stem}.png", draw, sentences.get(stem, ""))
 
 
 def of_search(study: Study) -> Iterator[Drawing]:

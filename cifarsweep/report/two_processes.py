@@ -1,5 +1,6 @@
 """Work on a list by two processes, one half each. Knows nothing of what the work is."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -42,7 +43,5 @@ def in_two_processes(work: Callable[[Sequence[Item]], list[Answer]], items: Sequ
 def _answer(sender: Connection, work: Callable[[Sequence[Item]], list[Answer]], items: Sequence[Item]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both; the first process ends this one
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    try:
+    with contextlib.suppress(Exception):  # the first process does this half again, and says what is wrong with it
         sender.send(work(items))
-    except Exception:
-        sender.close()  # the first process does this half again, and says what is wrong with it

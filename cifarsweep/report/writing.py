@@ -4,7 +4,6 @@ import contextlib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import unquote
@@ -22,8 +21,6 @@ from cifarsweep.results.records import RunResult
 from cifarsweep.terminal.formatting import count
 
 Found = TypeVar("Found")
-
-SUFFIXES = (".png", ".svg")
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,7 @@ def write(paths: tuple[Path, ...], run_dirs: Sequence[Path], parquet: bool) -> R
     with contextlib.suppress(FileExistsError):
         files.make_folder(folder)
     folders.check(folder, "the folder of the report")
-    before, listed = _read(notes, _runs_before, folder) or [], _read(notes, _listed_before, folder) or set()
+    before, linked = _read(notes, _runs_before, folder) or [], _read(notes, _linked_figures, folder) or set()
     if lost := [id for id in before if id not in read.directories]:
         notes.append(
             f"The report before this one had {count(len(before), 'run')}; not found now: {', '.join(lost[:5])}"
@@ -64,15 +61,14 @@ def write(paths: tuple[Path, ...], run_dirs: Sequence[Path], parquet: bool) -> R
     notes += filter(None, [search_sentence(read, study, material.bests)])
     drawings, missing = figures.write(material, folder)
     page.write(material, drawings, paths, folder)
-    drawn = [folder / drawing.name for drawing in drawings]
     # An older figure or table beside newer ones would show what they no longer say.
-    earlier = listed - {path.with_suffix(suffix).name for path in drawn for suffix in SUFFIXES}
+    earlier = linked - _linked_figures(folder)
     earlier |= set() if parquet else {f"{name}.parquet" for name in tables.NAMES}
     earlier |= set() if study else {"trials.csv"}
     earlier |= set() if depth else {*depth_study.FILES}
     for name in earlier:
         files.remove(folder / name)
-    return Report(folder, read, drawn, [*notes, *missing])
+    return Report(folder, read, [folder / drawing.name for drawing in drawings], [*notes, *missing])
 
 
 def _runs_before(folder: Path) -> list[str]:
@@ -82,13 +78,11 @@ def _runs_before(folder: Path) -> list[str]:
     return [row[0] for row in rows[1:] if row] if rows and rows[0][:1] == ["run_id"] else []
 
 
-def _listed_before(folder: Path) -> set[str]:
-    """Names of the figures that the folder's last report has written: those that its page has links to."""
+def _linked_figures(folder: Path) -> set[str]:
+    """The figures that the folder's page has links to: those that its report has written, and no file of the user's."""
     path = folder / "index.html"
     links = re.findall(r'<a href="([^"/]+)">', files.read_text(path)) if path.exists() else []
-    patterns = [stem + suffix for stems in page.SECTIONS.values() for stem in stems for suffix in SUFFIXES]
-    names = [name for name in map(unquote, links) if Path(name).name == name]
-    return {name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)}
+    return {name for name in map(unquote, links) if Path(name).name == name and name.endswith((".png", ".svg"))}
 
 
 def _gather(read: Tables, study: Study | None, depth: DepthStudy | None, notes: list[str]) -> Material:

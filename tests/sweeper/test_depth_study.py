@@ -347,7 +347,7 @@ def test_what_the_searches_trained_is_said_not_what_their_last_budget_was() -> N
         return replace(found, trials=trials, is_over=is_over)
 
     study = replace(depth_study_of([searched(2, [8, 8], True), searched(3, [8, 1], False)]), budget="64 epochs")
-    figure = depth_study_figures.accuracy(study)
+    figure = depth_study_figures.draw("depth_study", study)
     assert figure is not None
     caption = " ".join(figure.texts[-1].get_text().split())
     assert caption.endswith("The trials of each search trained 9 to 16 epochs in all.")
@@ -386,7 +386,7 @@ def test_depths_beside_their_points_never_cover_each_other(params: list[int], ac
         for depth, (size, accuracy) in enumerate(zip(params, accuracies, strict=True), 1)
     ]
     with style.drawing():
-        figure = depth_study_figures.cost(depth_study_of(groups))
+        figure = depth_study_figures.draw("depth_study_cost", depth_study_of(groups))
         assert figure is not None
         figure.draw_without_rendering()
     for axes in figure.axes[1:]:  # parameters, multiply-adds
