@@ -6,16 +6,7 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from cifarsweep.report.depth_study import NUM_BEST, DepthStudy, Pair, Searched, pairs
-from cifarsweep.report.findings import (
-    NOT_ENOUGH,
-    NOT_ENOUGH_BEGINNING,
-    comparison_cells,
-    comparison_sentence,
-    name,
-    percent,
-    points,
-    short,
-)
+from cifarsweep.report.findings import NOT_ENOUGH, comparison_cells, comparison_sentence, name, percent, points, short
 from cifarsweep.report.style import span
 from cifarsweep.terminal.formatting import count
 
@@ -95,7 +86,7 @@ def sentences(study: DepthStudy) -> dict[str, str]:
     done = [searched for searched in study.studies if searched.by_seed]
     top = max(done, key=lambda searched: fmean(searched.by_seed.values()))
     highest = "; ".join(f"{_at(each.comparison)}{name(each.label)}, {mean_text(each)}" for each in tops)
-    gap = f"{NOT_ENOUGH_BEGINNING}."
+    gap = f"No search has a promise to compare with the test: {NOT_ENOUGH}."
     gaps = [fmean(searched.gaps()) for searched in done if searched.gaps()]
     if gaps:
         gap = (
