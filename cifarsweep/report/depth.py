@@ -80,7 +80,7 @@ class _Panel:
         steps = [1 if pd.isna(after) else max(1, int(after - depth)) for depth, after in pairwise(depths)]
         gap = min(steps, default=1)
         first = 0 if pd.isna(depths[0]) else int(depths[0])
-        if sum(steps) > MOST_SLOTS * gap or first > MOST_DEPTH:
+        if sum(steps) > MOST_SLOTS * gap or abs(first) > MOST_DEPTH:
             steps, gap, first = [1] * len(steps), 1, 0
         return dict(zip(labels, accumulate(steps, initial=first), strict=True)), gap
 

@@ -427,6 +427,7 @@ def test_the_depth_graph_says_what_the_summary_says(five_seeds: Report) -> None:
         ([20, 32, 110], [20, 32, 110], ["20", "32", "110"]),
         ([1, 2, 50], [0, 1, 2], ["1", "2", "50"]),
         ([10**18], [0], [str(10**18)]),
+        ([-(10**18)], [0], [str(-(10**18))]),
     ],
 )
 def test_a_model_stands_at_its_depth(
