@@ -21,7 +21,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from cifarsweep.sweeper import hydra_compat
+from cifarsweep.sweeper import hydra_compat, pickling
 from cifarsweep.terminal.command_line import without_credentials
 
 MOST_KEPT = 1000
@@ -53,7 +53,7 @@ class Composer:
         if composed not in self._composed:
             if len(self._composed) >= MOST_KEPT:
                 self._composed.clear()
-            self._composed[composed] = pickle.dumps(self._load(composed))
+            self._composed[composed] = pickling.dumps(self._load(composed))
         config: DictConfig = pickle.loads(self._composed[composed])
         try:
             for override in itertools.compress(overrides[end:], values[end:]):

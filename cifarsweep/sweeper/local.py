@@ -12,16 +12,18 @@ import platform
 import re
 import signal
 import subprocess
+import sys
 import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cache
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Self
 
 from hydra.core.singleton import Singleton
@@ -72,6 +74,8 @@ class WorkerProcess:
     process: BaseProcess
     connection: Connection
     job: Job | None = None
+    is_ready: bool = False
+    """Whether it has started. Nothing is sent to it before, as one that dies meanwhile would never read it."""
 
 
 def check(keys: Mapping[str, Any]) -> None:
@@ -101,7 +105,7 @@ def launch(
         job_config = compose(overrides, number)
         application.check(job_config)
         devices.add(application.device(job_config))
-        ready.append(Job(number, overrides, pickle.dumps(job_config)))
+        ready.append(Job(number, overrides, pickling.dumps(job_config)))
     if not ready:
         return []
     common = set.intersection(*(set(job.overrides) for job in ready))
@@ -196,8 +200,8 @@ class Pool:
                     job = worker.job = waiting.popleft()
                     job.starts += 1
                     job.oom_kills = _oom_kills()
-                    with contextlib.suppress(OSError):  # it has just died, which its connection tells below
-                        worker.connection.send_bytes(job.pickled)
+                    if worker.is_ready:
+                        self._send(worker, job.pickled)
             ready = wait([worker.connection for worker in self._workers])
             for worker in [worker for worker in self._workers if worker.connection in ready]:
                 try:
@@ -220,17 +224,27 @@ class Pool:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(
             target=_work,
-            args=(theirs, slot, not self._display.is_live, self._shared),
+            args=(theirs, slot, not self._display.is_live),
             name=f"cifarsweep-{number}",
-            daemon=True,
+            daemon=True,  # ends with this process
         )
-        process.start()
+        with _without_main_module():
+            process.start()
         theirs.close()  # so that the worker's death ends the connection
         return WorkerProcess(number, slot, process, ours)
+
+    def _send(self, worker: WorkerProcess, *messages: bytes) -> None:
+        with contextlib.suppress(OSError):  # it has just died, which its connection tells
+            for message in messages:
+                worker.connection.send_bytes(message)
 
     def _hear(self, worker: WorkerProcess, event: progress.Event, results: dict[int, JobReturn]) -> None:
         """Shows what a worker says, and keeps the result of its job once that has come: the worker is free then."""
         (kind, value), job = event, worker.job
+        if kind == "ready":
+            worker.is_ready = True
+            self._send(worker, self._shared, *([job.pickled] if job else []))
+            return
         if kind == "began" and job:
             job.starts = 1
         if kind == "advance" and job:
@@ -268,6 +282,19 @@ class Pool:
         self._workers[self._workers.index(worker)] = self._start(worker.number, worker.slot)
 
 
+@contextlib.contextmanager
+def _without_main_module() -> Iterator[None]:
+    """spawn runs a script again in each process. One that does not ask for its __name__ would begin a sweep there.
+
+    The task needs no script, as it is pickled with all that it has from there.
+    """
+    main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
 def _death(exitcode: int | None, oom_kills_before: int | None, oom_kills: int | None) -> str:
     if exitcode is None or exitcode >= 0:
         return f"exit code {exitcode}"
@@ -291,11 +318,13 @@ def _oom_kills() -> int | None:
 # the worker's side
 
 
-def _work(connection: Connection, slot: Slot, details: bool, shared: bytes) -> None:
+def _work(connection: Connection, slot: Slot, details: bool) -> None:
     """Takes jobs from the connection until the parent ends this process, or itself. `details`: tells each epoch."""
     streams.prepare(work_goes_on=True)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal group; the parent decides
     threading.Thread(target=_die_with_parent, daemon=True).start()
+    # A daemon may have no processes of its own, such as those of a DataLoader, and cannot say so by public means.
+    multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]
     # Before PyTorch is imported: the cores, the number of threads and the GPU that it will find.
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, slot.cores)
@@ -303,7 +332,8 @@ def _work(connection: Connection, slot: Slot, details: bool, shared: bytes) -> N
     if slot.gpu not in (None, "mps"):
         os.environ["CUDA_VISIBLE_DEVICES"] = str(slot.gpu)
     progress.send_to(connection.send, details)
-    context, task, singletons = pickle.loads(shared)
+    connection.send(("ready", None))
+    context, task, singletons = connection.recv()
     Singleton.set_state(singletons)  # with the configurations and resolvers that the application has registered
     setup_globals()
     while True:

@@ -51,6 +51,30 @@ def test_a_search_minimizes_what_an_application_returns_under_any_launcher(
     assert best["values"] == [pytest.approx((best["params"]["x"] - 2) ** 2)]
 
 
+def test_a_script_that_does_not_ask_whether_it_is_imported_is_run_once_and_its_task_may_have_processes(
+    run: Run, tmp_path: Path
+) -> None:
+    done = run("bare", "-m", *SEARCH, "hydra.sweeper.n_trials=3", "x=interval(0, 4)")
+
+    assert done.returncode == 0, done.stderr
+    values = [(trial["values"], [pytest.approx(3 * trial["params"]["x"])]) for trial in read_trials(tmp_path)]
+    assert len(values) == 3
+    assert all(found == expected for found, expected in values)
+
+
+@pytest.mark.parametrize("words", [("x=0,1",), ("hydra/sweeper=study", "hydra.sweeper.n_trials=2", "x=interval(0, 4)")])
+def test_workers_that_die_as_they_start_end_the_sweep_with_a_line(
+    run: Run, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    dying = "import os, sys\nif any('spawn_main' in word for word in sys.orig_argv):\n    os._exit(7)\n"
+    (tmp_path / "sitecustomize.py").write_text(dying)
+
+    done = run("plain", "-m", "hydra/launcher=local", "hydra.sweep.dir=sweep", *words, PYTHONPATH=str(tmp_path))
+
+    assert done.returncode == 1
+    assert "its process ended twice, exit code 7" in done.stderr
+
+
 def test_the_same_command_tops_up_to_the_total_and_repeats_nothing(run: Run, tmp_path: Path) -> None:
     words = ["plain", "-m", *SEARCH, "x=interval(0, 4)"]
     assert run(*words, "hydra.sweeper.n_trials=2").returncode == 0
