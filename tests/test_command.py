@@ -65,10 +65,19 @@ MISTAKES = [
     (["data=image_folder"], "data.root=???: expected a folder"),
     (["data=image_folder", "data.root=nowhere"], "data.root=nowhere: expected a folder that holds train/<class>"),
     (["data=image_folder", "data.root=empty"], "data.root=empty: expected a folder that holds train/<class>"),
-    (["data=image_folder", "data.root=no_image"], "no image in no_image/train/bee, expected files ending in"),
-    (["data=image_folder", "data.root=truncated"], "1 image file(s) cannot be read: truncated/train/bee/0.png"),
-    (["data=image_folder", "data.root=text"], "1 image file(s) cannot be read: text/train/bee/0.png"),
-    (["data=image_folder", "data.root=one_class"], "1 class folder(s), expected two or more"),
+    (
+        ["data=image_folder", "data.val_size=1", "data.root=no_image"],
+        "no image in no_image/train/bee, expected files ending in",
+    ),
+    (
+        ["data=image_folder", "data.val_size=1", "data.root=truncated"],
+        "1 image file(s) cannot be read: truncated/train/bee/0.png",
+    ),
+    (
+        ["data=image_folder", "data.val_size=1", "data.root=text"],
+        "1 image file(s) cannot be read: text/train/bee/0.png",
+    ),
+    (["data=image_folder", "data.val_size=1", "data.root=one_class"], "1 class folder(s), expected two or more"),
     (["outputs=a_file/outputs"], "a_file is no folder, expected a folder that can be written to"),
     (["data=cifar10", "data.root=empty"], "or data=shapes, which needs none"),
     (["model.width=1000000"], "model.width=1000000: expected a whole number from 1 to 65536"),

@@ -15,7 +15,10 @@ from cifarsweep.terminal.domains import ANYTHING, NULL, OF_TYPE, Domain, any_of,
 READ = ("cifarsweep", "torch")
 """Packages whose source is read. A stranger's class may do anything with its arguments."""
 
-_TENSOR = Domain(lambda value: isinstance(value, Mapping) and "_target_" in value, "a _target_ that makes a tensor")
+_TENSOR = Domain(
+    lambda value: isinstance(value, Mapping) and isinstance(value.get("_target_"), str),
+    "a _target_ that makes a tensor",
+)
 
 
 class Parameter(NamedTuple):
