@@ -21,6 +21,7 @@ BENCHMARKS = {
     "scaling": ["--data", "shapes"],
     "asynchrony": [],
     "storage": [],
+    "cluster": [],
 }
 
 

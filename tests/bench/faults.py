@@ -93,6 +93,8 @@ class _Faults:
         self.parent.kill()
         self.parent.wait()
         self.parent = self.begin_parent()
+        # A command that starts while the database is away says so and ends.
+        slurm.wait_until(lambda: self.search.output(self.parent), "the command to tell of a trial")
 
     def cancel_job(self) -> None:
         self.slurm.cancel(self._running_job())
