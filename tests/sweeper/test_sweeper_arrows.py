@@ -15,7 +15,7 @@ KNOWS = {
     "grid": "application cluster hydra_compat jobs",
     "heartbeat": "",
     "hydra_compat": "",
-    "jobs": "hydra_compat space",
+    "jobs": "hydra_compat pickling",
     "journal": "",
     "local": "application jobs pickling",
     "monitor": "application queue storage studies summary",
