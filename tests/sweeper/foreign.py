@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +31,11 @@ def start(folder: Path, app: str, *words: str, **environment: str) -> subprocess
 
 def run(folder: Path, app: str, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     process = start(folder, app, *words, **environment)
-    out, err = process.communicate(timeout=120)
+    try:
+        out, err = process.communicate(timeout=120)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 

@@ -461,7 +461,7 @@ def test_enqueued_trials_come_first_and_once(toy: Toy, tmp_path: Path) -> None:
         (["model=layers3"], "model=layers3: model is searched, by choice(layers2, layers3); 'model=choice(layers3)'"),
         (["model=choice(layers2,layers9)"], "model=layers9: no such option, expected one of layers1"),
         (["optimizer.lr=interval(-1,1)"], "optimizer.lr=-1.0: expected a number above 0"),
-        (["optimizer.lrr=interval(0,1)"], "optimizer.lrr: no such key; +optimizer.lrr=… adds a new one"),
+        (["optimizer.lrr=interval(0,1)"], "optimizer.lrr: no such key; optimizer accepts lr, momentum"),
         (["hydra.sweeper.enqueue=[{model: layers9}]"], "hydra.sweeper.enqueue: model=layers9: expected choice("),
         (["hydra/sweeper/sampler=grid"], "a space with conditions has no grid; hydra/sweeper/sampler=bruteforce"),
         (["hydra/sweeper/sampler=bruteforce"], "tag(log, interval(0.01, 0.5)): BruteForceSampler needs choice(…) or"),
