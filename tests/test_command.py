@@ -102,7 +102,7 @@ MISTAKES = [
     (["model=[layers1,layers2]"], "model: expected one option; -m model=OPTION,OPTION trains with each of several"),
     (["model=../../etc/passwd"], "model=../../etc/passwd: no such option, expected one of layers1"),
     (["model.depth.x=3"], "model.depth.x: no such key"),
-    (["optimizer.lr=ünï"], "optimizer.lr=ünï: Hydra cannot read this value; quote a text"),
+    (["optimizer.lr=ünï"], "optimizer.lr=ünï: expected a value that Hydra can read; quote a text"),
     (["data.root=~/x"], """quote a text with special characters: "data.root='~/x'\""""),
     (["batch_size=${nope}"], "batch_size: Interpolation key 'nope' not found"),
     (["outputs=/dev/null"], "outputs=/dev/null: /dev/null is no folder, expected a folder that can be written to"),

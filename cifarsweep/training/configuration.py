@@ -107,7 +107,7 @@ def _not_parsed(error: OverrideParseException) -> str:
         return f"{error.override}: {reason}"
     quoted = re.sub(r"\\?'", r"\\'", value)
     quote = f"quote a text with special characters: \"{key}='{quoted}'\""
-    return f"{error.override}: {reason or 'Hydra cannot read this value'}; {quote}"
+    return f"{error.override}: {reason or 'expected a value that Hydra can read'}; {quote}"
 
 
 def _known_keys(words: list[str], parent: str) -> list[str]:
