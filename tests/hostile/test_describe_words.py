@@ -78,7 +78,8 @@ def test_a_key_of_any_value_is_described_or_refused_by_its_name(
     group = key.partition(".")[0]
     assert group in line
     said_by_its_class = line.startswith(f"{group}: ")
-    assert said_by_its_class or re.search("expected|no such key|accepts|missing|nothing is opened", line) or HYDRAS.match(line), line
+    says_why = re.search("expected|no such key|accepts|missing|nothing is opened", line)
+    assert said_by_its_class or says_why or HYDRAS.match(line), line
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(50))
