@@ -142,14 +142,18 @@ def _jobs_of_searches(sweep_dir: Path) -> list[JobRecord]:
 
 
 def command_of(run_dir: Path, sweep_dirs: Iterable[Path] = ()) -> list[str] | None:
-    """What trains a run alone, by the job that has it, of these sweeps or one beside the run; None where none has."""
+    """What trains a run alone, by the job that has it, of these sweeps or one beside the run.
+
+    None where none has, or the job takes some of its values from an experiment: one for a sweep trains no single run.
+    """
     for sweep_dir in [*sweep_dirs, *sorted((run_dir.parent.parent / "sweeps").glob("*"))]:
         try:
             jobs = SweepRecord.read(sweep_dir).jobs.values()
         except (OSError, ValueError):
             continue
         for job in jobs:
-            if job.run == run_dir.name:  # without what makes it a part of its sweep
+            if job.run == run_dir.name and not any(word.startswith("experiment=") for word in job.overrides):
+                # without what makes it a part of its sweep
                 words = [word for word in job.overrides if not word.startswith(("search=", "hydra", "name="))]
                 return ["python", "-m", "cifarsweep", *words]
     return None

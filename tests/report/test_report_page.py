@@ -331,6 +331,16 @@ def test_the_best_configuration_has_the_command_of_its_job(tmp_path: Path) -> No
         assert expected in page_of(path).text
 
 
+def test_a_trial_of_a_depth_study_is_shown_with_no_command_that_a_single_run_would_refuse(tmp_path: Path) -> None:
+    run_dir = fake_run(tmp_path)
+    sweep_dir = tmp_path / "sweeps" / "one"
+    sweeps.open_sweep(sweep_dir, ["python"], {})
+    sweeps.register_job(sweep_dir, 0, ["experiment=depth_study", "study=quick", "model=layers3"], run=run_dir.name)
+    text = page_of(sweep_dir).text
+    assert "python -m cifarsweep experiment=" not in text
+    assert "The command that trains it is not recorded" in text
+
+
 def test_a_single_run_has_the_command_it_was_started_with(tmp_path: Path) -> None:
     fake_run(tmp_path, command_line=["python", "-m", "cifarsweep", "model=layers3"])
     assert "This command trains it, seed 0: python -m cifarsweep model=layers3" in page_of(tmp_path).text
