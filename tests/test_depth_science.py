@@ -106,6 +106,12 @@ def test_a_search_of_few_trials_claims_nothing(num_trials: int) -> None:
     assert {pair.depths.verdict for pair in pairs(study)} == {"unknown"}
 
 
+def test_a_search_with_a_single_complete_trial_claims_nothing() -> None:
+    """A pruned trial counts as the worst complete one, so that all would be equal, and the error of the search 0."""
+    (study,) = _simulated(0.0, effect=0.2, num_studies=1, kept=1)
+    assert {pair.depths.verdict for pair in pairs(study)} == {"unknown"}
+
+
 def _verdicts(study: DepthStudy, which: str) -> list[str]:
     verdicts = [getattr(pair, which).verdict for pair in pairs(study)]
     return [verdict for verdict in verdicts if verdict in ("higher", "lower")]

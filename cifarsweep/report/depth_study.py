@@ -23,7 +23,7 @@ from cifarsweep.terminal.domains import as_typed
 
 NUM_BEST = 5
 LEAST_TRIALS = 4
-"""Of fewer trials nobody can tell how far the best may be chance."""
+"""Of fewer trials, complete or pruned, nobody can tell how far the best may be chance; nor of one complete trial."""
 MATCH = "model.match"
 WHATS = {"params": "parameters", "multiply_adds": "multiply-adds"}
 FILES = ("depth_study.csv", "depth_study_runs.csv", "depth_study_pairs.csv", "depth_study_trials.csv")
@@ -134,7 +134,7 @@ class Searched(StudyWithFinalRuns):
         was stopped is no accuracy of a whole training."""
         complete = [value for value, _ in self.ranked]
         num_pruned = sum(trial.state == "pruned" for trial in self.trials)
-        if not complete or len(complete) + num_pruned < LEAST_TRIALS:
+        if len(complete) < 2 or len(complete) + num_pruned < LEAST_TRIALS:
             return math.nan
         return error_of_highest([*complete, *([complete[-1]] * num_pruned)])
 
