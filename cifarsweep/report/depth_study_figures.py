@@ -115,8 +115,8 @@ def gap(study: DepthStudy, groups: list[_Group]) -> Figure:
 def flatness(study: DepthStudy, groups: list[_Group]) -> Figure:
     """The validation accuracies of each search's best five."""
     caption = (
-        f"Validation accuracy of the best {NUM_BEST} complete trials of each search, joined by a line. Close together: "
-        "several settings are as good, and what the search found is no luck."
+        f"Validation accuracy of the best {NUM_BEST} complete trials of each search, or of all where it has fewer, "
+        "joined by a line. Close together: several settings are as good, and what the search found is no luck."
     )
     figure, axes = _figure("How flat is each depth's optimum?", caption, groups)
     for group in groups:
@@ -214,7 +214,7 @@ def _write_beside(axes: Axes, numbers: list[tuple[float, float, str, str]]) -> N
         return
     inches = (axes.transData - axes.figure.dpi_scale_trans).transform([(x, y) for x, y, _, _ in numbers])
     order = np.lexsort((inches[:, 1], inches[:, 0]))
-    starts = np.flatnonzero(np.diff(inches[order, 0]) > NUMBER) + 1
+    starts = np.flatnonzero(np.diff(inches[order, 0]) > 2 * NUMBER) + 1
     for column in np.split(order, starts):
         column = column[np.argsort(inches[column, 1], kind="stable")]
         right = inches[column, 0].max() + 0.08

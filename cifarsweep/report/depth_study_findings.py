@@ -93,15 +93,6 @@ def sentences(study: DepthStudy) -> dict[str, str]:
             f"What the search promised, less what the test gave: {points(fmean(gaps), signed=True)} points on average "
             f"({points(min(gaps), signed=True)} to {points(max(gaps), signed=True)})."
         )
-    flat = f"No search has {NUM_BEST} complete trials: {NOT_ENOUGH}."
-    ranges = [(each.best[0] - each.best[-1], each) for each in study.studies if len(each.best) == NUM_BEST]
-    if ranges:
-        least, (most, widest) = min(r for r, _ in ranges), max(ranges, key=lambda pair: pair[0])
-        within = points(most) if least == most else f"{points(least)} to {points(most)}"
-        of_widest = (
-            f"; furthest apart are those of {name(widest.label)}{widest.comparison and f', {widest.comparison}'}"
-        )
-        flat = f"The best {NUM_BEST} trials of a search lie within {within} points{of_widest * (least < most)}."
     settings = "The settings with the best validation accuracy in each search."
     optimizers = [searched.chosen.params.get("optimizer") for searched in done if searched.chosen]
     counts = Counter(str(optimizer) for optimizer in optimizers if optimizer is not None)
@@ -111,10 +102,27 @@ def sentences(study: DepthStudy) -> dict[str, str]:
     return {
         "depth_study": f"The highest means: {highest}.",
         "depth_study_gap": gap,
-        "depth_study_flatness": flat,
+        "depth_study_flatness": _flatness(study),
         "depth_study_settings": settings,
         "depth_study_cost": f"{_capital(_at(top.comparison))}{name(top.label)} has the highest mean, {mean_text(top)}.",
     }
+
+def _flatness(study: DepthStudy) -> str:
+    """How far the best NUM_BEST trials of a search lie apart, and of how many searches that can be said."""
+    ranges = [(each.best[0] - each.best[-1], each) for each in study.studies if len(each.best) == NUM_BEST]
+    if not ranges:
+        return f"No search has {NUM_BEST} complete trials: {NOT_ENOUGH}."
+    least, (most, widest) = min(r for r, _ in ranges), max(ranges, key=lambda pair: pair[0])
+    within = points(most) if least == most else f"{points(least)} to {points(most)}"
+    sentence = f"The best {NUM_BEST} trials of a search lie within {within} points"
+    if len(ranges) < len(study.studies):
+        have = "has" if len(ranges) == 1 else "have"
+        sentence = f"{len(ranges)} of {count(len(study.studies), 'search')} {have} {NUM_BEST} complete trials or more"
+        sentence += f"; of such a search the best {NUM_BEST} lie within {within} points"
+    comparison = widest.comparison and f", {widest.comparison}"
+    furthest = f"; furthest apart are those of {name(widest.label)}{comparison}" if least < most else ""
+    return f"{sentence}{furthest}."
+
 
 
 def rows(study: DepthStudy) -> list[dict[str, str]]:

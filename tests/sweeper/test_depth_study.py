@@ -357,6 +357,27 @@ def test_what_the_searches_trained_is_said_not_what_their_last_budget_was() -> N
 
 
 def test_what_a_study_is_about_is_the_finalist_that_stands_for_it() -> None:
+def test_how_far_the_best_trials_lie_apart_is_said_of_the_searches_that_have_so_many() -> None:
+    of_trial: dict[str, Any] = {"state": "complete", "params": {}, "run": None, "reason": None, "epochs": {}}
+    of_trial |= {"started": None, "finished": None, "warm_start": False}
+    trials = [Trial(number=number, values=[0.7 + 0.01 * number], **of_trial) for number in range(5)]
+    two, three = (study_of("equal width", [0.7], {"model": f"layers{depth}", "depth": depth}) for depth in (2, 3))
+    some = depth_study_of([replace(two, trials=trials), replace(three, trials=trials[:4])])
+    assert depth_study_findings.sentences(some)["depth_study_flatness"] == (
+        "1 of 2 searches has 5 complete trials or more; of such a search the best 5 lie within 4.0 points."
+    )
+    both = depth_study_of([replace(two, trials=trials), replace(three, trials=trials)])
+    sentence = depth_study_findings.sentences(both)["depth_study_flatness"]
+    assert sentence == "The best 5 trials of a search lie within 4.0 points."
+
+
+def test_no_interval_of_an_accuracy_reaches_beyond_0_or_100_percent() -> None:
+    """Of two seeds Student's t has an interval 13 standard errors wide."""
+    searched = study_of("equal width", [0.9, 0.98], {"model": "layers2", "depth": 2})
+    assert depth_study_findings.mean_text(searched) == "94.0 (43.2 to 100.0) %"
+    assert searched.interval[3] == 1.0
+
+
     results = {
         "a": {"model": "layers3", "val_accuracy": 0.7, "test_accuracy": 0.7},
         "b": {"model": "layers4", "val_accuracy": 0.8, "test_accuracy": 0.8},
