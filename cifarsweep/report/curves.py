@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from cifarsweep.report.style import GREY, page, palette
+from cifarsweep.report.style import GREY, mean_and_interval, page, palette
 from cifarsweep.report.tables import Tables
 from cifarsweep.terminal.formatting import count, shortened
 
@@ -88,10 +88,10 @@ def accuracy_by_epoch(tables: Tables, label: str, colour: str) -> Figure | None:
                 _draw_runs(axes, shown, column, look["color"], alpha=0.5)
                 _draw_mean(axes, shown[shown["averaged"]], column, label=SOURCES[source], **look)
         levels = 100 * of_model["test_accuracy_mean"]
-        halves = 50 * (of_model["test_accuracy_high"] - of_model["test_accuracy_low"])
-        for mean, half, n in zip(levels, halves, of_model["n"], strict=True):
-            interval = f" ± {half:.1f}" if n > 1 else ""
-            axes.axhline(mean, color="black", lw=1.5, ls=":", label=f"test, last epoch: {mean:.1f}{interval}")
+        ends = zip(100 * of_model["test_accuracy_low"], 100 * of_model["test_accuracy_high"], strict=True)
+        for mean, (low, high) in zip(levels, ends, strict=True):
+            text = f"test, last epoch: {mean_and_interval(mean, low, high)}"
+            axes.axhline(mean, color="black", lw=1.5, ls=":", label=text)
         _set_limits(axes, shown, ["train_accuracy", "val_accuracy"], levels)
         axes.set_title(f"{shortened(data)} · {_configuration(configurations)}")
         axes.set(xlabel="epoch", ylabel="accuracy (%)")

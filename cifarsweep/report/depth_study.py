@@ -16,7 +16,15 @@ from statistics import fmean
 from typing import Any
 
 from cifarsweep.report.search_results import Trial, finite, known, trial_of
-from cifarsweep.report.statistics import Comparison, compare, degrees, error_of_highest, mean_interval, t_quantile
+from cifarsweep.report.statistics import (
+    Comparison,
+    compare,
+    degrees,
+    error_of_highest,
+    mean_interval,
+    t_quantile,
+    within_0_and_1,
+)
 from cifarsweep.results import files, folders, records
 from cifarsweep.results.study_records import FinalRunRecord, StudiesRecord, StudyWithFinalRuns
 from cifarsweep.terminal.domains import as_typed
@@ -76,15 +84,17 @@ class Searched(StudyWithFinalRuns):
 
     @property
     def interval(self) -> tuple[float, float, float, float]:
-        """Mean test accuracy, standard deviation and the ends of the 95 % interval over the seeds."""
-        return mean_interval(list(self.by_seed.values()))
+        """Mean test accuracy, standard deviation and the ends of the 95 % interval over the seeds, from 0 to 1."""
+        mean, deviation, low, high = mean_interval(list(self.by_seed.values()))
+        return mean, deviation, *within_0_and_1(low, high)
 
     @property
-    def half_with_search(self) -> float:
-        """Half the 95 % interval of the mean with the search's own error; NaN where either error is unknown."""
-        n, (_, deviation, *_) = len(self.by_seed), self.interval
+    def interval_with_search(self) -> tuple[float, float]:
+        """The ends of the 95 % interval with the search's own error, too; NaN where either error is unknown."""
+        n, (mean, deviation, *_) = len(self.by_seed), self.interval
         error = math.hypot(deviation / math.sqrt(n) if n else math.nan, self.search_error)
-        return error if math.isnan(error) else t_quantile(degrees(n, self.search_error)) * error
+        half = error if math.isnan(error) else t_quantile(degrees(n, self.search_error)) * error
+        return within_0_and_1(mean - half, mean + half)
 
     def mean_of(self, key: str) -> float | None:
         """The mean of a figure over its `runs`."""

@@ -76,8 +76,6 @@ def accuracy(study: DepthStudy, groups: list[_Group]) -> Figure:
             _bars(axes, x, searched, group.colour)
             axes.plot(x, mean, group.marker, color=group.colour, ms=7, mec="white", mew=0.8, zorder=5)
     axes.set_ylabel("test accuracy (%)")
-    low, high = axes.get_ylim()
-    axes.set_ylim(max(low, -2), min(high, 102))  # the bars of a small search may reach beyond what there is
     return figure
 
 
@@ -85,12 +83,11 @@ def _bars(axes: Axes, x: float, searched: Searched, colour: str) -> None:
     values = 100 * np.array(list(searched.by_seed.values()))
     if len(values) < 2:
         return
-    axes.scatter(np.full(len(values), x + 0.05), values, s=9, color=colour, alpha=0.6, lw=0, zorder=3)
-    mean, _, low, high = (100 * value for value in searched.interval)
-    axes.plot([x, x], [low, high], color=colour, lw=3.5, alpha=0.8, zorder=4)
-    half = 100 * searched.half_with_search
-    if not math.isnan(half):
-        axes.plot([x, x], [mean - half, mean + half], "_-", color=colour, lw=0.9, ms=6, zorder=3)
+    axes.scatter(np.full(len(values), x), values, s=9, color="white", edgecolors=colour, lw=0.8, zorder=6)
+    axes.plot([x, x], [100 * end for end in searched.interval[2:]], color=colour, lw=3.5, alpha=0.8, zorder=4)
+    with_search = [100 * end for end in searched.interval_with_search]
+    if not math.isnan(with_search[0]):
+        axes.plot([x, x], with_search, "_-", color=colour, lw=0.9, ms=6, zorder=3)
 
 
 def gap(study: DepthStudy, groups: list[_Group]) -> Figure:

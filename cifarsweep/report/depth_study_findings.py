@@ -1,13 +1,12 @@
 """What a depth study found, in sentences that claim no more than its intervals allow. Knows the study only."""
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from statistics import fmean
 
 from cifarsweep.report.depth_study import NUM_BEST, DepthStudy, Pair, Searched, pairs
 from cifarsweep.report.findings import NOT_ENOUGH, comparison_cells, comparison_sentence, name, percent, points, short
-from cifarsweep.report.style import span
+from cifarsweep.report.style import mean_and_interval, span
 from cifarsweep.terminal.formatting import count
 
 ON = {"train": "the training images", "train_val": "the training and the validation images"}
@@ -133,7 +132,7 @@ def rows(study: DepthStudy) -> list[dict[str, str]]:
 def _row(study: DepthStudy, searched: Searched) -> dict[str, str]:
     params = searched.about.get("params")
     settings = searched.chosen.params if searched.chosen else {}
-    half = searched.half_with_search
+    with_search = [100 * part for part in (searched.interval[0], *searched.interval_with_search)]
     return {
         "comparison": searched.comparison,
         "model": name(searched.label),
@@ -142,7 +141,7 @@ def _row(study: DepthStudy, searched: Searched) -> dict[str, str]:
         "multiply-adds": "" if searched.multiply_adds is None else f"{searched.multiply_adds:,}",
         "seeds": str(len(searched.by_seed)),
         "test %": mean_text(searched).removesuffix(" %"),
-        "± with search": "" if math.isnan(half) else f"± {100 * half:.1f}",
+        "± with search": mean_and_interval(*with_search).partition(" ")[2],
         "gap": points(fmean(searched.gaps()), signed=True) if searched.gaps() else "",
         "chosen": ", ".join(
             f"{key.removeprefix('optimizer.')} {short(settings[key])}" for key in study.settings if key in settings
@@ -164,4 +163,4 @@ def pair_rows(study: DepthStudy) -> list[dict[str, str]]:
 def mean_text(searched: Searched) -> str:
     """82.0 ± 0.4 %: the interval is that of the seeds."""
     mean, _, low, high = searched.interval
-    return percent(mean, (high - low) / 2)
+    return percent(mean, low, high)

@@ -172,7 +172,7 @@ def settings(effects: Effects, colours: dict[str, str]) -> Figure | None:
 def _cells(panel: Effect, label: str | None) -> pd.DataFrame:
     """Mean and interval of the runs at each level, of a model or of all."""
     runs = panel.runs if label is None else panel.runs[panel.runs["label"] == label]
-    return intervals(runs.groupby("level")["adjusted" if label is None else "accuracy"])
+    return intervals(runs.groupby("level")["adjusted" if label is None else "accuracy"], most=100.0)
 
 
 def _limits(panels: list[Effect], by_model: bool) -> tuple[float, float]:

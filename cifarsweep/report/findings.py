@@ -17,7 +17,7 @@ from cifarsweep.report.confusion import Confusion
 from cifarsweep.report.effects import ENOUGH, Effect, Effects, Interaction
 from cifarsweep.report.search_results import Study
 from cifarsweep.report.statistics import Comparison, compare
-from cifarsweep.report.style import span, thousands
+from cifarsweep.report.style import mean_and_interval, span, thousands
 from cifarsweep.report.tables import Tables, families, in_order
 from cifarsweep.results.mosaic import Mosaic
 from cifarsweep.results.records import Layer
@@ -490,14 +490,12 @@ def label(row: "pd.Series[Any]") -> str:
 
 
 def accuracy(row: "pd.Series[Any]", which: str) -> str:
-    return percent(row[f"{which}_mean"], row[f"{which}_high"] - row[f"{which}_mean"])
+    return percent(*(row[f"{which}_{what}"] for what in ("mean", "low", "high")))
 
 
-def percent(mean: Any, half: Any) -> str:
+def percent(mean: float, low: float, high: float) -> str:
     """82.0 ± 0.4 %, without interval for one seed, nothing where it was not measured."""
-    if pd.isna(mean):
-        return ""
-    return f"{100 * mean:.1f} %" if pd.isna(half) else f"{100 * mean:.1f} ± {100 * half:.1f} %"
+    return "" if pd.isna(mean) else f"{mean_and_interval(100 * mean, 100 * low, 100 * high)} %"
 
 
 def points(part: float, signed: bool = False) -> str:

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pandas as pd
 
-from cifarsweep.report.style import thousands
+from cifarsweep.report.style import mean_and_interval, thousands
 from cifarsweep.report.tables import Tables
 from cifarsweep.terminal import formatting
 from cifarsweep.terminal.formatting import count, shortened
@@ -87,8 +87,5 @@ def _cells(rows: pd.DataFrame) -> list[list[str]]:
 
 
 def _percent(rows: pd.DataFrame, name: str) -> list[str]:
-    half_widths = (rows[f"{name}_high"] - rows[f"{name}_low"]) / 2
-    return [
-        "" if pd.isna(mean) else f"{100 * mean:.2f}" + ("" if pd.isna(half) else f" ± {100 * half:.2f}")
-        for mean, half in zip(rows[f"{name}_mean"], half_widths, strict=True)
-    ]
+    figures = 100 * rows[[f"{name}_{which}" for which in ("mean", "low", "high")]]
+    return ["" if pd.isna(mean) else mean_and_interval(mean, *ends, digits=2) for mean, *ends in figures.to_numpy()]

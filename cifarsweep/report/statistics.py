@@ -112,6 +112,11 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float, float, float]:
     return mean, deviation, mean - half, mean + half
 
 
+def within_0_and_1(low: float, high: float) -> tuple[float, float]:
+    """The ends of an interval of accuracies, which have no others; NaN stays so."""
+    return max(low, 0.0), min(high, 1.0)
+
+
 def degrees(n: int, error: float = 0.0) -> int:
     """Degrees of freedom of a mean of `n` values, which may have the `error` of a search in common."""
     return min(n - 1, SEARCH_DEGREES) if error else n - 1

@@ -3,6 +3,7 @@
 Texts are data: names of models are drawn as they are, never read as formulas ($), and shortened where they are long.
 """
 
+import math
 import re
 import textwrap
 import warnings
@@ -174,6 +175,16 @@ def file_names(labels: Iterable[str], what: str) -> dict[str, str]:
             name = f"{stem}-{number}"
         names[label] = f"{name}.png"
     return names
+
+
+def mean_and_interval(mean: float, low: float, high: float, *, digits: int = 1) -> str:
+    """82.0 ± 0.4; 61.0 (22.2 to 100.0) where the interval is cut at an end; 82.0 where there is none."""
+    text = f"{mean:.{digits}f}"
+    if math.isnan(low) or math.isnan(high):
+        return text
+    if math.isclose(mean - low, high - mean, abs_tol=1e-9):
+        return f"{text} ± {high - mean:.{digits}f}"
+    return f"{text} ({low:.{digits}f} to {high:.{digits}f})"
 
 
 def thousands(count: int) -> str:

@@ -187,18 +187,21 @@ def summarize(table: pd.DataFrame) -> pd.DataFrame:
     summary["n"] = complete.size().reindex(summary.index, fill_value=0)
     summary["n_runs"] = by_configuration.size()
     for name in MEASURED:
-        of_seeds = intervals(complete[name])[["mean", "std", "low", "high"]]
+        of_seeds = intervals(complete[name], most=1.0)[["mean", "std", "low", "high"]]
         summary = summary.join(of_seeds.add_prefix(f"{name}_"))
     summary["train_seconds_mean"] = complete["train_seconds"].mean()
     summary["chosen"] = _chosen(summary)
     return summary.reset_index()
 
 
-def intervals(groups: "SeriesGroupBy[Any, Any]") -> pd.DataFrame:
-    """Mean, standard deviation, number and 95 % interval of the values of each group; NaN where there are too few."""
+def intervals(groups: "SeriesGroupBy[Any, Any]", most: float) -> pd.DataFrame:
+    """Mean, standard deviation, number and 95 % interval of the accuracies of each group, up to `most`.
+
+    NaN where there are too few. An interval is cut where it would reach below 0 or above `most`.
+    """
     table = groups.agg(["mean", "std", "count"])
     half = [half_interval(*pair) for pair in zip(table["std"], table["count"], strict=True)]
-    return table.assign(low=table["mean"] - half, high=table["mean"] + half)
+    return table.assign(low=(table["mean"] - half).clip(lower=0.0), high=(table["mean"] + half).clip(upper=most))
 
 
 def _chosen(summary: pd.DataFrame) -> "pd.Series[bool]":
