@@ -292,9 +292,18 @@ def cost_sentence(tables: Tables, cost: str) -> str:
         return f"{sentence}; no model {has_less}."
     less = top["test_accuracy_mean"] - low["test_accuracy_mean"]
     between = _between(comparisons(tables, bests[0].data), top["label"], low["label"])
-    is_sure = between is not None and between.verdict in ("higher", "lower")
-    lower = f"its mean is {points(less)} points lower{'' if is_sure else ', which may be chance'}"
-    return f"{sentence}; {label(low)} {has_only} {text(low)}, and {lower if less else 'the same mean'}."
+    lower = f"its mean is {points(less)} points lower{_certainty(between)}" if less else "the same mean"
+    return f"{sentence}; {label(low)} {has_only} {text(low)}, and {lower}."
+
+
+def _certainty(between: Comparison | None) -> str:
+    """What is to be added to a difference of means; nothing where it is beyond chance."""
+    if between is None or between.verdict == "unknown":
+        return f"; whether by more than chance: {NOT_ENOUGH}"
+    if between.verdict == "tie":
+        seeds = count(between.n, "shared seed")
+        return f", which chance could explain (paired t-test over {seeds}, {p_text(between.p_corrected)})"
+    return ""
 
 
 def curve_sentence(tables: Tables, of_label: str | None = None) -> str:

@@ -159,7 +159,7 @@ def test_of_many_models_the_lowest_and_the_highest_are_named(tmp_path: Path) -> 
         (
             {"layers2": [0.7], "layers3": [0.6]},
             "layers2 has the highest mean accuracy, with 269 k parameters; layers3 has only 157 k, and its mean is "
-            "10.0 points lower, which may be chance.",
+            f"10.0 points lower; whether by more than chance: {NOT_ENOUGH}.",
             "layers2 has the highest mean accuracy, with 50 s of training; no model trains faster.",
         ),
         (
@@ -167,6 +167,12 @@ def test_of_many_models_the_lowest_and_the_highest_are_named(tmp_path: Path) -> 
             "layers3 has the highest mean accuracy, with 157 k parameters; no model has fewer.",
             "layers3 has the highest mean accuracy, with 75 s of training; layers2 takes only 50 s, and its mean is "
             "10.0 points lower.",
+        ),
+        (
+            {"layers2": [0.9, 0.5], "layers3": [0.5, 0.6]},
+            "layers2 has the highest mean accuracy, with 269 k parameters; layers3 has only 157 k, and its mean is "
+            "15.0 points lower, which chance could explain (paired t-test over 2 shared seeds, p = 0.66).",
+            "layers2 has the highest mean accuracy, with 50 s of training; no model trains faster.",
         ),
         (
             {"layers2": [0.7], "layers3": [0.7]},
