@@ -175,12 +175,12 @@ def _draw_rates(axes: Axes, searched: Searched, colours: dict[str, str]) -> None
 
 def cost(study: DepthStudy, groups: list[_Group]) -> Figure:
     """Test accuracy against seconds, parameters and multiply-adds, the depth beside each point."""
-    caption = "Numbers are depths; means over seeds with their 95 % intervals. "
+    caption = "Numbers are depths, black where comparisons share the runs; means over seeds with their 95 % intervals. "
     caption += "Seconds are wall clock, of runs that share the machine."
     footer = 0.3 * len(groups) + 0.2
     figure, grid = page("Test accuracy against cost", caption, (6.4, 2.6), (len(COSTS), 1), 0.45, footer)
     for (label, cost_of), axes in zip(COSTS.items(), grid[:, 0], strict=True):
-        numbers: list[tuple[float, float, str, str]] = []
+        numbers: dict[tuple[float, float, str], str] = {}
         for group in groups:
             points = [(x, searched) for searched in group.studies if (x := cost_of(searched)) is not None]
             means = [100 * searched.interval[0] for _, searched in points]
@@ -190,7 +190,8 @@ def cost(study: DepthStudy, groups: list[_Group]) -> Figure:
                 if not math.isnan(low):
                     axes.plot([x, x], [low, high], color=group.colour, lw=1.5, zorder=2)
                 axes.plot(x, mean, group.marker, color=group.colour, ms=6, mec="white", mew=0.6, zorder=3)
-                numbers.append((x, mean, str(_depth(searched)), group.colour))
+                at = (x, mean, str(_depth(searched)))
+                numbers[at] = "black" if at in numbers else group.colour  # the same runs in several comparisons
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=9))
         axes.xaxis.set_minor_locator(NullLocator())
@@ -200,13 +201,13 @@ def cost(study: DepthStudy, groups: list[_Group]) -> Figure:
         axes.set(xlabel=label, ylabel="test accuracy (%)")
         axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
         axes.margins(x=0.08, y=0.12)
-        _write_beside(axes, numbers)
+        _write_beside(axes, [(*at, colour) for at, colour in numbers.items()])
     legend_below(grid[-1, 0], _keys(groups), 0.55 / 2.6)
     return figure
 
 
 def _write_beside(axes: Axes, numbers: list[tuple[float, float, str, str]]) -> None:
-    """Writes texts right of their points (x, y, text, colour). Where points are close, the texts stack up."""
+    """Writes texts right of their points (x, y, text, colour), or joined to them by a line where points are close."""
     if not numbers:
         return
     inches = (axes.transData - axes.figure.dpi_scale_trans).transform([(x, y) for x, y, _, _ in numbers])
@@ -214,7 +215,7 @@ def _write_beside(axes: Axes, numbers: list[tuple[float, float, str, str]]) -> N
     starts = np.flatnonzero(np.diff(inches[order, 0]) > 2 * NUMBER) + 1
     for column in np.split(order, starts):
         column = column[np.argsort(inches[column, 1], kind="stable")]
-        right = inches[column, 0].max() + 0.08
+        right = inches[column, 0].max() + 0.2
         # Rising heights are moved up and down alike until they are so far apart.
         steps = NUMBER * np.arange(len(column))
         rest = inches[column, 1] - steps
@@ -222,7 +223,11 @@ def _write_beside(axes: Axes, numbers: list[tuple[float, float, str, str]]) -> N
         for at, height in zip(column, spread, strict=True):
             x, y, text, colour = numbers[at]
             place: Any = {"textcoords": "offset points", "ha": "left", "va": "center_baseline"}
-            offset = 72 * (np.array([right, height]) - inches[at])
+            aside, above = 0.08, float(height - inches[at, 1])
+            if abs(above) > 0.01:
+                aside = float(right - inches[at, 0])
+                place["arrowprops"] = {"arrowstyle": "-", "color": colour, "lw": 0.5, "shrinkA": 0, "shrinkB": 3}
+            offset = (72 * aside, 72 * above)
             axes.annotate(text, (x, y), offset, color=colour, fontsize=10, path_effects=OUTLINE, zorder=5, **place)
 
 

@@ -106,6 +106,7 @@ def sentences(study: DepthStudy) -> dict[str, str]:
         "depth_study_cost": f"{_capital(_at(top.comparison))}{name(top.label)} has the highest mean, {mean_text(top)}.",
     }
 
+
 def _flatness(study: DepthStudy) -> str:
     """How far the best NUM_BEST trials of a search lie apart, and of how many searches that can be said."""
     ranges = [(each.best[0] - each.best[-1], each) for each in study.studies if len(each.best) == NUM_BEST]
@@ -121,7 +122,6 @@ def _flatness(study: DepthStudy) -> str:
     comparison = widest.comparison and f", {widest.comparison}"
     furthest = f"; furthest apart are those of {name(widest.label)}{comparison}" if least < most else ""
     return f"{sentence}{furthest}."
-
 
 
 def rows(study: DepthStudy) -> list[dict[str, str]]:
