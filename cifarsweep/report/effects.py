@@ -20,9 +20,9 @@ from cifarsweep.report.tables import DECIDING, SETTINGS, Tables, in_order, inter
 from cifarsweep.terminal.formatting import count, shortened
 
 MOST_LEVELS = 8
-"""A setting with more values is drawn as so many groups of neighbouring values, each with as many runs."""
+"""A setting with more values is drawn as at most so many groups of neighbouring values, equally wide on its axis."""
 RUNS_PER_GROUP = 6
-"""A group has at least so many runs, unless that would leave one group only."""
+"""There is a group for every so many runs, but two at least."""
 MOST_PANELS = 9
 AS_COLUMNS = {"optimizer.lr": "lr", "trainer.epochs": "epochs"}
 """Keys whose columns have other names."""
@@ -72,7 +72,7 @@ class Effects:
         self.left_out = varying[MOST_PANELS:]
 
     def _effect(self, key: str, varying: list[str]) -> Effect:
-        level, levels, numbers = _levels(self.runs[key])
+        level, levels, numbers = _levels(self.runs[key], may_be_log=key not in self.linear)
         is_log = numbers is not None and spans_factors(numbers) and key not in self.linear
         runs = self.runs[["label", "accuracy", "adjusted"]].assign(level=level)[level >= 0]
         adjusted = runs.groupby("level")["adjusted"].mean()
@@ -105,7 +105,7 @@ def independent(runs: pd.DataFrame, keys: Sequence[str]) -> list[str]:
     return varying
 
 
-def _levels(values: "pd.Series[Any]") -> tuple["pd.Series[int]", list[str], list[float] | None]:
+def _levels(values: "pd.Series[Any]", may_be_log: bool) -> tuple["pd.Series[int]", list[str], list[float] | None]:
     """For each run the place of its value, -1 where it has none; the names of the values; the numbers that they are."""
     known = values.dropna()
     kinds = (int, float, np.integer, np.floating)
@@ -115,8 +115,9 @@ def _levels(values: "pd.Series[Any]") -> tuple["pd.Series[int]", list[str], list
     if is_number and known.nunique() > MOST_LEVELS:
         numbers = values.astype(float)
         num_groups = min(MOST_LEVELS, max(2, len(known) // RUNS_PER_GROUP))
-        groups = pd.qcut(numbers, num_groups, labels=False, duplicates="drop")
-        codes = groups.rank(method="dense").fillna(0).astype(int) - 1  # a value that many have may leave a group empty
+        places = np.log(numbers) if may_be_log and spans_factors(numbers.dropna()) else numbers
+        groups = pd.Series(pd.cut(places, num_groups, labels=False, duplicates="drop"), values.index)
+        codes = groups.rank(method="dense").fillna(0).astype(int) - 1  # without the groups that nothing is in
         of_groups = numbers[codes >= 0].groupby(codes)
         ends = of_groups.agg(["min", "max"]).map("{:.3g}".format)
         names = [low if low == high else f"{low}–{high}" for low, high in ends.to_numpy()]
@@ -145,16 +146,18 @@ def settings(effects: Effects, colours: dict[str, str]) -> Figure | None:
         for panel, most in zip(panels, letters, strict=True)
         if panel.numbers is None and most * len(panel.levels) > fitting
     ]
-    below = 0.42 + max(0.075 * most * (panel.key in crowded) for panel, most in zip(panels, letters, strict=True))
+    upright = {panel.key: 0.075 * most for panel, most in zip(panels, letters, strict=True) if panel.key in crowded}
+    *_, last = belows = [0.42 + max(upright.get(panel.key, 0.0) for panel in row) for row in rows]
     title = f"{effects.measure[:1].upper()}{effects.measure[1:]} by setting"
     caption = " ".join(_caption(effects))
     footer = 0.35 * bool(labels) + 0.22 * (len(labels) > 4)
-    figure, grid = page(title, caption, (width, 2.4), (len(rows), len(rows[0])), below, footer)
+    footer += last - max(belows)  # the legend stands right under the last row
+    figure, grid = page(title, caption, (width, 2.4), (len(rows), len(rows[0])), max(belows), footer)
     figure.subplots_adjust(wspace=0.12)
-    limits = _limits(panels, effects.by_model)
+    limits = _limits(effects)
     for row, row_axes in zip(rows, grid, strict=True):
         for panel, axes in zip(row, row_axes, strict=False):
-            _draw_panel(axes, panel, colours if effects.by_model else None, effects.labels)
+            _draw_panel(axes, panel, colours if effects.by_model else None, effects.labels, limits)
             _set_axis(axes, panel, fitting)
             axes.tick_params(axis="x", rotation=90 if panel.key in crowded else 0)
             axes.set_ylim(*limits)
@@ -165,7 +168,7 @@ def settings(effects: Effects, colours: dict[str, str]) -> Figure | None:
             axes.remove()
     if labels:
         handles = [Line2D([], [], color=colours[label], marker="o", label=shortened(label, 20)) for label in labels]
-        legend_below(grid[-1, 0], handles, (below - 0.1) / 2.4, ncols=4)
+        legend_below(grid[-1, 0], handles, (last - 0.1) / 2.4, ncols=4)
     return figure
 
 
@@ -175,10 +178,10 @@ def _cells(panel: Effect, label: str | None) -> pd.DataFrame:
     return intervals(runs.groupby("level")["adjusted" if label is None else "accuracy"], most=100.0)
 
 
-def _limits(panels: list[Effect], by_model: bool) -> tuple[float, float]:
+def _limits(effects: Effects) -> tuple[float, float]:
     """Every mean, and intervals as far as the means stay apart: one of two runs can be as wide as the page."""
-    of_models = list(panels[0].runs["label"].unique()) if by_model else [None]
-    cells = pd.concat([_cells(panel, label) for panel in panels for label in of_models])
+    of_models = effects.labels if effects.by_model else [None]
+    cells = pd.concat([_cells(panel, label) for panel in effects.effects for label in of_models])
     low, high = float(cells["mean"].min()), float(cells["mean"].max())
     reach = max(0.5 * (high - low), 0.5)
     bottom = max(low - reach, float(np.nanmin(cells[["mean", "low"]])))
@@ -187,7 +190,9 @@ def _limits(panels: list[Effect], by_model: bool) -> tuple[float, float]:
     return bottom - margin, top + margin
 
 
-def _draw_panel(axes: Axes, panel: Effect, colours: dict[str, str] | None, labels: list[str]) -> None:
+def _draw_panel(
+    axes: Axes, panel: Effect, colours: dict[str, str] | None, labels: list[str], limits: tuple[float, float]
+) -> None:
     of_models: Sequence[str | None] = labels if colours else [None]
     for at, label in enumerate(of_models):
         cells = _cells(panel, label)
@@ -196,6 +201,10 @@ def _draw_panel(axes: Axes, panel: Effect, colours: dict[str, str] | None, label
         axes.plot(x, cells["mean"], color=colour, lw=1.2, alpha=0 if panel.numbers is None else 0.6, zorder=2)
         known = cells["low"].notna().to_numpy()
         axes.vlines(x[known], cells["low"][known], cells["high"][known], color=colour, lw=1.8, zorder=3)
+        for is_beyond, end, marker in ((cells["low"] < limits[0], 0, "v"), (cells["high"] > limits[1], 1, "^")):
+            arrows = x[is_beyond.to_numpy()]
+            if len(arrows):
+                axes.plot(arrows, [limits[end]] * len(arrows), marker, color=colour, ms=6, mew=0, clip_on=False)
         axes.plot(x, cells["mean"], "o", color=colour, ms=5.5, mec="white", mew=0.6, zorder=4)
     axes.set_title(shortened(panel.key, 30))
 
@@ -226,7 +235,7 @@ def _set_axis(axes: Axes, panel: Effect, fitting: int) -> None:
 
 def _caption(effects: Effects) -> list[str]:
     of_data = f" of {shortened(effects.data)}" if effects.num_data_sets > 1 else ""
-    bars = "" if effects.point == "one run" else "; bars: 95 % intervals, none for one run"
+    bars = "" if effects.point == "one run" else "; bars: 95 % intervals, none for one run, an arrow where one goes on"
     sentences = [f"Each point is {effects.point}{of_data}, whatever the other settings{bars}."]
     if not effects.by_model:
         sentences.append(f"Differences between the {len(effects.labels)} models are taken out.")

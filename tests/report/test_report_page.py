@@ -475,9 +475,30 @@ def test_the_caption_says_of_how_many_runs_a_point_is_the_mean(tmp_path: Path) -
     assert caption.startswith(
         "Each point is the mean over 1 to 2 runs with that value, whatever the other settings; bars"
     )
-    beside = sorted(float(x) for line in axes.lines[1::2] for x in line.get_xdata())
+    beside = sorted(float(x) for line in axes.lines if line.get_marker() == "o" for x in line.get_xdata())
     assert beside == pytest.approx([64, 64, 256], rel=0.05)
     assert beside[0] < 64 < beside[1]  # two models at one value do not cover each other
+
+
+def test_an_interval_that_goes_on_beyond_the_axis_has_an_arrow(tmp_path: Path) -> None:
+    """That of two runs is 13 standard errors wide."""
+    for size, seed, accuracy in [(64, 0, 0.7), (64, 1, 0.72), (256, 0, 0.71)]:
+        fake_run(tmp_path, batch_size=size, seed=seed, val_accuracy=accuracy)
+    axes, caption = settings_of(tmp_path)
+    arrows = {line.get_marker(): line.get_ydata()[0] for line in axes.lines if line.get_marker() in ("v", "^")}
+    assert arrows == dict(zip("v^", axes.get_ylim(), strict=True))
+    assert caption.endswith("an arrow where one goes on.")
+
+
+def test_the_axis_has_room_for_models_that_lack_the_first_setting(tmp_path: Path) -> None:
+    for lr in (0.1, 0.2):
+        fake_run(tmp_path, "layers2", lr=lr, val_accuracy=0.8)
+    for size in (64, 256):
+        result = fake_run(tmp_path, "layers3", batch_size=size, val_accuracy=0.3) / "result.json"
+        result.write_text(json.dumps(json.loads(result.read_text()) | {"lr": None}))
+    axes, _ = settings_of(tmp_path)
+    assert axes.get_title("left") == "lr"
+    assert axes.get_ylim()[0] < 30
 
 
 def test_a_setting_without_matching_runs_is_not_judged(tmp_path: Path) -> None:
@@ -507,6 +528,8 @@ def test_batch_sizes_are_in_order_and_many_learning_rates_are_grouped(tmp_path: 
     for number in range(24):
         fake_run(tmp_path, lr=0.01 * (number + 1), batch_size=(64, 128, 256)[number % 3])
     lr, batch_size = effects.Effects(read(tmp_path)).effects
+    assert lr.levels == ["0.01–0.02", "0.03–0.04", "0.05–0.1", "0.11–0.24"]
+    (lr, _) = effects.Effects(read(tmp_path), linear=["optimizer.lr"]).effects
     assert lr.levels == ["0.01–0.06", "0.07–0.12", "0.13–0.18", "0.19–0.24"]
     assert batch_size.levels == ["64", "128", "256"]
 
@@ -781,7 +804,7 @@ def test_hostile_names_do_nothing_in_a_browser(tmp_path: Path) -> None:
     assert 'type="button"' in document  # its own script ran
 
 
-def test_a_learning_rate_of_many_runs_is_a_group_of_its_own(tmp_path: Path) -> None:
+def test_learning_rates_are_grouped_by_factors_however_many_runs_each_has(tmp_path: Path) -> None:
     for number in range(6):
         fake_run(tmp_path, lr=0.001 * (number + 1))
     for seed in range(18):  # as the first trial of many searches, which all of them have
@@ -789,4 +812,4 @@ def test_a_learning_rate_of_many_runs_is_a_group_of_its_own(tmp_path: Path) -> N
     for number in range(24):
         fake_run(tmp_path, lr=0.2 + 0.01 * number)
     (lr,) = effects.Effects(read(tmp_path)).effects
-    assert lr.levels == ["0.001–0.006", "0.1", "0.2–0.25", "0.26–0.31", "0.32–0.37", "0.38–0.43"]
+    assert lr.levels == ["0.001–0.002", "0.003–0.004", "0.005–0.006", "0.1–0.2", "0.21–0.43"]
