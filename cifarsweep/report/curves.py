@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from cifarsweep.report.style import GREY, mean_and_interval, page, palette
+from cifarsweep.report.style import GREY, mean_and_interval, page, palette, set_title
 from cifarsweep.report.tables import Tables
 from cifarsweep.terminal.formatting import count, shortened
 
@@ -93,7 +93,7 @@ def accuracy_by_epoch(tables: Tables, label: str, colour: str) -> Figure | None:
             text = f"test, last epoch: {mean_and_interval(mean, low, high)}"
             axes.axhline(mean, color="black", lw=1.5, ls=":", label=text)
         _set_limits(axes, shown, ["train_accuracy", "val_accuracy"], levels)
-        axes.set_title(f"{shortened(data)} · {_configuration(configurations)}")
+        set_title(axes, f"{shortened(data)} · {_configuration(configurations)}")
         axes.set(xlabel="epoch", ylabel="accuracy (%)")
         axes.legend(loc="upper left", bbox_to_anchor=(-0.03, -0.15), ncols=3, fontsize=11, columnspacing=1.5)
     return figure

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from cifarsweep.report.style import OUTLINE, draw_mean, page, span, thousands
+from cifarsweep.report.style import OUTLINE, draw_mean, page, set_title, span, thousands
 from cifarsweep.report.tables import Tables, families, in_order
 from cifarsweep.terminal.formatting import count, shortened
 
@@ -103,7 +103,7 @@ class _Panel:
         seeds = span(self.shown["n"], "seed") + (": no interval" if self.shown["n"].max() == 1 else "")
         images = span(self.complete_runs.loc[self._are_of(self.shown), "num_train"], "training image")
         parts = [shortened(str(self.shown["data"].iloc[0])), images, span(self.shown["epochs"], "epoch"), seeds]
-        axes.set_title(" · ".join(part for part in parts if part))
+        set_title(axes, " · ".join(part for part in parts if part))
         self._set_axis(axes, ticks)
 
     def _set_axis(self, axes: Axes, ticks: _Ticks) -> None:

@@ -52,6 +52,8 @@ OUTLINE = [withStroke(linewidth=3, foreground="white")]
 
 LEFT = 0.85
 """Inches left of a panel: the label of its y axis and numbers of four digits."""
+CHARACTERS = 138
+"""Average characters of 1 point in an inch, measured."""
 MARGIN = 0.08
 """Free on either side of the values, as a part of the axis."""
 
@@ -84,7 +86,7 @@ def page(
     as drawing does.
     """
     (width, panel_height), (num_rows, num_columns) = size, shape
-    lines = textwrap.wrap(caption, int(13.8 * (width - 0.3)))  # average characters of 10 points an inch, measured
+    lines = textwrap.wrap(caption, int(CHARACTERS / 10 * (width - 0.3)))
     above, between, under = 0.65, below + 0.35, below + footer + 0.17 * len(lines) + 0.15
     height = above + num_rows * panel_height + (num_rows - 1) * between + under
     panel_width = (width - LEFT - 0.2) / num_columns
@@ -101,6 +103,12 @@ def page(
     figure.text(left / width, 1 - 0.1 / height, title, va="top", fontsize=14, fontweight="bold")
     figure.text(0.15 / width, 0.1 / height, "\n".join(lines), va="bottom", fontsize=10, color=GREY)
     return figure, grid
+
+
+def set_title(axes: Axes, text: str) -> None:
+    """The title of a panel that has its row alone, in smaller letters where it would go beyond the figure."""
+    room = axes.get_figure().get_figwidth() - LEFT - 0.2  # type: ignore[union-attr]
+    axes.set_title(text, fontsize=min(11.0, CHARACTERS * room / max(1, len(text))))
 
 
 def draw_mean(

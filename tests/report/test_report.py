@@ -22,6 +22,7 @@ import yaml
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.image import imread
+from matplotlib.text import Text
 
 import cifarsweep
 from cifarsweep import report
@@ -461,6 +462,16 @@ def test_the_depth_graph_says_how_a_configuration_was_chosen_and_what_is_left_ou
     caption = draw_depths(read(tmp_path)).texts[-1].get_text().replace("\n", " ")
     assert "was chosen by mean validation accuracy; the others are faint, triangles: below the axis." in caption
     assert "Left out of 3 runs: 1 diverged." in caption
+
+
+def test_a_long_title_of_a_panel_ends_within_the_figure(tmp_path: Path) -> None:
+    for seed, epochs, num_train in [(0, 8, 45_000), (0, 16, 2_000), (1, 16, 2_000)]:
+        fake_run(tmp_path, f"layers{epochs // 8 + 1}", data="photographs-of-garden-birds-2026", seed=seed,
+                 epochs=epochs, num_train=num_train)  # fmt: skip
+    figure = draw_depths(read(tmp_path))
+    (title,) = [text for text in figure.axes[0].findobj(Text) if "·" in text.get_text()]
+    assert title.get_text().endswith(" · 2,000 to 45,000 training images · 8 to 16 epochs · 1 to 2 seeds")
+    assert title.get_window_extent().x1 <= figure.bbox.x1
 
 
 def test_data_sets_have_a_panel_each(tmp_path: Path) -> None:
