@@ -172,6 +172,12 @@ class DepthStudy(StudiesRecord):
         return any(len({searched.about.get("depth") for searched in group} - {None}) > 1 for group in groups)
 
     @property
+    def answers(self) -> bool:
+        """Whether it says how accuracy goes with depth. A graph of the models over all runs would say it again, of
+        whichever width was best, and with the trial that was chosen as one more seed."""
+        return self.compares_depths and any(searched.by_seed for searched in self.studies)
+
+    @property
     def comparisons(self) -> dict[str, list[Searched]]:
         """Studies by what is equal in them, each in order of depth."""
         groups: dict[str, list[Searched]] = {}

@@ -102,10 +102,12 @@ def _figures(material: Material) -> Iterator[Drawing]:
     tables, of_settings, confusion = material.tables, material.effects, material.confusion
     draw: Callable[[], Figure | None]
     colours = palette(in_order(tables.summary))
-    yield Drawing("depth_vs_accuracy.png", partial(depth_vs_accuracy, tables, colours), findings.depth_sentence(tables))
-    for what, cost in (("parameters", "params"), ("seconds", "train_seconds_mean")):
-        draw = partial(accuracy_against, cost, tables, colours)
-        yield Drawing(f"{what}_vs_accuracy.png", draw, findings.cost_sentence(tables, cost))
+    if not (material.depth and material.depth.answers):
+        draw = partial(depth_vs_accuracy, tables, colours)
+        yield Drawing("depth_vs_accuracy.png", draw, findings.depth_sentence(tables))
+        for what, cost in (("parameters", "params"), ("seconds", "train_seconds_mean")):
+            draw = partial(accuracy_against, cost, tables, colours)
+            yield Drawing(f"{what}_vs_accuracy.png", draw, findings.cost_sentence(tables, cost))
     yield Drawing("learning_curves.png", partial(learning_curves, tables, colours), findings.curve_sentence(tables))
     for label, name in of_models(tables).items():
         draw = partial(accuracy_by_epoch, tables, label, colours[label])

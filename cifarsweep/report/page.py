@@ -133,13 +133,12 @@ def _answer(tables: Tables, bests: list[Best], sources: tuple[Path, ...]) -> dic
 
 
 def _depth_study(depth: DepthStudy | None) -> dict[str, Any]:
-    """What a depth study has to say takes the place of the answer and of the models beside each other, as a model there
-    is whichever of its widths was best. Searches that compare no depths have a section of their own, no more."""
+    """What a depth study has to say takes the place of the answer. Searches that compare no depths have a section of
+    their own, no more."""
     if depth is None or not any(study.by_seed for study in depth.studies):
         return {"depth_study": None}
-    instead = {"answers": depth_study_findings.answer(depth), "depth_figures": []}
     return {
-        **(instead if depth.compares_depths else {}),
+        **({"answers": depth_study_findings.answer(depth)} if depth.answers else {}),
         "depth_study": {
             "compares_depths": depth.compares_depths,
             "protocol": depth_study_findings.protocol(depth),

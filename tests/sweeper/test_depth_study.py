@@ -462,6 +462,9 @@ def test_final_runs_on_train_val_keep_no_image_back_and_the_report_says_so(
     runs = [tmp_path / "outputs" / "runs" / run["run"] for study in studies for run in study["final_runs"]]
     results = [json.loads((run / "result.json").read_text()) for run in runs]
     assert [(result["num_train"], result["num_val"], result["seed"]) for result in results] == [(600, 0, 1)] * 2
-    page = (tmp_path / "outputs" / "sweeps" / "t" / "report" / "index.html").read_text()
+    report = tmp_path / "outputs" / "sweeps" / "t" / "report"
+    assert (report / "depth_study.png").exists()
+    assert not list(report.glob("*_vs_accuracy.*")), "a graph that counts the chosen trial as one more seed"
+    page = (report / "index.html").read_text()
     assert "trained on the training and the validation images with 1 seed that no trial had (1)" in page
     assert "not enough" in page
