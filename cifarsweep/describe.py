@@ -27,7 +27,8 @@ if TYPE_CHECKING:  # PyTorch, 1.8 s, which a wrong value need not wait for
 def main(arguments: list[str] | None = None) -> int:
     parser = Parser(
         prog="python -m cifarsweep.describe",
-        description="Prints the layers of a network; draws them and images of the data set. Trains nothing.",
+        description="Prints the layers of a network; draws them and images of the data set, which it reads or "
+        "downloads as a run does (data=shapes needs none). Trains nothing.",
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="as for a run: model=layers3 data=shapes")
     parser.add_argument("--output", type=Path, help="folder of the figures (default: outputs/describe/MODEL-DATA)")
