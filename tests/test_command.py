@@ -17,6 +17,7 @@ from conftest import REPOSITORY, Command
 from PIL import Image
 
 from cifarsweep.results.folders import find
+from cifarsweep.training.configuration import error_line
 
 MISTAKES = [
     # words, and what the line names
@@ -45,6 +46,17 @@ MISTAKES = [
     (["name=it's"], """quote a text with special characters: "name='it\\'s'"\n"""),
     (["name='it's'"], "name='it's': a closing ' is missing, or a backslash before one in a text\n"),
     (["-m", "seed=1,,2"], "seed=1,,2: a value is missing beside a comma; quote a text"),
+    (
+        ["-m", "model=layers2,", "layers3"],
+        "model=layers2,: a value is missing beside a comma; without a space after it: ",
+    ),
+    (
+        ["-m", "model=layers2,", "layers3,", "layers4", "seed=1"],
+        " without a space after it: model=layers2,layers3,layers4\n",
+    ),
+    (["-m", "seed=1,2,"], "seed=1,2,: a value is missing beside a comma; without a space after it: seed=1,2\n"),
+    (["-m", "optimizer.lr=0,1"], "above 0, up to 1e38; or with a decimal point: optimizer.lr=0.1\n"),
+    (["optimizer.lr=0,01"], "in quotes; or with a decimal point: optimizer.lr=0.01\n"),
     (["-m", "seed=choise(1,2)"], "seed=choise(1,2): Unknown function 'choise', expected one of bool,choice,"),
     (["-m", "seed=choice()"], "seed=choice(): empty choice is not legal\n"),
     (["-m", "seed=interval(1)"], "seed=interval(1): missing a required argument: 'end'\n"),
@@ -147,6 +159,13 @@ def test_a_mistake_is_answered_in_one_line(
     assert names in done.stderr
     assert not list(tmp_path.glob("**/runs/*-*"))
     assert not list(tmp_path.glob("**/sweeps"))
+
+
+def test_a_value_that_an_option_brought_is_said_to_be_the_options() -> None:
+    error = ValueError("data.subset=5000: expected 1 to 2000")
+    words = ["-m", "experiment=depth_study", "study=quick", "data.num_train=4000"]
+    assert error_line(error, words) == "data.subset=5000, which study=quick sets: expected 1 to 2000"
+    assert error_line(error, [*words, "data.subset=5000"]) == str(error)
 
 
 def test_values_of_a_sweep_are_answered_with_the_command_that_sweeps(cifarsweep: Command) -> None:

@@ -70,7 +70,7 @@ def check_sizes(num_images: int, val_size: float, subset: int | None) -> None:
     """ValueError where a split of so many images cannot be made. Needs none of them, so nothing has to be decoded."""
     left = num_images - count("val_size", val_size, num_images)
     if subset is not None and not 1 <= subset <= left:
-        raise ValueError(f"subset={subset}: expected 1 to {left}, the number of training images")
+        raise ValueError(f"subset={subset}: expected 1 to {left}, the images that are not for validation")
 
 
 def count(key: str, size: float, num_images: int, least: int = 0) -> int:

@@ -1,5 +1,6 @@
 """The configuration of a run, checked, and what Hydra tells of one outside of a job. Builds nothing from it."""
 
+import itertools
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -84,8 +85,40 @@ def error_line(error: BaseException, words: list[str], sweeps: Sequence[str] = (
 
     `sweeps` is how a command begins that takes several values for a key, if this one can.
     """
+    line = _error_line(error, words, sweeps)
+    key, _, rest = line.partition("=")
+    if re.fullmatch(r"[\w.]+", key) and (option := _option_that_sets(key, words)):
+        return f"{key}={rest.replace(':', f', which {option} sets:', 1)}"
+    return f"{line}{_with_decimal_point(key, words)}"
+
+
+def _option_that_sets(key: str, words: Sequence[str]) -> str | None:
+    """The option among the words that sets a key beyond its own group, as study=quick does data.subset."""
+    if any(word.startswith(f"{key}=") for word in words):
+        return None
+    known = groups.options_by_group()
+    for word in words:
+        group, _, option = word.partition("=")
+        file = groups.folder() / group / f"{option}.yaml"
+        is_global = option in known.get(group, ()) and file.read_text().startswith("# @package _global_")
+        if is_global and OmegaConf.select(OmegaConf.load(file), key) is not None:
+            return word
+    return None
+
+
+def _with_decimal_point(key: str, words: Sequence[str]) -> str:
+    """What to write instead of optimizer.lr=0,1, which are two values."""
+    for word in words:
+        if fraction := re.fullmatch(rf"{re.escape(key)}=0,(\d+)", word):
+            number = f"0.{fraction[1]}"
+            if key in schema.DOMAINS and schema.DOMAINS[key].accepts(float(number)):
+                return f"; or with a decimal point: {key}={number}"
+    return ""
+
+
+def _error_line(error: BaseException, words: list[str], sweeps: Sequence[str]) -> str:
     if isinstance(error, OverrideParseException):
-        return _not_parsed(error)
+        return _not_parsed(error, words)
     if several := SEVERAL_VALUES.match(str(error)):
         each = f", or -m before the keys for each of several: {shlex.join([*sweeps, '-m', *words])}" if sweeps else ""
         return f"{several[1]}: expected one value{each}; a list stands in [ ], a text in quotes"
@@ -98,13 +131,18 @@ def error_line(error: BaseException, words: list[str], sweeps: Sequence[str] = (
     return unknown or errors.one_line(error, partial(_known_keys, words))
 
 
-def _not_parsed(error: OverrideParseException) -> str:
+def _not_parsed(error: OverrideParseException, words: Sequence[str]) -> str:
     key, equals, value = (error.override or "").partition("=")
     if not equals:
         return f"{key}: expected key=value"
     reason = errors.reason_of_parser(error, value)
     if reason and re.match(r"""['"\[{]|\w+\(""", value):  # it is no text by itself
         return f"{error.override}: {reason}"
+    if re.fullmatch(r"[^,]+(,[^,]+)*,", value) and error.override in words:  # a space ended the word
+        following = itertools.takewhile(lambda word: "=" not in word, words[words.index(error.override) + 1 :])
+        return (
+            f"{error.override}: {reason}; without a space after it: {''.join([error.override, *following]).rstrip(',')}"
+        )
     quoted = re.sub(r"\\?'", r"\\'", value)
     quote = f"quote a text with special characters: \"{key}='{quoted}'\""
     return f"{error.override}: {reason or 'expected a value that Hydra can read'}; {quote}"
