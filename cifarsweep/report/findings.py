@@ -222,7 +222,7 @@ def comparison_sentence(comparison: Comparison, evidence: str = "") -> str:
     lower, higher, low, high = name(comparison.first), name(comparison.second), comparison.low, comparison.high
     if comparison.difference < 0:
         lower, higher, low, high = higher, lower, -high, -low
-    evidence = f"95 % interval {points(low)} to {points(high)}, {p_text(comparison.p_corrected)}{evidence}"
+    evidence = f"95 % interval {_ends(low, high)}, {p_text(comparison.p_corrected)}{evidence}"
     difference = points(abs(comparison.difference))
     if comparison.verdict == "tie":
         tied = (
@@ -244,7 +244,7 @@ def comparison_cells(comparison: Comparison, unknown: str, tie: str) -> dict[str
         **dict.fromkeys(("interval", "effect_size", "p", "p_corrected"), ""),
     }
     if not math.isnan(comparison.low):
-        cells["interval"] = f"{points(comparison.low)} to {points(comparison.high)}"
+        cells["interval"] = _ends(comparison.low, comparison.high)
         cells["effect_size"] = f"{comparison.effect_size:.2f}".replace("-", "−").replace("inf", "∞")
         cells["p"], cells["p_corrected"] = p_text(comparison.p), p_text(comparison.p_corrected)
     return cells
@@ -356,7 +356,7 @@ def effect_sentence(effect: Effect, effects: Effects) -> str:
 def _lead(comparison: Comparison, sign: int) -> tuple[str, str]:
     """By how many points one is ahead, and what that rests on; `sign` is -1 for the first of the two."""
     difference, *ends = (sign * value / 100 for value in (comparison.difference, comparison.low, comparison.high))
-    interval = " to ".join(points(end) for end in sorted(ends))
+    interval = _ends(*sorted(ends))
     runs = f"in {count(comparison.n, 'run')} that differ in nothing else"
     return points(difference), f"{runs} ({interval}, {p_text(comparison.p_corrected)})"
 
@@ -511,6 +511,11 @@ def points(part: float, signed: bool = False) -> str:
     """Parts of 1 as points of accuracy, with a true minus; two digits where one would show 0.0 only."""
     digits = 1 if abs(part) >= 0.0005 or part == 0 else 2
     return f"{100 * part:{'+' if signed else ''}.{digits}f}".replace("-", "−")
+
+
+def _ends(low: float, high: float) -> str:
+    """Of the interval of a difference, which lies within 100 points."""
+    return f"{points(max(low, -1.0))} to {points(min(high, 1.0))}"
 
 
 def p_text(p: float) -> str:

@@ -130,6 +130,12 @@ def test_one_seed_is_not_enough_to_say(tmp_path: Path) -> None:
     assert "±" not in page.text.split("All runs")[0].split("Models against")[0]
 
 
+def test_the_interval_of_a_difference_ends_at_100_points(tmp_path: Path) -> None:
+    (compared,) = findings.comparisons(models(tmp_path, {"layers2": [0.5, 0.3], "layers3": [0.5, 0.9]}), "cifar10")
+    assert compared.high > 1
+    assert "(95 % interval −100.0 to 100.0, p = 0.5)" in findings.comparison_sentence(compared)
+
+
 def test_a_pair_that_shares_no_seeds_is_counted_apart(tmp_path: Path) -> None:
     tables = models(tmp_path, {"layers2": [0.51, 0.49], "layers3": [0.5, 0.5], "layers4": [0.5]})
     assert findings.depth_sentence(tables).endswith(
