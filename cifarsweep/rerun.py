@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from cifarsweep.results import files, folders, identity, records
-from cifarsweep.results.records import RunResult
+from cifarsweep.results.records import RunResult, Status
+from cifarsweep.results.study_records import EARLY
 from cifarsweep.terminal import boundary, streams
 from cifarsweep.terminal.arguments import Parser
 from cifarsweep.training import schema
@@ -45,8 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _rerun(run_dir: Path, outputs: Path, data_root: str | None, trust: bool) -> int:
     run_dir = folders.meant(run_dir, "the directory of a run that has ended, or its run_id")
     recorded = RunResult.read_or_unfinished(run_dir)
-    if recorded.status not in ("complete", "pruned", "diverged"):
-        raise ValueError(f"{run_dir}: {recorded.status}, expected a run that is complete, pruned or diverged")
+    if recorded.status not in ("complete", "diverged", *EARLY):
+        raise ValueError(f"{run_dir}: {recorded.status}, expected a run that is complete, pruned, paused or diverged")
     recorded.check(run_dir, "config.yaml", *COMPARED)
     config = records.read_config(run_dir)
     if not trust:
@@ -70,8 +71,9 @@ def _rerun(run_dir: Path, outputs: Path, data_root: str | None, trust: bool) -> 
     from cifarsweep.training import run
     from cifarsweep.training.configuration import Configuration
 
-    def stops_where_it_did(epoch: int, figures: Mapping[str, Any]) -> bool:
-        return recorded.status == "pruned" and epoch >= (recorded.epochs_trained or 0)
+    def stops_where_it_did(epoch: int, figures: Mapping[str, Any]) -> Status | None:
+        has_stopped = recorded.status in EARLY and epoch >= (recorded.epochs_trained or 0)
+        return recorded.status if has_stopped else None
 
     new = run.train(Configuration.of(OmegaConf.create(config), choices), stops_where_it_did)
     (new_dir,) = (outputs / "runs").glob(f"*-{new.run_id}")

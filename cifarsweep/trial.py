@@ -24,6 +24,9 @@ class Trial(Protocol):
 
     def directory(self) -> Path: ...
 
+    @property
+    def pauses(self) -> bool: ...
+
 
 _current: ContextVar[Trial | None] = ContextVar("cifarsweep_trial", default=None)
 
@@ -50,6 +53,12 @@ def directory() -> Path | None:
     """A folder of this trial alone, which outlives the process: for checkpoints. None outside a search."""
     trial = _current.get()
     return None if trial is None else trial.directory()
+
+
+def pauses() -> bool:
+    """Whether the trial, where `report` has said that it should stop, may go on later from what it keeps."""
+    trial = _current.get()
+    return trial is not None and trial.pauses
 
 
 def current() -> Trial | None:

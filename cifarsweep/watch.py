@@ -59,9 +59,12 @@ class Sweep:
         if state == "unfinished" and not run_dir.is_dir():
             return {**row, "status": "missing", "reason": f"expected {run_dir}"}
         try:
-            if name not in self._ended and (result := RunResult.read(run_dir)):
-                self._ended[name] = result.row(run_dir)
-            if ended := self._ended.get(name):
+            ended = self._ended.get(name)
+            if ended is None and (result := RunResult.read(run_dir)):
+                ended = result.row(run_dir)
+                if result.status != "paused":  # which may go on
+                    self._ended[name] = ended
+            if ended:
                 return {**ended, "epoch": ended["epochs_trained"], "reason": ended["error"] or job.error}
             epochs = records.read_metrics(run_dir)
         except (OSError, ValueError) as error:
@@ -133,7 +136,8 @@ def _now(sweep: Sweep, running: bool) -> tuple[str, list[list[str]]]:
     """A line for the sweep, and cells for its runs."""
     rows = sweep.rows(running)
     counts = Counter(row["status"] for row in rows)
-    total, ended = sweeps.total(sweep.folder), counts.total() - counts["running"] - counts["unfinished"]
+    total = sweeps.total(sweep.folder)
+    ended = counts.total() - sum(counts[status] for status in ("running", "unfinished", "paused"))
     parts = [f"{ended}/{total} done" if total else f"{ended} done"]
     parts += [f"{number} {status}" for status, number in counts.items()]
     best = max((row for row in rows if row.get("val_accuracy")), key=lambda row: row["val_accuracy"], default=None)

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,7 @@ def multirun(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What README's commands leave. Two run at a time, those of the same sweep in README's order."""
     folder = tmp_path_factory.mktemp("readme")
     write_files(folder)
-    assert len(commands()) == 6
+    assert len(commands()) == 7
     sweeps: dict[str, list[list[str]]] = {}
     for words in commands():
         sweeps.setdefault(next((word for word in words if word.startswith("hydra.sweep.dir=")), ""), []).append(words)
@@ -103,6 +104,21 @@ def test_the_search_that_prunes_goes_on_to_the_larger_total(multirun: Path) -> N
     trials = read_trials(multirun / "pruned")
     assert [trial["number"] for trial in trials] == list(range(15))
     assert {trial["state"] for trial in trials} == {"complete", "pruned"}
+
+
+def test_trials_pause_and_go_on(multirun: Path) -> None:
+    trials = read_trials(multirun / "paused")
+    assert [trial["number"] for trial in trials] == list(range(10))
+    counts = Counter(trial["state"] for trial in trials)
+    assert set(counts) == {"complete", "paused"}
+    backend = JournalFileBackend(str(multirun / "paused" / "study.journal"))
+    study = optuna.load_study(study_name=None, storage=JournalStorage(backend))
+    went_on = [trial.user_attrs["resumed_after"] for trial in study.trials if "resumed_after" in trial.user_attrs]
+    assert went_on
+    assert set(went_on) <= {1, 3, 9}
+    for trial in trials:
+        kept = json.loads((multirun / "paused" / "trials" / str(trial["number"]) / "state.json").read_text())
+        assert kept["step"] == max(map(int, trial["epochs"]))
 
 
 def test_the_budget_in_steps_is_spent_to_the_step(multirun: Path) -> None:

@@ -76,7 +76,7 @@ def test_a_folder_that_has_the_run_is_refused(cifarsweep: Command, alone: Path) 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("result.json", None, "alone: unfinished, expected a run that is complete, pruned or diverged"),
+        ("result.json", None, "alone: unfinished, expected a run that is complete, pruned, paused or diverged"),
         ("result.json", b"{", "result.json: not a JSON file"),
         ("config.yaml", None, "config.yaml"),
         ("config.yaml", b"- 1", "config.yaml: not the configuration of a run"),

@@ -26,7 +26,7 @@ from cifarsweep.report.statistics import (
     within_0_and_1,
 )
 from cifarsweep.results import files, folders, records
-from cifarsweep.results.study_records import FinalRunRecord, StudiesRecord, StudyWithFinalRuns
+from cifarsweep.results.study_records import EARLY, FinalRunRecord, StudiesRecord, StudyWithFinalRuns
 from cifarsweep.terminal.domains import as_typed
 
 NUM_BEST = 5
@@ -131,7 +131,7 @@ class Searched(StudyWithFinalRuns):
     @property
     def num_ended(self) -> int:
         """How many of its trials have ended."""
-        return sum(trial.state in ("complete", "pruned", "failed") for trial in self.trials)
+        return sum(trial.state in ("complete", *EARLY, "failed") for trial in self.trials)
 
     @property
     def num_epochs(self) -> int:
@@ -140,13 +140,13 @@ class Searched(StudyWithFinalRuns):
 
     @property
     def search_error(self) -> float:
-        """How far the best trial may be chance. A pruned trial counts as the worst complete one: what it had when it
-        was stopped is no accuracy of a whole training."""
+        """How far the best trial may be chance. One stopped early counts as the worst complete one: what it had
+        then is no accuracy of a whole training."""
         complete = [value for value, _ in self.ranked]
-        num_pruned = sum(trial.state == "pruned" for trial in self.trials)
-        if len(complete) < 2 or len(complete) + num_pruned < LEAST_TRIALS:
+        num_early = sum(trial.state in EARLY for trial in self.trials)
+        if len(complete) < 2 or len(complete) + num_early < LEAST_TRIALS:
             return math.nan
-        return error_of_highest([*complete, *([complete[-1]] * num_pruned)])
+        return error_of_highest([*complete, *([complete[-1]] * num_early)])
 
     def gaps(self) -> list[float]:
         """For each final run: what the search promised of its configuration, less the test accuracy."""

@@ -21,6 +21,7 @@ from cifarsweep.report.style import mean_and_interval, span, thousands
 from cifarsweep.report.tables import Tables, families, in_order
 from cifarsweep.results.mosaic import Mosaic
 from cifarsweep.results.records import Layer
+from cifarsweep.results.study_records import EARLY
 from cifarsweep.terminal.domains import as_typed
 from cifarsweep.terminal.formatting import count, shortened
 
@@ -28,7 +29,7 @@ NOT_ENOUGH = "not enough runs to say"
 NOT_ENOUGH_BEGINNING = "Not enough runs to say"
 OVERFITTING = 2.0
 """Training accuracy is measured on augmented images before the epoch has ended, and may be so many points ahead."""
-ENDED = ("complete", "pruned", "failed")
+ENDED = ("complete", *EARLY, "failed")
 TRIALS_PER_KEY = 10
 """An importance estimate counts only with at least this many complete trials for each key; a rule of thumb."""
 NUM_PAIRS_SHOWN = 6
@@ -475,10 +476,16 @@ def importance_sentence(study: Study) -> str:
     ranked = sorted(study.importances.items(), key=lambda item: -item[1])
     if not ranked:
         return f"{NOT_ENOUGH_BEGINNING}."
-    sentence = f"{name(ranked[0][0])} mattered most ({ranked[0][1]:.2f} of 1)"
-    sentence += f", then {name(ranked[1][0])} ({ranked[1][1]:.2f})" if len(ranked) > 1 else ""
-    sentence += f", by an estimate from {count(study.num_complete, 'complete trial')}"
-    return f"{sentence}{f': {NOT_ENOUGH} for sure' if study.num_complete < TRIALS_PER_KEY * len(ranked) else ''}."
+
+    def share(key: str, value: float) -> str:
+        ends = study.importance_intervals.get(key)
+        return f"{value:.2f}, {ends[0]:.2f} to {ends[1]:.2f}" if ends else f"{value:.2f}"
+
+    sentence = f"{name(ranked[0][0])} mattered most ({share(*ranked[0])} of 1)"
+    sentence += f", then {name(ranked[1][0])} ({share(*ranked[1])})" if len(ranked) > 1 else ""
+    sentence += f", by an estimate from {count(study.num_reported, 'trial')}"
+    is_sure = study.importance_intervals or study.num_complete >= TRIALS_PER_KEY * len(ranked)
+    return f"{sentence}{'' if is_sure else f': {NOT_ENOUGH} for sure'}."
 
 
 # texts

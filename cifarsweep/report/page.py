@@ -292,6 +292,7 @@ def _reason(status: str, diverged_epoch: Any, error: Any) -> str:
         return shortened(error.strip().splitlines()[0], 300)
     return {
         "pruned": "stopped early, as it fell behind others of the search",
+        "paused": "stopped early by its search, which goes on with it once it is among the best that came as far",
         "unfinished": "still running, or interrupted",
     }.get(status, "no reason was recorded")
 

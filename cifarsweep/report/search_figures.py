@@ -30,7 +30,7 @@ from cifarsweep.report.style import (
     spans_factors,
     thousands,
 )
-from cifarsweep.results.study_records import STATES
+from cifarsweep.results.study_records import EARLY, STATES
 from cifarsweep.terminal.domains import as_typed
 from cifarsweep.terminal.formatting import count, shortened
 
@@ -55,10 +55,11 @@ class _Objective:
         self.maximised = study.directions[index] == "maximize"
         self.is_accuracy = self.name.endswith("accuracy")
         factor = 100 if self.is_accuracy else 1
-        values = {trial.number: trial.values[index] for trial in study.trials if trial.state in ("complete", "pruned")}
+        shown = (trial for trial in study.trials if trial.state in ("complete", *EARLY))
+        values = {trial.number: trial.values[index] for trial in shown}
         self.value_of = {number: factor * value for number, value in values.items() if value is not None}
         self.complete = [t for t in study.trials if t.state == "complete" and t.number in self.value_of]
-        self.pruned = [t for t in study.trials if t.state == "pruned" and t.number in self.value_of]
+        self.early = [t for t in study.trials if t.state in EARLY and t.number in self.value_of]
         self.log = self.name in COSTS and spans_factors(self.value_of.values())
         self.low, self.high = self._limits()
 
@@ -142,8 +143,9 @@ def optimization_history(study: Study) -> Figure | None:
         return None
     counts = Counter(trial.state for trial in study.trials)
     parts = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
-    pruned = " A pruned trial is at the last value that it reported." if counts["pruned"] else ""
-    caption = " ".join([f"{count(len(study.trials), 'trial')}: {parts}.{pruned}", *_beyond(objectives)])
+    early = " or ".join(state for state in STATES if state in EARLY and counts[state])
+    at = f" A {early} trial is at the last value that it reported." if early else ""
+    caption = " ".join([f"{count(len(study.trials), 'trial')}: {parts}.{at}", *_beyond(objectives)])
     figure, grid = page("Optimization history", caption, (6.4, 3.0), (len(objectives), 1), 0.3, 0.55)
     for objective, axes in zip(objectives, grid[:, 0], strict=True):
         objective.set_axis(axes, "y", headroom=0.2 if objective.maximised else 0.3)  # crosses are at the bottom
@@ -154,7 +156,7 @@ def optimization_history(study: Study) -> Figure | None:
     entries: list[tuple[bool, dict[str, Any]]] = [
         (any(o.complete for o in objectives), {"color": BLUE, "marker": "o", "ls": "", "label": "complete"}),
         (any(o.complete for o in objectives), {"color": "black", "lw": 1.5, "label": "best so far"}),
-        (any(o.pruned for o in objectives), {"mec": ORANGE, "marker": "o", "ls": "", "mfc": "none", "label": "pruned"}),
+        (any(o.early for o in objectives), {"mec": ORANGE, "marker": "o", "ls": "", "mfc": "none", "label": early}),
         (bool(failed), {"color": GREY, "marker": "x", "ls": "", "label": "failed"}),
     ]
     handles = [Line2D([], [], **look) for is_there, look in entries if is_there]
@@ -168,7 +170,7 @@ def optimization_history(study: Study) -> Figure | None:
 def _draw_history(axes: Axes, objective: _Objective, last: int) -> None:
     if not objective.value_of:
         axes.set_yticks([])
-    for trials, colour, hollow in ((objective.complete, BLUE, False), (objective.pruned, ORANGE, True)):
+    for trials, colour, hollow in ((objective.complete, BLUE, False), (objective.early, ORANGE, True)):
         x = np.array([trial.number for trial in trials])
         _draw_trials(axes, x, trials, objective, to_rgba(colour), hollow)
     if not objective.complete:
@@ -190,25 +192,32 @@ def _draw_history(axes: Axes, objective: _Objective, last: int) -> None:
 
 
 def parameter_importance(study: Study) -> Figure | None:
-    """A bar a searched key, the most important on top; None where no importance is known."""
+    """A bar a searched key that matters by more than chance, with its interval; None where none is known to."""
     ranked = sorted(study.importances.items(), key=lambda item: -item[1])
     if not ranked:
         return None
     shown = ranked[:MOST_BARS][::-1]
-    caption = f"Estimated from {count(study.num_complete, 'complete trial')}"
-    caption += "; so few may mislead." if study.num_complete < 30 else "."
+    caption = f"Estimated from {count(study.num_reported, 'trial')}"
+    caption += "; lines: intervals of 90 %." if study.importance_intervals else "."
     if len(ranked) > MOST_BARS:
         caption += f" Not shown: {count(len(ranked) - MOST_BARS, 'less important key')}."
     figure, grid = page("Parameter importance", caption, (6.4, 0.35 + 0.33 * len(shown)), (1, 1), 0.5)
     names, values = [shortened(key, 28) for key, _ in shown], [value for _, value in shown]
     figure.subplots_adjust(left=max(LEFT, 0.3 + max(_inches(name, 11) for name in names)) / 6.4)
     axes = grid[0, 0]
-    bars = axes.barh(range(len(shown)), values, 0.62, color=BLUE)
-    axes.bar_label(bars, [f"{value:.2f}" for value in values], padding=4, fontsize=11)
+    axes.barh(range(len(shown)), values, 0.62, color=BLUE)
+    ends = [study.importance_intervals.get(key) or (value, value) for key, value in shown]
+    beyond = [max(0.0, high - value) for (_, high), value in zip(ends, values, strict=True)]
+    within = [max(0.0, value - low) for (low, _), value in zip(ends, values, strict=True)]
+    if study.importance_intervals:
+        axes.errorbar(values, range(len(shown)), xerr=[within, beyond], fmt="none", ecolor="black", elinewidth=1.2)
+    for at, (value, after) in enumerate(zip(values, beyond, strict=True)):
+        place: Any = {"xytext": (4, 0), "textcoords": "offset points", "va": "center"}
+        axes.annotate(f"{value:.2f}", (value + after, at), fontsize=11, **place)
     axes.set_yticks(range(len(names)), names, fontsize=11)
     axes.tick_params(axis="y", length=0)
     axes.grid(False)
-    axes.set(xlim=(0, 1.12 * max(*values, 1e-6)), ylim=(-0.6, len(shown) - 0.4))
+    axes.set(xlim=(0, 1.12 * max(*map(sum, zip(values, beyond, strict=True)), 1e-6)), ylim=(-0.6, len(shown) - 0.4))
     axes.set_xlabel(f"relative importance for {_Objective(study, 0).noun}")
     return figure
 
@@ -257,7 +266,7 @@ class _Slice:
 
     def __init__(self, study: Study, key: str, objective: _Objective) -> None:
         self.key, self.objective = key, objective
-        self.trials = [trial for trial in [*objective.pruned, *objective.complete] if key in trial.params]
+        self.trials = [trial for trial in [*objective.early, *objective.complete] if key in trial.params]
         values = [trial.params[key] for trial in self.trials]
         self.numbers = known(values)
         only_numbers = len(self.numbers) == len(values)
@@ -291,8 +300,8 @@ class _Slice:
             set_scale(axes, "x", x.min(), x.max(), self.log, most_powers=4 if width < 4 else 6)
             axes.tick_params(axis="x", labelsize=10)
         colours = TRIAL_COLOURS([trial.number / max(last, 1) for trial in self.trials])
-        num_pruned = sum(trial.state == "pruned" for trial in self.trials)
-        for part, hollow in ((slice(num_pruned), True), (slice(num_pruned, None), False)):
+        num_early = sum(trial.state in EARLY for trial in self.trials)
+        for part, hollow in ((slice(num_early), True), (slice(num_early, None), False)):
             _draw_trials(axes, x[part], self.trials[part], self.objective, colours[part], hollow)
 
 
@@ -307,8 +316,9 @@ def _names(texts: list[str], numbers: list[float] | None) -> list[str]:
 
 def _slices_caption(objective: _Objective, panels: list[_Slice]) -> list[str]:
     sentences = []
-    if objective.pruned:
-        sentences.append("Hollow: pruned trials, at the last value that they reported.")
+    if objective.early:
+        early = " or ".join(state for state in EARLY if any(trial.state == state for trial in objective.early))
+        sentences.append(f"Hollow: {early} trials, at the last value that they reported.")
     if any(panel.is_choice and len(panel.trials) > len(panel.names) for panel in panels):
         sentences.append("Trials of one choice are spread sideways.")
     if len({len(panel.trials) for panel in panels}) > 1:

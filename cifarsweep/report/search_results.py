@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cifarsweep.results import files
-from cifarsweep.results.study_records import StudyRecord, TrialRecord
+from cifarsweep.results.study_records import EARLY, StudyRecord, TrialRecord
 from cifarsweep.terminal.domains import as_typed
 
 
@@ -22,6 +22,7 @@ class Trial(TrialRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class Study(StudyRecord):
+    importance_intervals: dict[str, Any]
     trials: list[Trial]  # type: ignore[assignment]
     """In order of their numbers."""
 
@@ -29,6 +30,11 @@ class Study(StudyRecord):
     def last(self) -> int:
         """The number of the last trial that has begun."""
         return max((trial.number for trial in self.trials if trial.state != "waiting"), default=0)
+
+    @property
+    def num_reported(self) -> int:
+        """How many trials have a value, be it of an early step."""
+        return sum(any(value is not None for value in trial.values) for trial in self.trials)
 
     @property
     def num_complete(self) -> int:
@@ -45,13 +51,18 @@ def read(sweep_dir: Path) -> Study | None:
         return None
     importances = {key: value for key, value in record.importances.items() if finite(value) is not None}
     trials = sorted((trial_of(trial, len(record.objectives)) for trial in record.trials), key=lambda t: t.number)
-    return Study(**vars(record) | {"importances": importances, "trials": trials})
+    intervals = {key: ends for key, ends in (record.importance_intervals or {}).items() if _is_interval(ends)}
+    return Study(**vars(record) | {"importances": importances, "importance_intervals": intervals, "trials": trials})
+
+
+def _is_interval(ends: Any) -> bool:
+    return isinstance(ends, list) and len(ends) == 2 and all(finite(end) is not None for end in ends)
 
 
 def trial_of(record: TrialRecord, num_objectives: int) -> Trial:
-    """The trial with a value for each objective; a pruned trial without one has the last that it reported."""
+    """The trial with a value for each objective; one that was stopped early has the last that it reported."""
     values, epochs = record.values or [], record.epochs
-    if record.state == "pruned" and not values and epochs:
+    if record.state in EARLY and not values and epochs:
         values = [epochs[max(epochs, key=int)]]
     padded = [*values, *[None] * num_objectives][:num_objectives]
     return Trial(**vars(record) | {"values": [finite(value) for value in padded]})

@@ -25,7 +25,10 @@ FILES = ("config.yaml", "metrics.csv", "layers.csv", "confusion.csv", "confused.
 """What a run leaves beside result.json, which has their digests. Its checkpoint has one in it. Its log has none: no
 command reads it, and nothing could write it again."""
 
-Status = Literal["complete", "diverged", "pruned", "failed", "unfinished"]
+Status = Literal["complete", "diverged", "pruned", "paused", "failed", "unfinished"]
+
+CHECKPOINT = "checkpoint.pt"
+"""What a run goes on from that has not ended."""
 
 LAYERS = ["layer", "name", "kind", "inputs", "output_shape", "params", "multiply_adds"]
 
@@ -64,7 +67,7 @@ class RunResult(FileRecord, Description):
     made_again_by = "the command that trained the run trains it again"
     instead = "update cifarsweep, or train the run again with force=true"
     status: Status
-    """complete, diverged, pruned or failed; unfinished where there is no result.json."""
+    """complete, diverged, pruned, paused or failed; unfinished where there is no result.json."""
     train_loss: float | None
     train_accuracy: float | None
     val_loss: float | None
@@ -193,6 +196,16 @@ def mark_failed(run_dir: Path, reason: str) -> None:
                     RunResult.of({**known, "format": identity.FORMAT}).write(run_dir)
             finally:
                 lock.release()
+
+
+def drop_checkpoint(run_dir: Path) -> None:
+    """Removes what a run would go on from, unless another process trains it by now."""
+    lock = folders.run_lock(run_dir.parent, run_dir.name.rpartition("-")[2])
+    if lock.acquire(timeout=0):
+        try:
+            files.remove(run_dir / CHECKPOINT)
+        finally:
+            lock.release()
 
 
 def read_config(run_dir: Path) -> dict[str, Any]:

@@ -9,8 +9,10 @@ from cifarsweep.results import identity
 from cifarsweep.results.typed import FileRecord, Record, Unexpected
 
 FORMAT = identity.FORMAT
-State = Literal["complete", "pruned", "failed", "running", "waiting"]
+State = Literal["complete", "pruned", "paused", "failed", "running", "waiting"]
 STATES = get_args(State)
+EARLY = ("pruned", "paused")
+"""Of trials that have stopped before their last step. A paused one may go on."""
 Direction = Literal["maximize", "minimize"]
 DIRECTIONS = get_args(Direction)
 
@@ -74,6 +76,8 @@ class StudyRecord(_File):
     log: list[str]
     """Those of `params` that are searched on a logarithmic scale."""
     importances: dict[str, Any]
+    importance_intervals: dict[str, Any] | None = None
+    """Of 90 %: the low and the high end by key. Earlier versions wrote none."""
     best: list[int]
     """Numbers of the best trial, or of the Pareto set where there are several objectives."""
     best_command: str | None

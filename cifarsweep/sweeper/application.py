@@ -7,6 +7,7 @@ import argparse
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from omegaconf import DictConfig, OmegaConf
@@ -60,6 +61,8 @@ class Application:
     """The figure that says how many seconds a trial has trained so far. None: the time since its start counts."""
     name_key: ClassVar[str] = "hydra.sweep.dir"
     """The key that tells one sweep from another."""
+    keeps_state: ClassVar[bool] = False
+    """Whether a task keeps what it goes on from elsewhere than in `trial.directory()`; `drop_state` removes it."""
     sweep_keys: ClassVar[tuple[str, ...]] = ()
     """Keys and groups of a sweep: the command for the best trial has what they change, in their place."""
 
@@ -102,6 +105,12 @@ class Application:
 
     def lost(self, config: DictConfig, reason: str) -> None:
         """Called where the process of a job has died for good."""
+
+    def drop_state(self, folder: Path, facts: Mapping[str, Any]) -> None:
+        """Removes what a paused trial would go on from, elsewhere than in its directory.
+
+        `folder` is the sweep's, `facts` are what the task has recorded of the trial.
+        """
 
     def command(self, overrides: Iterable[str]) -> list[str]:
         """The words of the command that runs the task once with these overrides."""

@@ -380,13 +380,14 @@ class Database(BaseStorage):
         for ids in _batches(study.unfinished if only is None else {only}):
             trials |= {row.trial_id: row for row in self._rows(self._sql.trials, {**given, "ids": ids})}
         facts: dict[tuple[str, int], list[Any]] = defaultdict(list)
-        for ids in _batches(trials):
+        for ids in _batches(trial_id for trial_id, row in trials.items() if not _waits_as_before(study, row)):
             rows = self._rows(self._sql.facts, {**given, "ids": ids})
             for table, owner, *fact in sorted(rows, key=lambda row: row[2]):
                 facts[table, owner].append(fact)
         study.attrs = {table: _attrs(facts[table, study_id]) for table in OF_STUDIES}
         for trial_id in sorted(trials):
-            study.put(_trial(trials[trial_id], facts))
+            if not _waits_as_before(study, trials[trial_id]):
+                study.put(_trial(trials[trial_id], facts))
         study.fresh.add(only)
         return study
 
@@ -395,6 +396,17 @@ def _begin_immediately(connection: Any) -> None:
     """Takes the write lock of SQLite at the start of a transaction: otherwise two workers may claim one trial."""
     if "isolation_level" not in connection.get_execution_options():  # else it only reads, see `_rows`
         connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _waits_as_before(study: _Study, row: Any) -> bool:
+    """Whether the facts of this trial are known: while a trial waits, nobody changes them."""
+    known = study.trials.get(row.trial_id)
+    if known is None or not known.state == row.state == TrialState.WAITING:
+        return False
+    # Else it ran meanwhile, and waits again. A database that keeps whole seconds only cannot tell.
+    return row.datetime_start is None or (
+        known.datetime_start == _local(row.datetime_start) and row.datetime_start.microsecond != 0
+    )
 
 
 def _batches(ids: Iterable[int]) -> Iterator[list[int]]:
@@ -434,7 +446,7 @@ def _facts(trial: FrozenTrial) -> Iterator[tuple[Any, ...]]:
 
 def _trial(row: Any, facts: dict[tuple[str, int], list[Any]]) -> FrozenTrial:
     trial_id, number, state, *times = row
-    start, complete = (time and time.replace(tzinfo=UTC).astimezone().replace(tzinfo=None) for time in times)
+    start, complete = map(_local, times)
     params = [(name, _distribution(text), value) for _, name, text, value in facts[PARAMS, trial_id]]
     return FrozenTrial(
         number=number,
@@ -450,6 +462,10 @@ def _trial(row: Any, facts: dict[tuple[str, int], list[Any]]) -> FrozenTrial:
         system_attrs=_attrs(facts[SYSTEM, trial_id]),
         intermediate_values={step: SPECIAL.get(kind, value) for step, _, kind, value in facts[STEPS, trial_id]},
     )
+
+
+def _local(time: datetime | None) -> datetime | None:
+    return time and time.replace(tzinfo=UTC).astimezone().replace(tzinfo=None)
 
 
 def _attrs(facts: list[Any]) -> dict[str, Any]:

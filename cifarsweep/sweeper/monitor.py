@@ -7,12 +7,15 @@ import math
 import threading
 import time
 from collections import Counter
+from datetime import datetime
 from typing import Self
 
 from optuna.trial import FrozenTrial, TrialState
 
+from cifarsweep.results.study_records import EARLY, STATES
 from cifarsweep.sweeper import storage, summary
 from cifarsweep.sweeper.application import Application
+from cifarsweep.sweeper.promotion import PAUSED, is_paused
 from cifarsweep.sweeper.queue import REASON
 from cifarsweep.sweeper.studies import FINALIST, SEED, OpenStudy, Studies, StudyPlan, best_trials
 from cifarsweep.terminal import progress
@@ -29,13 +32,16 @@ class Monitor:
         self._plan, self._studies, self._application = whole, studies, application
         self._over, self._is_away = threading.Event(), False
         self._thread = threading.Thread(target=self._poll, daemon=True)
-        self._told = {(study.plan.name, trial.number) for study in studies.all for trial in study.finished}
+        self._told = {_settled(study, trial) for study in studies.all for trial in study.settled}
         self._done_before, self._written = self._progress()[0], 0.0
 
     def __enter__(self) -> Self:
         if self._told:
             noun = "final runs and trials" if self._studies.finals else "trials"
-            progress.line(f"study {self._plan.name}: goes on after {len(self._told)} finished {noun}")
+            num_paused = sum(paused_at is not None for *_, paused_at in self._told)
+            paused = f" and {num_paused} that pause" if num_paused else ""
+            finished = f"{len(self._told) - num_paused} finished {noun}{paused}"
+            progress.line(f"study {self._plan.name}: goes on after {finished}")
         self._thread.start()
         return self
 
@@ -68,18 +74,18 @@ class Monitor:
         fresh = [
             (trial.datetime_complete, study, trial)
             for study in self._studies.all
-            for trial in study.finished
-            if (study.plan.name, trial.number) not in self._told
+            for trial in study.settled
+            if _settled(study, trial) not in self._told
         ]
-        for _, study, trial in sorted(fresh, key=lambda item: item[0] or 0):
-            self._told.add((study.plan.name, trial.number))
+        for _, study, trial in sorted(fresh, key=lambda item: item[0] or datetime.max):
+            self._told.add(_settled(study, trial))
             progress.line(_line(study, trial, self._application.unit))
         (done, total), deadline = self._progress(), self._plan.deadline
         most_seconds = math.inf if deadline is None else max(deadline - time.time(), 0.0)
         worked = done - self._done_before
         progress.display.whole(progress.Whole(self._text(), done, worked, total, most_seconds))
         if last or (fresh and time.monotonic() - self._written > WRITE_SECONDS):
-            summary.write(self._plan, self._studies, self._application)
+            summary.write(self._plan, self._studies, self._application, is_over=last)
             self._written = time.monotonic()
 
     def _progress(self) -> tuple[float, float]:
@@ -87,10 +93,10 @@ class Monitor:
         return sum(done for done, _ in parts), sum(total for _, total in parts)
 
     def _text(self) -> str:
-        counts = Counter(trial.state for study in self._studies.searches for trial in study.queue.ours())
-        parts = [f"{counts[state]} {name}" for state, name in summary.STATES.items() if counts[state]]
+        counts = Counter(summary.state(trial) for study in self._studies.searches for trial in study.queue.ours())
+        parts = [f"{counts[name]} {name}" for name in STATES if counts[name]]
         if self._studies.finals:
-            done = sum(len(study.finished) for study in self._studies.finals)
+            done = sum(len(study.settled) for study in self._studies.finals)
             parts.append(f"{done} of {sum(study.num_wanted for study in self._studies.finals)} final runs")
         studies = self._studies.searches
         best = best_trials(studies[0].plan, studies[0].queue.ours()) if len(studies) == 1 else []
@@ -99,17 +105,24 @@ class Monitor:
         return f"{self._plan.name}: {', '.join(parts)}"
 
 
+def _settled(study: OpenStudy, trial: FrozenTrial) -> tuple[str, int, int | None]:
+    """Names the end of a trial, or one of its pauses."""
+    return study.plan.name, trial.number, trial.user_attrs[PAUSED] if is_paused(trial) else None
+
+
 def _line(study: OpenStudy, trial: FrozenTrial, unit: str) -> str:
     what = f"trial {trial.number}"
     if study.plan.is_final:
         what = f"run of trial {trial.user_attrs[FINALIST]}, seed {trial.user_attrs[SEED]},"
-    done = f"{study.plan.title}{what} {summary.STATES[trial.state]}"
+    state = summary.state(trial)
+    done = f"{study.plan.title}{what} {state}"
     settings = " ".join(f"{key}={summary.short(value)}" for key, value in study.values(trial).items())
     if trial.state == TrialState.FAIL:
         return f"{done}: {trial.user_attrs.get(REASON)}  {settings}"
     step = summary.last_step(trial)
-    after = f" after {unit} {step}" if trial.state == TrialState.PRUNED and step else ""
+    after = f" after {unit} {step}" if state in EARLY and step else ""
     best_numbers = [other.number for other in best_trials(study.plan, study.queue.ours())]
     is_best = not study.plan.is_final and best_numbers == [trial.number]
     best = "  best so far" if is_best else ""
-    return f"{done}{after}  {summary.figures(study.plan, trial.values)}  {settings}{best}"
+    values = [trial.intermediate_values[step]] if is_paused(trial) else trial.values
+    return f"{done}{after}  {summary.figures(study.plan, values)}  {settings}{best}"

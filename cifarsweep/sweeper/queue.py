@@ -1,9 +1,9 @@
 """The queue of one study's trials: who works on which, so that exactly n_trials finish, none twice and none lost.
 
-A worker claims a WAITING trial of the Optuna study (RUNNING), and ends it (COMPLETE, PRUNED or FAIL). The trial of a
-worker that died waits again, with the parameters it had. A study's steps are taken one at a time, by whatever its
-storage has for it, and may be taken twice: see storage.py. Optuna has no public form of storage calls by trial id; they
-are made only here.
+A worker claims a WAITING trial of the Optuna study (RUNNING), and ends it (COMPLETE, PRUNED or FAIL), or has it pause.
+The trial of a worker that died waits again, with the parameters it had. A study's steps are taken one at a time, by
+whatever its storage has for it, and may be taken twice: see storage.py. Optuna has no public form of storage calls by
+trial id; they are made only here.
 """
 
 import functools
@@ -19,6 +19,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from cifarsweep.results.locks import is_held
+from cifarsweep.sweeper.promotion import PAUSED, PROMOTED, PausingPruner, is_paused
 from cifarsweep.sweeper.settings import Budget, Settings
 from cifarsweep.sweeper.storage import Storage
 
@@ -26,6 +27,13 @@ WARM, WORKER, DEATHS, REASON, DETAILS = "warm_start", "worker", "deaths", "reaso
 STOPPED, RESUMED, TOTAL = "stopped", "resumed", "n_trials"
 SPENT, LAST = "spent", "last"
 """Of a trial: what it has spent of the study's budget, and that the step it has reported was its last."""
+WASTED = "wasted"
+"""What a trial had spent when it had to start again."""
+DROPPED = "dropped"
+"""Of the study: the numbers of paused trials that have nothing to go on from. Facts of trials that wait do not change,
+so that they need not be read again and again."""
+STATELESS = "says_that_trials_keep_nothing"
+"""Of the study: that a person was told that its paused trials keep nothing to go on from."""
 NO_END = 10**9
 
 
@@ -141,8 +149,8 @@ class Queue:
     @property
     def load(self) -> tuple[int, int]:
         """How many trials run, and how many have been started."""
-        states = Counter(trial.state for trial in self.ours())
-        return states[TrialState.RUNNING], states.total() - states[TrialState.WAITING]
+        ours = self.ours()
+        return sum(trial.state == TrialState.RUNNING for trial in ours), sum(map(_has_begun, ours))
 
     @property
     def is_over(self) -> bool:
@@ -152,14 +160,38 @@ class Queue:
         return self.stopped is None and not running and self._num_waiting(ours) <= 0
 
     def _num_waiting(self, ours: list[FrozenTrial]) -> int:
+        num_new = self._num_new(ours)
+        if self._budget is not None:
+            return max(len(self._startable(ours, num_new)), num_new)
+        return max(num_new, 0) + len(self._promotable(ours, num_new))
+
+    def _num_new(self, ours: list[FrozenTrial]) -> int:
+        """How many trials may still begin, at most."""
         if self._budget is not None:
             left = _left(ours, self._budget)
-            # A trial that was interrupted after its last step has still to end, which costs nothing.
-            return max(len(_begun(ours)), int(left) if self._budget.step else NO_END * (left > 0))
-        begun = sum(trial.state != TrialState.WAITING for trial in ours)
+            return int(left) if self._budget.step else NO_END * (left > 0)
+        begun = sum(map(_has_begun, ours))
         if self._wanted is not None:
             return len(ours) - begun
         return int(self._storage.get_study_user_attrs(self._study_id).get(TOTAL, 0)) - begun
+
+    def _startable(self, ours: list[FrozenTrial], num_new: int) -> list[FrozenTrial]:
+        """The trials of the storage that can start now, in order: the user's own, others, and promoted ones."""
+        waiting = [trial for trial in ours if trial.state == TrialState.WAITING and not is_paused(trial)]
+        if num_new <= 0:
+            # A trial that was interrupted after the budget's last step has still to end, which costs nothing.
+            waiting = [trial for trial in waiting if self._budget is not None and trial.user_attrs.get(SPENT)]
+        waiting.sort(key=lambda trial: "fixed_params" not in trial.system_attrs)
+        return waiting + self._promotable(ours, num_new)
+
+    def _promotable(self, ours: list[FrozenTrial], num_new: int) -> list[FrozenTrial]:
+        pruner, states = self._study.pruner, Counter(trial.state for trial in ours)
+        if not isinstance(pruner, PausingPruner) or (self._budget is not None and num_new <= 0):
+            return []
+        promotable = pruner.promotable(ours, self._study.direction)
+        if not promotable and num_new <= 0 and not (states[TrialState.RUNNING] or states[TrialState.COMPLETE]):
+            return pruner.by_promise(ours, self._study.direction)[:1]  # of few trials one at least is to be complete
+        return promotable
 
     # a worker's side
 
@@ -170,26 +202,34 @@ class Queue:
         for trial in ours:
             if trial.state == TrialState.RUNNING and trial.user_attrs.get(WORKER) == worker:
                 return optuna.Trial(self._study, trial._trial_id)  # this step was taken before
-        if self.stopped is not None or self._num_waiting(ours) <= 0:
+        if self.stopped is not None:
             return None
-        waiting = [trial for trial in ours if trial.state == TrialState.WAITING]
-        if self._budget is not None and _left(ours, self._budget) <= 0:
-            waiting = _begun(ours)
-        for trial in sorted(waiting, key=lambda trial: "fixed_params" not in trial.system_attrs):  # the user's own
+        num_new = self._num_new(ours)
+        for trial in self._startable(ours, num_new):
             if self._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING):
-                self._storage.set_trial_user_attr(trial._trial_id, WORKER, worker)
-                if trial.user_attrs.get(LAST):
-                    self._storage.set_trial_user_attr(trial._trial_id, LAST, False)
+                facts = trial.user_attrs
+                changed: dict[str, Any] = {WORKER: worker}
+                if facts.get(LAST):
+                    changed[LAST] = False
+                if is_paused(trial):
+                    changed |= {PROMOTED: facts[PAUSED], PAUSED: None}
+                if trial.number in (dropped := self._dropped):
+                    changed[WASTED] = facts.get(SPENT, 0)
+                    self._study.set_user_attr(DROPPED, [number for number in dropped if number != trial.number])
+                for key, value in changed.items():
+                    self._storage.set_trial_user_attr(trial._trial_id, key, value)
                 return optuna.Trial(self._study, trial._trial_id)
+        if num_new <= 0:
+            return None
         # Not enqueue_trial: its mark of fixed parameters, even of none, switches GridSampler off.
         new = optuna.trial.create_trial(state=TrialState.RUNNING, user_attrs={WORKER: worker})
         return optuna.Trial(self._study, self._storage.create_new_trial(self._study_id, new))
 
-    def suggest(self, trial: optuna.Trial, suggest: Callable[[optuna.Trial], Any]) -> optuna.Trial:
-        """The trial with its parameters. Workers may sample at the same time."""
+    def suggest(self, trial: optuna.Trial, suggest: Callable[[optuna.Trial], Any], study: optuna.Study) -> optuna.Trial:
+        """The trial with its parameters, by the sampler of `study`. Workers may sample at the same time."""
 
         def step() -> optuna.Trial:
-            again = optuna.Trial(self._study, trial._trial_id)  # a trial believes to have what was taken back
+            again = optuna.Trial(study, trial._trial_id)  # a trial believes to have what was taken back
             suggest(again)
             return again
 
@@ -211,6 +251,7 @@ class Queue:
         """
         assert self._budget is not None
         now = self._storage.get_trial(trial._trial_id)
+        spent += now.user_attrs.get(WASTED, 0)
         if spent < now.user_attrs.get(SPENT, 0):  # told of before an interruption
             return True
         self._storage.set_trial_user_attr(trial._trial_id, SPENT, spent)
@@ -226,6 +267,37 @@ class Queue:
         for trial in self.ours(TrialState.RUNNING):
             if trial.user_attrs.get(WORKER) == worker:
                 self._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+
+    @_one_step
+    def pause(self, trial: optuna.Trial, worker: str, step: int, drop: Callable[[FrozenTrial], None]) -> bool:
+        """Has the trial wait until it is promoted; False where it was taken from this worker, which seemed dead.
+
+        Where more trials pause than may keep what they would go on from, `drop` removes it.
+        """
+        now = self._storage.get_trial(trial._trial_id)
+        if now.user_attrs.get(WORKER) != worker or not (now.state == TrialState.RUNNING or is_paused(now)):
+            return False
+        self._storage.set_trial_user_attr(now._trial_id, PAUSED, step)
+        if now.state == TrialState.RUNNING:  # else this step was taken before
+            self._storage.set_trial_state_values(now._trial_id, TrialState.WAITING)
+        pruner = self._study.pruner
+        if isinstance(pruner, PausingPruner) and pruner.keep_checkpoints is not None:
+            dropped = self._dropped
+            paused = pruner.by_promise(self.ours(), self._study.direction)
+            surplus = [trial for trial in paused if trial.number not in dropped][pruner.keep_checkpoints :]
+            for other in surplus:
+                drop(other)
+            if surplus:
+                self._study.set_user_attr(DROPPED, [*dropped, *(other.number for other in surplus)])
+        return True
+
+    @_one_step
+    def is_first(self, fact: str) -> bool:
+        """Whether nobody has asked this of the study before."""
+        if self._storage.get_study_user_attrs(self._study_id).get(fact):
+            return False
+        self._study.set_user_attr(fact, True)
+        return True
 
     @_one_step
     def finish(self, trial: optuna.Trial, worker: str, outcome: Outcome) -> bool:
@@ -247,6 +319,10 @@ class Queue:
 
     # within a step
 
+    @property
+    def _dropped(self) -> list[int]:
+        return list(self._storage.get_study_user_attrs(self._study_id).get(DROPPED, ()))
+
     def _stop_after_failures(self) -> None:
         resumed = self._storage.get_study_user_attrs(self._study_id).get(RESUMED, 0)
         ended = sorted(
@@ -266,6 +342,5 @@ def _left(trials: Sequence[FrozenTrial], budget: Budget) -> float:
     return budget.amount - (spent + budget.step * granted)
 
 
-def _begun(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
-    """The trials that wait after they were interrupted in their middle."""
-    return [trial for trial in trials if trial.state == TrialState.WAITING and trial.user_attrs.get(SPENT)]
+def _has_begun(trial: FrozenTrial) -> bool:
+    return trial.state != TrialState.WAITING or is_paused(trial)

@@ -17,6 +17,7 @@ from optuna.exceptions import ExperimentalWarning
 from cifarsweep.results.study_records import DIRECTIONS, Direction
 from cifarsweep.sweeper import local
 from cifarsweep.sweeper.application import Application
+from cifarsweep.sweeper.promotion import PausingPruner
 from cifarsweep.sweeper.space import Space
 from cifarsweep.terminal import formatting
 from cifarsweep.terminal.domains import ANYTHING, BOOLEAN, OF_TYPE, Domain, any_of, as_typed, check, number, whole
@@ -45,6 +46,7 @@ _ARGUMENTS = {
     "min_resource": whole(1, 10**9),
     "max_resource": whole(1, 10**9),
     "reduction_factor": whole(2, 10**6),
+    "keep_checkpoints": whole(1, MOST_TRIALS),
     "min_early_stopping_rate": whole(0, 100),
     "bootstrap_count": whole(0, MOST_TRIALS),
     "n_warmup_steps": whole(0, 10**9),
@@ -149,6 +151,7 @@ def read(sweeper: DictConfig, application: Application, base: DictConfig) -> Set
     max_steps = values["max_steps"] or application.max_steps(base)
     if values["pruner"].get("max_resource") == "auto" and max_steps:
         values["pruner"]["max_resource"] = max_steps
+    _check_pauses(values, objectives, max_steps)
     study_per, finalists = _listed(values["study_per"]), values["finalists"]
     if finalists and len(objectives) > 1:
         raise ValueError(f"hydra.sweeper.finalists={finalists}: expected 0 with several objectives")
@@ -167,6 +170,20 @@ def read(sweeper: DictConfig, application: Application, base: DictConfig) -> Set
         "enqueue": tuple(values["enqueue"]),
     }
     return Settings(**{key: values[key] for key in Settings.__annotations__})
+
+
+def _check_pauses(values: Mapping[str, Any], objectives: list[str], max_steps: int | None) -> None:
+    """ValueError where trials cannot pause and go on."""
+    if not issubclass(pkgutil.resolve_name(values["pruner"]["_target_"]), PausingPruner):
+        return
+    pruner, first = f"hydra/sweeper/pruner={_name(values['pruner'])}", values["pruner"].get("min_resource")
+    if (sampler := _name(values["sampler"])) in _ENUMERATING:
+        raise ValueError(f"{pruner}: expected another sampler than {sampler}, whose points are all to be complete")
+    if len(objectives) > 1:
+        raise ValueError(f"{pruner}: expected one objective, here {', '.join(objectives)}")
+    if max_steps and isinstance(first, int) and first >= max_steps:
+        expected = f"expected a step below the last one, which is {max_steps}"
+        raise ValueError(f"hydra.sweeper.pruner.min_resource={first}: {expected}")
 
 
 def _accepted(application: Application) -> dict[str, Domain]:

@@ -20,6 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from cifarsweep.results.study_records import Direction
 from cifarsweep.sweeper import heartbeat, settings, storage
+from cifarsweep.sweeper.promotion import PausingPruner, SampledStudy, is_paused
 from cifarsweep.sweeper.pruning import dominates
 from cifarsweep.sweeper.queue import SPENT, Queue
 from cifarsweep.sweeper.settings import Settings
@@ -117,8 +118,9 @@ class OpenStudy:
         warnings.filterwarnings("ignore", category=ExperimentalWarning)
         self.study = optuna.load_study(study_name=plan.name, storage=store)
         self.study.stop = lambda: None  # type: ignore[method-assign]  # the queue ends a space that is exhausted
-        self.study.sampler = settings.make_sampler(plan.settings, plan.space, 0)
-        self.study.pruner = settings.make_pruner(plan.settings)
+        self._sampled = SampledStudy(plan.name, store)
+        self.study.pruner = self._sampled.pruner = settings.make_pruner(plan.settings)
+        self._make_sampler(0)
         self.queue = Queue(
             self.study,
             plan.folder / ".study",
@@ -153,20 +155,25 @@ class OpenStudy:
         return self.study.get_trials(deepcopy=False)
 
     @property
-    def finished(self) -> list[FrozenTrial]:
-        return [trial for trial in self.queue.ours() if trial.state.is_finished()]
+    def settled(self) -> list[FrozenTrial]:
+        """The trials that are finished, and those that pause."""
+        return [trial for trial in self.queue.ours() if trial.state.is_finished() or is_paused(trial)]
+
+    @property
+    def may_pause(self) -> bool:
+        return isinstance(self.study.pruner, PausingPruner)
 
     @property
     def progress(self) -> tuple[float, float]:
         """How much is done of how much, in the unit of the budget; final runs count in the same unit."""
-        settings, finished = self.plan.settings, self.finished
+        settings, settled = self.plan.settings, self.settled
         if self.plan.is_final:
             budget = self._search.plan.settings.budget if self._search else None
             weight = settings.max_steps or 1 if budget and budget.step else 1
-            return weight * min(len(finished), self.num_wanted), weight * self.num_wanted
+            return weight * min(len(settled), self.num_wanted), weight * self.num_wanted
         if settings.budget is None:
-            return min(len(finished), settings.n_trials), settings.n_trials
-        return sum(trial.user_attrs.get(SPENT, 0) for trial in finished), settings.budget.amount
+            return min(len(settled), settings.n_trials), settings.n_trials
+        return sum(trial.user_attrs.get(SPENT, 0) for trial in settled), settings.budget.amount
 
     @property
     def num_wanted(self) -> int:
@@ -187,8 +194,8 @@ class OpenStudy:
             trial = self.queue.claim(worker)
             if trial is None:
                 return None
-            self.study.sampler = settings.make_sampler(self.plan.settings, self.plan.space, trial.number)
-            return self.queue.suggest(trial, self.plan.space.suggest)
+            self._make_sampler(trial.number)
+            return self.queue.suggest(trial, self.plan.space.suggest, self._sampled)
 
         try:
             return self.queue.take(claim) if self.plan.settings.samples_in_turn else claim()
@@ -196,6 +203,9 @@ class OpenStudy:
             with contextlib.suppress(storage.Lost), storage.reaching(self.plan.address, patience=0):
                 self.queue.give_back(worker)
             raise
+
+    def _make_sampler(self, trial: int) -> None:
+        self.study.sampler = self._sampled.sampler = settings.make_sampler(self.plan.settings, self.plan.space, trial)
 
     def values(self, trial: optuna.Trial | FrozenTrial) -> dict[str, Any]:
         """By key."""
@@ -263,7 +273,8 @@ class Studies:
             if claimed is None:
                 self.recover(counted=True)
                 claimed = self._claim(worker)
-            if claimed is not None or not any(s.queue.load[0] for s in self.searches if s.finals is not None):
+            may_lead_further = (s for s in self.searches if s.finals is not None or s.may_pause)
+            if claimed is not None or not any(study.queue.load[0] for study in may_lead_further):
                 return claimed
             time.sleep(WAIT_SECONDS)
         return None

@@ -1,10 +1,13 @@
 """What a study found: study.json, which the report reads, and the lines at its end."""
 
 import math
+import random
 import shlex
+import statistics
 import warnings
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC
 from typing import Any
 
@@ -15,7 +18,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from cifarsweep.results import files
 from cifarsweep.results.study_records import (
+    EARLY,
     FORMAT,
+    STATES,
     Direction,
     FinalRunRecord,
     State,
@@ -25,24 +30,38 @@ from cifarsweep.results.study_records import (
     TrialRecord,
 )
 from cifarsweep.sweeper.application import Application
+from cifarsweep.sweeper.promotion import is_paused
 from cifarsweep.sweeper.pruning import STEPS
 from cifarsweep.sweeper.queue import DETAILS, REASON, WARM
 from cifarsweep.sweeper.space import Parameter, Space
 from cifarsweep.sweeper.studies import FINALIST, SEED, OpenStudy, Studies, StudyPlan, best_trials, ranked
 from cifarsweep.terminal import progress
 from cifarsweep.terminal.domains import as_typed
-from cifarsweep.terminal.formatting import duration, plain_lines
+from cifarsweep.terminal.formatting import count, duration, plain_lines
 
-STATES: dict[TrialState, State] = {
+_STATES: dict[TrialState, State] = {
     TrialState.COMPLETE: "complete",
     TrialState.PRUNED: "pruned",
     TrialState.FAIL: "failed",
     TrialState.RUNNING: "running",
     TrialState.WAITING: "waiting",
 }
+
+
+def state(trial: FrozenTrial) -> State:
+    return "paused" if is_paused(trial) else _STATES[trial.state]
+
+
 NUM_SHOWN = 5
 LEAST_FOR_IMPORTANCE = 10
-"""Importances need at least this many complete trials. With fewer, shares would be noise."""
+"""Importances need at least this many trials that have reported. With fewer, shares would be noise."""
+TARGET_QUANTILE = 0.3
+"""The better trials are so many of them. Of Optuna's 10 %, one or two, an estimate says more of chance than of keys."""
+NUM_SHUFFLED, NUM_RESAMPLED = 120, 60
+CHANCE = 0.05
+"""At most so often is any key told where none matters."""
+WIDEST = 0.7
+"""An interval that leaves more open than this tells nothing."""
 
 
 def conclude(
@@ -85,9 +104,10 @@ def _raise_for_failures(studies: Studies) -> None:
             f"(hydra.sweeper.max_failures); trial {stopped.number}: {stopped.user_attrs.get(REASON)}"
         )
     for study in studies.searches:
-        if {trial.state for trial in study.trials if trial.state.is_finished()} == {TrialState.FAIL}:
-            reason = study.finished[0].user_attrs.get(REASON)
-            raise ValueError(f"study {study.plan.name}: all {len(study.finished)} trials failed; the first: {reason}")
+        if {trial.state for trial in study.settled} == {TrialState.FAIL}:
+            failed = [trial for trial in study.queue.ours() if trial.state == TrialState.FAIL]
+            reason = failed[0].user_attrs.get(REASON)
+            raise ValueError(f"study {study.plan.name}: all {len(failed)} trials failed; the first: {reason}")
     failed = [trial for study in studies.finals for trial in study.latest if trial.state == TrialState.FAIL]
     if failed:
         raise ValueError(
@@ -96,11 +116,15 @@ def _raise_for_failures(studies: Studies) -> None:
         )
 
 
-def write(whole: StudyPlan, studies: Studies, application: Application) -> None:
-    """Writes study.json of one search, and studies.json of several or of one with final runs."""
+def write(whole: StudyPlan, studies: Studies, application: Application, *, is_over: bool = True) -> None:
+    """Writes study.json of one search, and studies.json of several or of one with final runs.
+
+    Importances, which take half a second, are for the end.
+    """
     if len(studies.searches) == 1:
         plan, trials = studies.searches[0].plan, studies.searches[0].trials
         best = best_trials(plan, trials)
+        shares = importances(plan.space, trials, plan.settings.directions[0]) if is_over else {}
         StudyRecord(
             format=FORMAT,
             name=plan.name,
@@ -109,7 +133,8 @@ def write(whole: StudyPlan, studies: Studies, application: Application) -> None:
             n_trials=None if plan.settings.budget else plan.settings.n_trials,
             params=plan.space.keys,
             log=sorted({p.key for p in plan.space.parameters if getattr(p.distribution, "log", False)}),
-            importances=importances(plan.space, trials, plan.settings.directions[0]),
+            importances={key: share for key, (share, _, _) in shares.items()},
+            importance_intervals={key: [low, high] for key, (_, low, high) in shares.items()},
             best=[trial.number for trial in best],
             best_command=_command(plan, best[0], application) if best else None,
             trials=[_record(plan, trial) for trial in trials],
@@ -141,7 +166,7 @@ def write(whole: StudyPlan, studies: Studies, application: Application) -> None:
                     FinalRunRecord(
                         finalist=trial.user_attrs[FINALIST],
                         seed=trial.user_attrs[SEED],
-                        state=STATES[trial.state],
+                        state=state(trial),
                         run=trial.user_attrs.get("run"),
                         reason=trial.user_attrs.get(REASON),
                     )
@@ -166,7 +191,7 @@ def _record(plan: StudyPlan, trial: FrozenTrial) -> TrialRecord:
     )
     return TrialRecord(
         number=trial.number,
-        state=STATES[trial.state],
+        state=state(trial),
         values=trial.values if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) else None,
         params=plan.space.values(trial.params),
         epochs={str(step): steps[step] for step in sorted(steps)},
@@ -187,30 +212,86 @@ def _command(plan: StudyPlan, trial: FrozenTrial, application: Application) -> s
 # importances
 
 
-def importances(space: Space, trials: Sequence[FrozenTrial], direction: Direction) -> dict[str, float]:
-    """The share of each key in what sets the better trials apart (PED-ANOVA), largest first; empty with too few trials.
+def importances(
+    space: Space, trials: Sequence[FrozenTrial], direction: Direction
+) -> dict[str, tuple[float, float, float]]:
+    """The share of each key in what sets the better trials apart (PED-ANOVA), and the ends of its 90 % interval.
+
+    Largest first. Only keys that set them apart by more than chance: more than where the trials' order is shuffled. A
+    share is of what exceeds that; the interval comes from trials drawn again with replacement. Trials that were stopped
+    early count, too: the method needs an order only, and who came further is better. Without them, only settings that
+    the pruner liked would be compared.
 
     The branches of a conditional key count as one parameter. Optuna would leave them out, as no branch is in every
     trial. A number then counts by its place in its own branch's range, as the ranges differ by the condition only.
     """
-    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    if len(complete) < LEAST_FOR_IMPORTANCE:
+    places = _places(trials, direction)
+    if len(places) < LEAST_FOR_IMPORTANCE:
         return {}
-    rows = [space.values(trial.params) for trial in complete]
-    study = optuna.create_study(direction=direction)
+    rows, order = [space.values(trial.params) for trial, _ in places], [place for _, place in places]
     distributions: dict[str, BaseDistribution] = {}
     columns: dict[str, list[Any]] = {}
     for key in space.keys:
         if all(key in row for row in rows):
             branches = [next(p for p in space.active(row) if p.key == key) for row in rows]
             distributions[key], columns[key] = _merged([row[key] for row in rows], branches)
-    for i, trial in enumerate(complete):
-        params = {key: column[i] for key, column in columns.items()}
-        study.add_trial(optuna.trial.create_trial(params=params, distributions=distributions, values=trial.values[:1]))
+    params = [{key: column[i] for key, column in columns.items()} for i in range(len(rows))]
+    draw = random.Random(0)
+
+    def estimate(chosen: Sequence[int], places: Sequence[int]) -> dict[str, float]:
+        made = (
+            optuna.trial.create_trial(params=params[i], distributions=distributions, value=float(place))
+            for i, place in zip(chosen, places, strict=True)
+        )
+        return _variances(list(made))
+
+    every = range(len(rows))
+    found = estimate(every, order)
+    shuffled = [estimate(every, draw.sample(order, len(order))) for _ in range(NUM_SHUFFLED if found else 0)]
+    by_chance = {key: sorted(other.get(key, 0.0) for other in shuffled) for key in found}
+
+    def shares(variances: Mapping[str, float]) -> dict[str, float]:
+        above = {key: max(0.0, variances.get(key, 0.0) - statistics.fmean(by_chance[key])) for key in found}
+        return {key: part / (sum(above.values()) or 1.0) for key, part in above.items()}
+
+    rank = math.ceil((1 - CHANCE / max(len(found), 1)) * NUM_SHUFFLED) - 1
+    matter = [key for key in found if found[key] > by_chance[key][rank]]
+    resampled = []
+    for _ in range(NUM_RESAMPLED if matter else 0):
+        chosen = draw.choices(every, k=len(rows))
+        resampled.append(shares(estimate(chosen, [order[i] for i in chosen])))
+    ends = round(0.05 * (NUM_RESAMPLED - 1)), round(0.95 * (NUM_RESAMPLED - 1))
+    told = {}
+    for key in sorted(matter, key=lambda key: -shares(found)[key]):
+        drawn, share = sorted(other[key] for other in resampled), shares(found)[key]
+        low, high = min(share, drawn[ends[0]]), max(share, drawn[ends[1]])
+        if low > 0 and high - low <= WIDEST:
+            told[key] = share, low, high
+    return told
+
+
+def _places(trials: Sequence[FrozenTrial], direction: Direction) -> list[tuple[FrozenTrial, int]]:
+    """The place of each trial that counts, 0 for the worst: by how far it came, then by what it had there."""
+    reached: list[tuple[FrozenTrial, tuple[float, float]]] = []
+    for trial in trials:
+        is_complete = trial.state == TrialState.COMPLETE
+        if is_complete or (state(trial) in EARLY and trial.intermediate_values):
+            step = last_step(trial)
+            value = trial.values[0] if is_complete else trial.intermediate_values[step]
+            reached.append((trial, (math.inf if is_complete else step, value if direction == "maximize" else -value)))
+    different = sorted({place for _, place in reached})
+    return [(trial, bisect_left(different, place)) for trial, place in reached]
+
+
+def _variances(trials: Sequence[FrozenTrial]) -> dict[str, float]:
+    """By key, how much the better trials differ from the others; empty where all are alike."""
+    study = optuna.create_study(direction="maximize")
+    study.add_trials(trials)
+    evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=TARGET_QUANTILE)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return optuna.importance.get_param_importances(study)
+            return optuna.importance.get_param_importances(study, evaluator=evaluator, normalize=False)
     except (ValueError, RuntimeError, ZeroDivisionError):  # all alike
         return {}
 
@@ -237,10 +318,10 @@ def _merged(values: list[Any], branches: list[Parameter]) -> tuple[BaseDistribut
 
 def _lines(plan: StudyPlan, trials: Sequence[FrozenTrial], seconds: float, application: Application) -> list[str]:
     mine = [trial for trial in trials if WARM not in trial.user_attrs]
-    counts = Counter(trial.state for trial in mine)
-    states = ", ".join(f"{counts[state]} {name}" for state, name in STATES.items() if counts[state])
+    counts = Counter(map(state, mine))
+    states = ", ".join(f"{counts[name]} {name}" for name in STATES if counts[name])
     finished = sum(trial.state.is_finished() for trial in mine)
-    lines = [f"study {plan.name}: {finished} trials finished ({states}), {duration(seconds)}"]
+    lines = [f"study {plan.name}: {count(finished, 'trial')} finished ({states}), {duration(seconds)}"]
     best = best_trials(plan, trials)
     if not best:
         return [*lines, "no trial is complete yet"]
@@ -258,7 +339,8 @@ def _lines(plan: StudyPlan, trials: Sequence[FrozenTrial], seconds: float, appli
     lines += [f"  {line}" for line in plain_lines(header, rows, left=header)]
     shares = importances(plan.space, trials, plan.settings.directions[0])
     if shares:
-        lines.append("importance: " + ", ".join(f"{key} {share:.0%}" for key, share in shares.items()))
+        told = (f"{key} {share:.0%} ({low:.0%} to {high:.0%})" for key, (share, low, high) in shares.items())
+        lines.append("importance: " + ", ".join(told))
     return [*lines, "the best trial's run: " + _command(plan, best[0], application)]
 
 

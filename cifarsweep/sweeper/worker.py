@@ -5,6 +5,7 @@ import json
 import math
 import numbers
 import os
+import shutil
 import time
 import traceback
 from collections import deque
@@ -18,21 +19,33 @@ import optuna
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, read_write
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from cifarsweep import trial as current_trial
 from cifarsweep.results import files, locks, sweeps
 from cifarsweep.sweeper import jobs, local, pruning, storage, summary
 from cifarsweep.sweeper.application import Application
 from cifarsweep.sweeper.heartbeat import Heartbeat
-from cifarsweep.sweeper.queue import DEATHS, DETAILS, LAST, REASON, SPENT, WARM, WORKER, Outcome
+from cifarsweep.sweeper.promotion import PAUSED, PROMOTED, PausingPruner
+from cifarsweep.sweeper.queue import (
+    DEATHS,
+    DETAILS,
+    LAST,
+    REASON,
+    SPENT,
+    STATELESS,
+    WARM,
+    WASTED,
+    WORKER,
+    Outcome,
+)
 from cifarsweep.sweeper.studies import FINALIST, SEED, VALUES, OpenStudy, Studies, StudyPlan
 from cifarsweep.terminal import errors, progress
 
 DIRECTORY = "has_directory"
 """That the trial has a folder of its own."""
 RESERVED = {DEATHS, DETAILS, LAST, REASON, SPENT, WARM, WORKER, FINALIST, SEED, VALUES, pruning.STEPS, "enqueued"}
-RESERVED |= {DIRECTORY}
+RESERVED |= {DIRECTORY, PAUSED, PROMOTED, WASTED}
 """Names of facts by which the engine itself knows a trial."""
 RETRY_SECONDS = 5.0
 """A trial asks a storage that is lost at most so often, as each time may take seconds."""
@@ -82,7 +95,8 @@ class Worker:
             study, trial = claimed
             name = f"{study.plan.title}trial {trial.number}"
             try:
-                outcome = self._run(study, trial)
+                handle = _Handle(trial, study, Application.of(self.task).seconds_figure)
+                outcome = self._run(study, trial, handle)
             except BaseException as error:
                 with contextlib.suppress(storage.Lost), storage.reaching(self.whole.address, patience=0):
                     study.queue.give_back(me)
@@ -90,11 +104,31 @@ class Worker:
                     raise
                 progress.line(f"{name}: {error}; result dropped")
                 continue
-            if not study.queue.finish(trial, me, outcome):
+            is_mine = (
+                self._pause(study, trial, me, handle)
+                if handle.paused_at is not None and outcome.state == TrialState.PRUNED
+                else study.queue.finish(trial, me, outcome)
+            )
+            if not is_mine:
                 progress.line(f"{name}: another worker has it, as this one seemed dead; result dropped")
 
-    def _run(self, study: OpenStudy, trial: optuna.Trial) -> Outcome:
-        handle = _Handle(trial, study, Application.of(self.task).seconds_figure)
+    def _pause(self, study: OpenStudy, trial: optuna.Trial, me: str, handle: "_Handle") -> bool:
+        assert handle.paused_at is not None
+        application = Application.of(self.task)
+
+        def drop(other: FrozenTrial) -> None:
+            with contextlib.suppress(FileNotFoundError):
+                shutil.rmtree(directory_of(study.plan, other.number))
+            application.drop_state(study.plan.folder, other.user_attrs)
+
+        if not (handle.has_directory or application.keeps_state) and study.queue.is_first(STATELESS):
+            progress.line(
+                f"trial {trial.number} pauses and keeps nothing in trial.directory(): once promoted, such trials start "
+                "again from nothing"
+            )
+        return study.queue.pause(trial, me, handle.paused_at, drop)
+
+    def _run(self, study: OpenStudy, trial: optuna.Trial, handle: "_Handle") -> Outcome:
         config = self.composer(study.overrides(trial), trial.number)
         if study.plan.subfolder and config.hydra.sweep.subdir != ".":  # jobs have folders of their own
             with read_write(config.hydra):
@@ -114,18 +148,24 @@ class _Handle:
         self.objectives = study.plan.settings.objectives
         self.is_cut = False
         """Whether the study's budget, or with a budget its pruner, has ended the trial. Nothing more of it counts."""
-        self._has_directory = DIRECTORY in trial.user_attrs
+        self.paused_at: int | None = None
+        """The step after which the trial was told to pause."""
+        self.has_directory = DIRECTORY in trial.user_attrs
         self._last_step = -1
         self._untold: deque[Callable[[], Any]] = deque()
         self._next_try = 0.0
         self._seconds_figure = seconds_figure
-        self._started = time.monotonic() - trial.user_attrs.get(SPENT, 0.0)
+        self._started = time.monotonic() - trial.user_attrs.get(SPENT, 0.0) + trial.user_attrs.get(WASTED, 0.0)
 
     def report(self, step: int, measured: float | Mapping[str, Any]) -> bool:
         figures = self._checked(step, measured)
         if self.is_cut or self._plan.is_final:
             return self.is_cut
         return bool(self._tell(lambda: self._report(int(step), figures)))
+
+    @property
+    def pauses(self) -> bool:
+        return self.paused_at is not None
 
     def record(self, **facts: Any) -> None:
         for key, value in facts.items():
@@ -139,14 +179,14 @@ class _Handle:
             self._tell(partial(self._trial.set_user_attr, key, value))
 
     def directory(self) -> Path:
-        folder = self._plan.folder / "trials" / self._plan.subfolder / str(self._trial.number)
-        if not self._has_directory:
+        folder = directory_of(self._plan, self._trial.number)
+        if not self.has_directory:
             files.make_folder(folder.parent, below=self._plan.folder)
             if os.path.lexists(folder):  # its journal was deleted, or damaged: this trial has other values
                 aside = files.set_aside(folder)
                 progress.line(f"{folder}: of a trial that the storage does not have; kept as {aside.name}")
             self._tell(partial(self._trial.set_user_attr, DIRECTORY, True))
-            self._has_directory = True
+            self.has_directory = True
         return files.make_folder(folder, below=self._plan.folder)
 
     def _checked(self, step: Any, measured: Any) -> dict[str, Any]:
@@ -205,6 +245,8 @@ class _Handle:
             pruned = False
         else:
             pruned = self._queue.report(self._trial, step, value)
+            if pruned and isinstance(self._trial.study.pruner, PausingPruner):
+                self.paused_at = step
         if settings.budget is None:
             return pruned
         if settings.budget.step:
@@ -217,6 +259,11 @@ class _Handle:
         goes_on = self._queue.spend(self._trial, spent, pruned or is_last)
         self.is_cut = not is_last and not goes_on
         return pruned or self.is_cut
+
+
+def directory_of(plan: StudyPlan, number: int) -> Path:
+    """Where a trial keeps its files."""
+    return plan.folder / "trials" / plan.subfolder / str(number)
 
 
 def _number(value: Any) -> float | None:

@@ -12,7 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from cifarsweep import trial
 from cifarsweep.results import folders, identity, records, sweeps
-from cifarsweep.results.records import RunResult
+from cifarsweep.results.records import RunResult, Status
+from cifarsweep.results.study_records import EARLY
 from cifarsweep.sweeper import local
 from cifarsweep.sweeper.application import Application, Cost, KnownRun
 from cifarsweep.terminal import errors, progress
@@ -39,6 +40,7 @@ class ImageTraining(Application):
     final_on: ClassVar[Mapping[str, Mapping[str, Any]]] = {"train": {}, "train_val": {"data.val_size": 0}}
     seconds_figure = "train_seconds"
     name_key = "name"
+    keeps_state = True
     sweep_keys = ("name", "search", "experiment", "study")
 
     def check(self, config: DictConfig, *, is_trial: bool = False) -> None:
@@ -101,6 +103,12 @@ class ImageTraining(Application):
         if job.run:
             records.mark_failed(folders.run_of(folder, job.run, job.path), reason)
 
+    def drop_state(self, folder: Path, facts: Mapping[str, Any]) -> None:
+        name = str(facts.get("run"))
+        jobs = [job for job in sweeps.SweepRecord.read(folder).jobs.values() if Path(job.run or "").name == name]
+        for job in jobs[:1]:
+            records.drop_checkpoint(folders.run_of(folder, name, job.path))
+
     def command(self, overrides: Iterable[str]) -> list[str]:
         return ["python", "-m", "cifarsweep", *overrides]
 
@@ -158,7 +166,7 @@ def _sweep_job(cfg: DictConfig, job: Any) -> Any:
     searched = trial.current()
     if searched is None:
         return result.val_accuracy
-    if result.status == "pruned":
+    if result.status in EARLY:
         raise trial.Pruned
     if result.status == "diverged":
         raise ValueError(str(result))
@@ -170,12 +178,13 @@ def _train(cfg: DictConfig, job: Any, announce: Callable[[Path], None]) -> RunRe
     folders.check_writable(Path(configuration.values["outputs"]), "outputs")
     from cifarsweep.training import run  # PyTorch, 1.8 s, which an argument error need not wait for
 
-    answers: dict[int, bool] = {}
+    answers: dict[int, Status | None] = {}
 
-    def report(epoch: int, figures: Mapping[str, Any]) -> bool:
+    def report(epoch: int, figures: Mapping[str, Any]) -> Status | None:
         """Reports each epoch once: of a recorded run that is trained further, the first epochs come twice."""
         if epoch not in answers:
-            answers[epoch] = trial.report(epoch, figures)
+            stops = trial.report(epoch, figures)
+            answers[epoch] = ("paused" if trial.pauses() else "pruned") if stops else None
         return answers[epoch]
 
     return run.train(configuration, report, announce)

@@ -13,25 +13,25 @@ from torch import Tensor, nn
 
 from cifarsweep.data import Batcher
 from cifarsweep.results import files, folders, identity, locks, provenance, records
-from cifarsweep.results.records import Description, Epoch, RunResult
+from cifarsweep.results.records import CHECKPOINT, Description, Epoch, RunResult, Status
+from cifarsweep.results.study_records import EARLY
 from cifarsweep.terminal import command_line, errors, progress
 from cifarsweep.training import checkpoint, dry_step, loop, process, run_files
 from cifarsweep.training.configuration import Configuration
 from cifarsweep.training.session import Session, load_data
 
 log = logging.getLogger("cifarsweep")
-CHECKPOINT = "checkpoint.pt"
 FINAL = ("complete", "diverged")
-"""Status of a run that need not be trained again. A pruned run was stopped early and may be trained further."""
+"""Status of a run that need not be trained again. Others that were stopped early may be trained further."""
 EVALUATION_BATCH = 500
 
-Report = Callable[[int, Mapping[str, Any]], bool]
-"""Takes an epoch's number and figures; True where the training should stop there as pruned."""
+Report = Callable[[int, Mapping[str, Any]], Status | None]
+"""Takes an epoch's number and figures; the status with which the training should stop there, None where it goes on."""
 
 
 def train(
     configuration: Configuration,
-    report: Report = lambda epoch, figures: False,
+    report: Report = lambda epoch, figures: None,
     announce: Callable[[Path], None] = lambda run_dir: None,
 ) -> RunResult:
     """Trains the configuration, or finds it trained.
@@ -66,7 +66,7 @@ def train(
 
 
 def _recorded(session: Session, run_dir: Path, report: Report) -> RunResult | None:
-    """The result of a run that answers this request. A pruned run does so where it would be pruned again.
+    """The result of a run that answers this request. One that was stopped early does so where it would be again.
 
     What is damaged is set aside and made again. Where that takes a training, the run does not count as trained.
     """
@@ -75,7 +75,7 @@ def _recorded(session: Session, run_dir: Path, report: Report) -> RunResult | No
     except files.Corrupt as error:
         run_files.set_aside(error)
         return None
-    if result is None or result.status not in (*FINAL, "pruned"):
+    if result is None or result.status not in (*FINAL, *EARLY):
         return None
     damaged = {error.path.name: error for error in result.damaged(run_dir)}
     try:
@@ -90,7 +90,7 @@ def _recorded(session: Session, run_dir: Path, report: Report) -> RunResult | No
     if damaged and not _made_again(session, run_dir, result, damaged.keys()):
         return None
     for num_epochs in range(1, len(epochs) + 1):
-        if _reported(report, result, epochs[:num_epochs]) and result.status == "pruned":
+        if _reported(report, result, epochs[:num_epochs]) == result.status:
             return result
     if result.status not in FINAL:
         return None
@@ -98,8 +98,8 @@ def _recorded(session: Session, run_dir: Path, report: Report) -> RunResult | No
     return result
 
 
-def _reported(report: Report, about: Description, epochs: Sequence[Epoch]) -> bool:
-    """Reports the last of these epochs, and says whether the training should stop there."""
+def _reported(report: Report, about: Description, epochs: Sequence[Epoch]) -> Status | None:
+    """Reports the last of these epochs; the status with which the training should stop there."""
     seconds = sum(epoch.seconds for epoch in epochs)
     costs = {"params": about.params, "flops": about.flops, "train_seconds": seconds}
     return report(epochs[-1].epoch, {**vars(epochs[-1]), **costs})
@@ -186,7 +186,8 @@ def _fit(session: Session, run_dir: Path, lock: locks.Lock, epochs: list[Epoch],
         return progress.track(shuffled, progress.Stage(slug, epoch, about.epochs, accuracy, done, total))
 
     # A search may have missed the end of an epoch, so it hears of each again.
-    pruned = any(_reported(report, about, epochs[:n]) for n in range(1, len(epochs) + 1))
+    answers = [_reported(report, about, epochs[:n]) for n in range(1, len(epochs) + 1)]
+    stopped = next(filter(None, answers), None)
     remaining = loop.train(
         model=network,
         optimizer=session.optimizer,
@@ -199,7 +200,7 @@ def _fit(session: Session, run_dir: Path, lock: locks.Lock, epochs: list[Epoch],
         validate=lambda: _evaluate(session, network, data.val) if len(data.val.indices) else None,
         autocast=session.autocast,
     )
-    for epoch in () if pruned or (epochs and epochs[-1].diverged) else remaining:
+    for epoch in () if stopped or (epochs and epochs[-1].diverged) else remaining:
         epochs.append(epoch)
         lock.check()
         checkpoint.save(run_dir / CHECKPOINT, about.run_id, epochs, session.model, session.optimizer)
@@ -207,13 +208,13 @@ def _fit(session: Session, run_dir: Path, lock: locks.Lock, epochs: list[Epoch],
         line = _epoch_line(epoch, about.epochs, num_steps * about.batch_size)
         log.info("%s", line)
         progress.detail(f"{run_dir.name}: {line}")
-        if pruned := _reported(report, about, epochs):
+        if stopped := _reported(report, about, epochs):
             break
 
     if epochs[-1].diverged:
         return {"status": "diverged", "diverged_epoch": epochs[-1].epoch}
-    if pruned and len(epochs) < about.epochs:
-        return {"status": "pruned"}
+    if stopped and len(epochs) < about.epochs:
+        return {"status": stopped}
     test = _evaluate(session, network, data.test)
     lock.check()
     run_files.write_model(run_dir, session)

@@ -384,7 +384,8 @@ EXAMPLES: dict[type[FileRecord], dict[str, Any]] = {
     SweepRecord: files.read_json(EXAMPLE / "sweeps" / "first" / "sweep.json") | {"submitted": {"7_0": "seed=0"}},
     StudyRecord: {
         "format": 1, "name": "s", "objectives": ["val_accuracy"], "directions": ["maximize"], "n_trials": 1,
-        "params": ["lr"], "log": [], "importances": {"lr": 1.0}, "best": [0], "best_command": "x", "trials": [TRIAL],
+        "params": ["lr"], "log": [], "importances": {"lr": 1.0}, "importance_intervals": {"lr": [0.5, 1.0]},
+        "best": [0], "best_command": "x", "trials": [TRIAL],
     },
     StudiesRecord: {
         "format": 1, "name": "s", "study_per": ["model"], "objectives": ["val_accuracy"], "directions": ["maximize"],

@@ -31,6 +31,7 @@ from postgresql import PASSWORD, Server
 
 from cifarsweep.sweeper import database as databases
 from cifarsweep.sweeper import storage
+from cifarsweep.sweeper.promotion import PAUSED, PromotionPruner
 from cifarsweep.sweeper.queue import Outcome, Queue
 from cifarsweep.sweeper.settings import Budget
 from cifarsweep.sweeper.studies import OpenStudy
@@ -228,7 +229,7 @@ def test_a_sampler_may_think_for_longer_than_the_server_waits_for_a_worker_in_a_
         assert len(trial.study.trials) == 1
         time.sleep(3)
 
-    trial = queue.suggest(claimed, suggest)
+    trial = queue.suggest(claimed, suggest, queue._study)
 
     assert len(began) == 1
     assert queue.ours()[0].params == trial.params
@@ -324,13 +325,30 @@ def _statements(queue: Queue) -> Counter[str]:
         sqlalchemy.event.listen(engine, name, listener)
     claimed = queue.claim("one")
     assert claimed is not None
-    trial = queue.suggest(claimed, lambda trial: [trial.suggest_float(name, 0, 1) for name in "abcde"])
+    trial = queue.suggest(claimed, lambda trial: [trial.suggest_float(name, 0, 1) for name in "abcde"], queue._study)
     for step in range(1, 4):
         queue.take(partial(queue.report, trial, step, 0.5), alone=False)
     assert queue.finish(trial, "one", Outcome(TrialState.COMPLETE, [0.5]))
     for name, listener in listeners:
         sqlalchemy.event.remove(engine, name, listener)
     return seen
+
+
+def test_a_trial_that_paused_again_is_read_again(database: str, tmp_path: Path) -> None:
+    one, other = (_queue(database, tmp_path, "paused") for _ in range(2))
+    for queue in (one, other):
+        queue._study.pruner = PromotionPruner(reduction_factor=3)
+    one.top_up(1)
+    for rung in (1, 3, 9):
+        claimed = one.claim("one")
+        assert claimed is not None
+        for step in range(1 + rung // 3, rung + 1):
+            stops = one.report(claimed, step, step / 10)
+        assert stops
+        assert one.pause(claimed, "one", rung, lambda trial: None)
+        (trial,) = other.ours()
+        assert trial.user_attrs[PAUSED] == max(trial.intermediate_values) == rung
+    assert one.num_waiting == other.num_waiting == 1
 
 
 def test_what_a_lost_transaction_took_back_is_written_again(database: str, tmp_path: Path) -> None:
@@ -351,7 +369,7 @@ def test_what_a_lost_transaction_took_back_is_written_again(database: str, tmp_p
         if losses:
             raise losses.pop()
 
-    trial = queue.suggest(claimed, suggest)
+    trial = queue.suggest(claimed, suggest, queue._study)
     queue.take(report, alone=False)
 
     stored = optuna.load_study(study_name="lost", storage=database).trials[0]

@@ -18,19 +18,20 @@ KNOWS = {
     "jobs": "hydra_compat pickling",
     "journal": "",
     "local": "application jobs pickling",
-    "monitor": "application queue storage studies summary",
+    "monitor": "application promotion queue storage studies summary",
     "pickling": "",
+    "promotion": "",
     "pruning": "",
-    "queue": "settings storage",
+    "queue": "promotion settings storage",
     "search": "application cluster estimate hydra_compat jobs journal local monitor pruning queue "
     "settings space storage studies summary warm_start worker",
-    "settings": "application local space",
+    "settings": "application local promotion space",
     "space": "",
     "storage": "database journal",
-    "studies": "heartbeat pruning queue settings space storage",
-    "summary": "application pruning queue space studies",
+    "studies": "heartbeat promotion pruning queue settings space storage",
+    "summary": "application promotion pruning queue space studies",
     "warm_start": "application jobs queue space studies",
-    "worker": "application heartbeat jobs local pruning queue storage studies summary",
+    "worker": "application heartbeat jobs local promotion pruning queue storage studies summary",
 }
 
 

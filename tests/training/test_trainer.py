@@ -39,9 +39,13 @@ def said() -> Iterator[list[str]]:
     progress.send_to(before)
 
 
+def prune_after_2(epoch: int, measured: object) -> str | None:
+    return "pruned" if epoch == 2 else None
+
+
 @pytest.fixture
 def train(small: list[str], said: list[str]) -> Train:
-    def train(*overrides: str, stops: run.Report = lambda epoch, measured: False) -> dict[str, Any]:
+    def train(*overrides: str, stops: run.Report = lambda epoch, measured: None) -> dict[str, Any]:
         words = [*small, *overrides]
         with hydra.initialize_config_dir(str(REPOSITORY / "conf"), **hydra_compat.VERSION_BASE):
             cfg = hydra.compose("config", words)
@@ -218,7 +222,7 @@ def test_an_interrupted_run_ends_bit_for_bit_where_another_ends(
         train(*words, stops=interrupt)
     torch.rand(7), random.random()  # whatever else this process draws
     heard: list[int] = []
-    resumed = train(*words, stops=lambda epoch, measured: bool(heard.append(epoch)))
+    resumed = train(*words, stops=lambda epoch, measured: heard.append(epoch))
     assert heard == [1, 2, 3, 4]
     assert figures(resumed) == figures(expected)
     assert (resumed["dir"] / "model.pt").read_bytes() == (expected["dir"] / "model.pt").read_bytes()
@@ -229,9 +233,9 @@ def test_an_interrupted_run_ends_bit_for_bit_where_another_ends(
 
 
 def test_a_pruned_run_goes_on_from_its_last_epoch_when_asked_for_alone(train: Train, said: list[str]) -> None:
-    pruned = train("trainer.epochs=4", stops=lambda epoch, measured: epoch == 2)
+    pruned = train("trainer.epochs=4", stops=prune_after_2)
     assert (pruned["status"], pruned["epochs_trained"]) == ("pruned", 2)
-    assert train("trainer.epochs=4", stops=lambda epoch, measured: epoch == 2) == pruned
+    assert train("trainer.epochs=4", stops=prune_after_2) == pruned
     assert "trained before" in said[-1]
     said.clear()
     whole = train("trainer.epochs=4")
@@ -259,16 +263,16 @@ def test_a_run_that_failed_after_its_last_epoch_trains_none_again(
 
 
 def test_a_run_whose_metrics_are_lost_has_them_again(train: Train) -> None:
-    pruned = train("trainer.epochs=4", stops=lambda epoch, measured: epoch == 2)
+    pruned = train("trainer.epochs=4", stops=prune_after_2)
     whole = records.read_metrics(pruned["dir"])
     for name in ("metrics.csv", "result.json"):
         (pruned["dir"] / name).unlink()
-    assert train("trainer.epochs=4", stops=lambda epoch, measured: epoch == 2)["status"] == "pruned"
+    assert train("trainer.epochs=4", stops=prune_after_2)["status"] == "pruned"
     assert records.read_metrics(pruned["dir"]) == whole
 
 
 def test_force_trains_anew_even_where_a_checkpoint_is(train: Train, said: list[str]) -> None:
-    train("trainer.epochs=4", stops=lambda epoch, measured: epoch == 2)
+    train("trainer.epochs=4", stops=prune_after_2)
     said.clear()
     assert train("trainer.epochs=4", "force=true")["status"] == "complete"
     assert sum("epoch 1/4  lr" in line for line in said) == 1
