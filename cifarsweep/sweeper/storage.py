@@ -119,8 +119,10 @@ def _reason(address: str, error: BaseException) -> str | None:
         if optunas and optunas[-1].f_code.co_name in READ_THE_JOURNAL:
             return "not a journal of Optuna, or damaged in the middle"
     # By name, as an import of SQLAlchemy takes 0.4 s, which a journal need not wait for.
-    from_database = type(error).__module__.startswith(("sqlalchemy", "psycopg"))
-    if not (from_database or isinstance(error, OSError | optuna.exceptions.StorageInternalError)):
+    module = type(error).__module__
+    from_database = module.startswith(("sqlalchemy", "psycopg"))
+    is_files = isinstance(error, OSError) and not module.startswith("hydra")  # whose missing option is one, too
+    if not (from_database or is_files or isinstance(error, optuna.exceptions.StorageInternalError)):
         return None
     while error.__cause__ is not None:
         error = error.__cause__

@@ -26,6 +26,7 @@ import postgresql
 import pytest
 import sqlalchemy
 from conftest import REPOSITORY, run_python
+from hydra.errors import MissingConfigException
 from optuna.trial import TrialState
 from postgresql import PASSWORD, Server
 
@@ -675,3 +676,10 @@ def _wait_for_ends(folder: Path, num_trials: int) -> None:
     while not log.exists() or log.read_text().count("start") < num_trials + 3:
         assert time.monotonic() < until, "no trial started"
         time.sleep(0.05)
+
+
+def test_an_option_that_is_missing_is_no_fault_of_the_storage(tmp_path: Path) -> None:
+    """Hydra's error for it is an OSError: somebody has moved the file while the search ran."""
+    error = MissingConfigException("In 'config': Could not find 'search/mine'")
+    with pytest.raises(MissingConfigException), storage.reaching(str(tmp_path / "study.journal")):
+        raise error
