@@ -277,7 +277,7 @@ def of_storage(kind: str, address: str | None, arguments: argparse.Namespace) ->
         "95 % busy from s": model.shortest_trial(MANY),
     }  # fmt: skip
     if number := arguments.check:
-        # A quarter of the machine's time: these workers wait for its cores as well, those of a cluster do not. With half
+        # A quarter of the machine's time: these workers wait for its cores, too, those of a cluster do not. With half
         # of it, 64 workers of PostgreSQL are busy for 90 % where the model says 98.
         seconds = max(1.0, 4 * number * model.cost(number).whole / len(bench.cores()))
         yield {
