@@ -55,7 +55,6 @@ SPECIAL = {"NAN": math.nan, "INF_POS": math.inf, "INF_NEG": -math.inf}
 P = ParamSpec("P")
 T = TypeVar("T")
 
-
 patience = ContextVar("patience", default=0.0)
 """How many seconds this thread waits for a server that is away."""
 

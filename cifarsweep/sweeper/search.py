@@ -213,7 +213,7 @@ def _check_before_start(setting: _Setting, plan: StudyPlan) -> None:
         try:
             config = setting.compose(plan.space.overrides(values_of(i)))
         except (HydraException, OmegaConfBaseException) as error:
-            known_keys = partial(OmegaConf.select, setting.compose(plan.space.fixed))
+            known_keys = partial(OmegaConf.select, setting.base)
             raise ValueError(errors.one_line(error, known_keys)) from error
         setting.application.check(config, is_trial=True)
 
