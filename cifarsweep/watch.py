@@ -137,7 +137,7 @@ def _now(sweep: Sweep, running: bool) -> tuple[str, list[list[str]]]:
     rows = sweep.rows(running)
     counts = Counter(row["status"] for row in rows)
     total = sweeps.total(sweep.folder)
-    ended = counts.total() - sum(counts[status] for status in ("running", "unfinished", "paused"))
+    ended = counts.total() - sum(counts[status] for status in ("running", "unfinished", *(["paused"] * running)))
     parts = [f"{ended}/{total} done" if total else f"{ended} done"]
     parts += [f"{number} {status}" for status, number in counts.items()]
     best = max((row for row in rows if row.get("val_accuracy")), key=lambda row: row["val_accuracy"], default=None)

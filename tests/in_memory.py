@@ -43,7 +43,7 @@ def plan(folder: Path, searched: Mapping[str, Any], **given: Any) -> StudyPlan:
         address="memory",
         folder=folder,
         space=space.parse(dict(searched), [], None),
-        settings=settings.read(OmegaConf.create({**keys, **given}), Application(), OmegaConf.create()),
+        settings=settings.read(OmegaConf.create({**keys, **given}), Application(), OmegaConf.create({"seed": 0})),
     )
 
 

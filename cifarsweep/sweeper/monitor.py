@@ -85,7 +85,7 @@ class Monitor:
         worked = done - self._done_before
         progress.display.whole(progress.Whole(self._text(), done, worked, total, most_seconds))
         if last or (fresh and time.monotonic() - self._written > WRITE_SECONDS):
-            summary.write(self._plan, self._studies, self._application, is_over=last)
+            summary.write(self._plan, self._studies, self._application)
             self._written = time.monotonic()
 
     def _progress(self) -> tuple[float, float]:

@@ -36,6 +36,10 @@ class PausingPruner(BasePruner):
         """Those of the paused trials that go on now, the most promising first."""
 
     @abstractmethod
+    def may_pause(self, trial: FrozenTrial) -> bool:
+        """Whether a trial that runs may still pause."""
+
+    @abstractmethod
     def by_promise(self, trials: Sequence[FrozenTrial], direction: StudyDirection) -> list[FrozenTrial]:
         """The paused trials, the most promising first."""
 
@@ -74,6 +78,12 @@ class PromotionPruner(PausingPruner):
             for trial in self._best(trials, rung, direction)
             if is_paused(trial) and self._rung_of(trial) == rung
         ]
+
+    def may_pause(self, trial: FrozenTrial) -> bool:
+        if not isinstance(self.max_resource, int):
+            return True
+        highest = max(self._rungs(self.max_resource - 1), default=0)
+        return max(trial.last_step or 0, int(trial.user_attrs.get(PROMOTED, 0))) < highest
 
     def by_promise(self, trials: Sequence[FrozenTrial], direction: StudyDirection) -> list[FrozenTrial]:
         paused = [trial for trial in trials if is_paused(trial)]

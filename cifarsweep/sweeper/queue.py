@@ -27,6 +27,8 @@ WARM, WORKER, DEATHS, REASON, DETAILS = "warm_start", "worker", "deaths", "reaso
 STOPPED, RESUMED, TOTAL = "stopped", "resumed", "n_trials"
 SPENT, LAST = "spent", "last"
 """Of a trial: what it has spent of the study's budget, and that the step it has reported was its last."""
+PAUSE_TIME = "pause_time"
+"""When a trial paused last, in seconds since the epoch."""
 WASTED = "wasted"
 """What a trial had spent when it had to start again."""
 DROPPED = "dropped"
@@ -186,12 +188,21 @@ class Queue:
 
     def _promotable(self, ours: list[FrozenTrial], num_new: int) -> list[FrozenTrial]:
         pruner, states = self._study.pruner, Counter(trial.state for trial in ours)
-        if not isinstance(pruner, PausingPruner) or (self._budget is not None and num_new <= 0):
+        if self._budget is not None and num_new <= 0:
             return []
+        if not isinstance(pruner, PausingPruner):  # an earlier command had another one
+            return [trial for trial in ours if is_paused(trial)]
         promotable = pruner.promotable(ours, self._study.direction)
-        if not promotable and num_new <= 0 and not (states[TrialState.RUNNING] or states[TrialState.COMPLETE]):
-            return pruner.by_promise(ours, self._study.direction)[:1]  # of few trials one at least is to be complete
+        are_few = states[TrialState.COMPLETE] < max(1, self._settings.finalists) and not states[TrialState.RUNNING]
+        if not promotable and num_new <= 0 and are_few:
+            return pruner.by_promise(ours, self._study.direction)[:1]
         return promotable
+
+    @property
+    def may_lead_further(self) -> bool:
+        """Whether a trial that runs may have another one promoted."""
+        pruner = self._study.pruner
+        return isinstance(pruner, PausingPruner) and any(map(pruner.may_pause, self.ours(TrialState.RUNNING)))
 
     # a worker's side
 
@@ -236,11 +247,15 @@ class Queue:
         return self.take(step, alone=False)
 
     def report(self, trial: optuna.Trial, step: int, value: float) -> bool:
-        """Stores the objective after a step, unless it was stored before; whether the pruner ends the trial."""
-        now = self._storage.get_trial(trial._trial_id)
-        if step > max(now.intermediate_values, default=-1):
+        """Stores the objective after a step, unless it was stored before; whether the pruner ends the trial.
+
+        It is asked about the last step only: one before it is repeated by a task that begins again.
+        """
+        last = max(self._storage.get_trial(trial._trial_id).intermediate_values, default=-1)
+        if step > last:
             self._storage.set_trial_intermediate_value(trial._trial_id, step, value)
-        return self._study.pruner.prune(self._study, self._storage.get_trial(trial._trial_id))
+        now = self._storage.get_trial(trial._trial_id)
+        return step >= last and self._study.pruner.prune(self._study, now)
 
     @_one_step
     def spend(self, trial: optuna.Trial, spent: float, ends: bool) -> bool:
@@ -269,26 +284,40 @@ class Queue:
                 self._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
 
     @_one_step
-    def pause(self, trial: optuna.Trial, worker: str, step: int, drop: Callable[[FrozenTrial], None]) -> bool:
+    def pause(
+        self,
+        trial: optuna.Trial,
+        worker: str,
+        step: int,
+        drop: Callable[[FrozenTrial], None],
+        *,
+        keeps_state: bool = True,
+    ) -> bool:
         """Has the trial wait until it is promoted; False where it was taken from this worker, which seemed dead.
 
-        Where more trials pause than may keep what they would go on from, `drop` removes it.
+        Where more trials pause than may keep what they would go on from, `drop` removes it, unless another trial of the
+        same parameters needs it. With `keeps_state` false the trial has nothing to go on from.
         """
         now = self._storage.get_trial(trial._trial_id)
         if now.user_attrs.get(WORKER) != worker or not (now.state == TrialState.RUNNING or is_paused(now)):
             return False
         self._storage.set_trial_user_attr(now._trial_id, PAUSED, step)
+        self._storage.set_trial_user_attr(now._trial_id, PAUSE_TIME, time.time())
         if now.state == TrialState.RUNNING:  # else this step was taken before
             self._storage.set_trial_state_values(now._trial_id, TrialState.WAITING)
-        pruner = self._study.pruner
+        before, pruner, ours = self._dropped, self._study.pruner, self.ours()
+        dropped = before if keeps_state or trial.number in before else [*before, trial.number]
+        surplus: list[FrozenTrial] = []
         if isinstance(pruner, PausingPruner) and pruner.keep_checkpoints is not None:
-            dropped = self._dropped
-            paused = pruner.by_promise(self.ours(), self._study.direction)
-            surplus = [trial for trial in paused if trial.number not in dropped][pruner.keep_checkpoints :]
-            for other in surplus:
-                drop(other)
-            if surplus:
-                self._study.set_user_attr(DROPPED, [*dropped, *(other.number for other in surplus)])
+            paused = pruner.by_promise(ours, self._study.direction)
+            surplus = [other for other in paused if other.number not in dropped][pruner.keep_checkpoints :]
+            leave = {*dropped, *(other.number for other in surplus)}
+            needed = [other.params for other in ours if not other.state.is_finished() and other.number not in leave]
+            surplus = [other for other in surplus if other.params not in needed]
+        if (now_dropped := [*dropped, *(other.number for other in surplus)]) != before:
+            self._study.set_user_attr(DROPPED, now_dropped)
+        for other in surplus:
+            drop(other)
         return True
 
     @_one_step
@@ -325,14 +354,15 @@ class Queue:
 
     def _stop_after_failures(self) -> None:
         resumed = self._storage.get_study_user_attrs(self._study_id).get(RESUMED, 0)
-        ended = sorted(
-            (trial.datetime_complete.timestamp(), trial.number, trial)
-            for trial in self.ours()
-            if trial.datetime_complete and trial.datetime_complete.timestamp() >= resumed
-        )
-        last = [trial for _, _, trial in ended[-self._settings.max_failures - 1 :]]
-        if len(last) > self._settings.max_failures and all(trial.state == TrialState.FAIL for trial in last):
-            self._study.set_user_attr(STOPPED, last[-1].number)
+        ended: list[tuple[float, int, bool]] = []
+        for trial in self.ours():
+            if trial.datetime_complete:
+                ended.append((trial.datetime_complete.timestamp(), trial.number, trial.state == TrialState.FAIL))
+            if paused := trial.user_attrs.get(PAUSE_TIME):
+                ended.append((paused, trial.number, False))
+        last = sorted(event for event in ended if event[0] >= resumed)[-self._settings.max_failures - 1 :]
+        if len(last) > self._settings.max_failures and all(has_failed for _, _, has_failed in last):
+            self._study.set_user_attr(STOPPED, last[-1][1])
 
 
 def _left(trials: Sequence[FrozenTrial], budget: Budget) -> float:

@@ -113,6 +113,11 @@ class Settings:
         return _name(self.sampler) in _ENUMERATING
 
     @property
+    def pauses(self) -> bool:
+        """Whether trials may pause and go on."""
+        return _pauses(self.pruner)
+
+    @property
     def samples_in_turn(self) -> bool:
         """Whether workers sample one after another: each must see what the others took, or it takes no time at all."""
         return self.enumerates or _name(self.sampler) in ("QMCSampler", "RandomSampler")
@@ -172,9 +177,13 @@ def read(sweeper: DictConfig, application: Application, base: DictConfig) -> Set
     return Settings(**{key: values[key] for key in Settings.__annotations__})
 
 
+def _pauses(pruner: Mapping[str, Any]) -> bool:
+    return issubclass(pkgutil.resolve_name(pruner["_target_"]), PausingPruner)
+
+
 def _check_pauses(values: Mapping[str, Any], objectives: list[str], max_steps: int | None) -> None:
     """ValueError where trials cannot pause and go on."""
-    if not issubclass(pkgutil.resolve_name(values["pruner"]["_target_"]), PausingPruner):
+    if not _pauses(values["pruner"]):
         return
     pruner, first = f"hydra/sweeper/pruner={_name(values['pruner'])}", values["pruner"].get("min_resource")
     if (sampler := _name(values["sampler"])) in _ENUMERATING:

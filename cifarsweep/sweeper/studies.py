@@ -20,7 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from cifarsweep.results.study_records import Direction
 from cifarsweep.sweeper import heartbeat, settings, storage
-from cifarsweep.sweeper.promotion import PausingPruner, SampledStudy, is_paused
+from cifarsweep.sweeper.promotion import SampledStudy, is_paused
 from cifarsweep.sweeper.pruning import dominates
 from cifarsweep.sweeper.queue import SPENT, Queue
 from cifarsweep.sweeper.settings import Settings
@@ -160,10 +160,6 @@ class OpenStudy:
         return [trial for trial in self.queue.ours() if trial.state.is_finished() or is_paused(trial)]
 
     @property
-    def may_pause(self) -> bool:
-        return isinstance(self.study.pruner, PausingPruner)
-
-    @property
     def progress(self) -> tuple[float, float]:
         """How much is done of how much, in the unit of the budget; final runs count in the same unit."""
         settings, settled = self.plan.settings, self.settled
@@ -273,8 +269,10 @@ class Studies:
             if claimed is None:
                 self.recover(counted=True)
                 claimed = self._claim(worker)
-            may_lead_further = (s for s in self.searches if s.finals is not None or s.may_pause)
-            if claimed is not None or not any(study.queue.load[0] for study in may_lead_further):
+            if claimed is not None or not any(
+                search.queue.may_lead_further or (search.finals is not None and search.queue.load[0])
+                for search in self.searches
+            ):
                 return claimed
             time.sleep(WAIT_SECONDS)
         return None

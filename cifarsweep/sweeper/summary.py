@@ -53,13 +53,18 @@ def state(trial: FrozenTrial) -> State:
 
 
 NUM_SHOWN = 5
+Importances = Mapping[str, tuple[float, float, float]]
+"""By key the share, and the low and the high end of its interval."""
 LEAST_FOR_IMPORTANCE = 10
 """Importances need at least this many trials that have reported. With fewer, shares would be noise."""
 TARGET_QUANTILE = 0.3
 """The better trials are so many of them. Of Optuna's 10 %, one or two, an estimate says more of chance than of keys."""
-NUM_SHUFFLED, NUM_RESAMPLED = 120, 60
+NUM_SHUFFLED, NUM_HALVES = 120, 60
 CHANCE = 0.05
 """At most so often is any key told where none matters."""
+MOST_COUNTED = 300
+"""Trials that importances are estimated from, drawn at random from more of them: ten times as many take ten times as
+long, and 300 tell which keys matter."""
 WIDEST = 0.7
 """An interval that leaves more open than this tells nothing."""
 
@@ -68,7 +73,8 @@ def conclude(
     whole: StudyPlan, studies: Studies, seconds: float, application: Application
 ) -> float | list[list[float]] | None:
     """Writes and prints what was found; the best value, or the Pareto set's. ValueError on failures."""
-    write(whole, studies, application)
+    shares = told_importances(studies)
+    write(whole, studies, application, shares)
     search, is_single = studies.searches[0], len(studies.searches) == 1
     best, space = best_trials(search.plan, search.trials), search.plan.space
     is_pareto = len(whole.settings.directions) > 1
@@ -80,7 +86,7 @@ def conclude(
             results |= {"best_params": space.values(best[0].params), "best_value": best[0].value}
         with files.atomic(whole.folder / "optimization_results.yaml") as file:
             file.write(OmegaConf.to_yaml(OmegaConf.create(results)))
-    lines = _lines(search.plan, search.trials, seconds, application) if is_single else []
+    lines = _lines(search.plan, search.trials, seconds, application, shares) if is_single else []
     for line in [*lines, *_lines_of_studies(whole, studies, seconds, application.unit)]:
         progress.line(line)
     _raise_for_failures(studies)
@@ -116,15 +122,15 @@ def _raise_for_failures(studies: Studies) -> None:
         )
 
 
-def write(whole: StudyPlan, studies: Studies, application: Application, *, is_over: bool = True) -> None:
+def write(whole: StudyPlan, studies: Studies, application: Application, shares: Importances | None = None) -> None:
     """Writes study.json of one search, and studies.json of several or of one with final runs.
 
-    Importances, which take half a second, are for the end.
+    `shares` are importances. They take seconds, and so are for the end.
     """
     if len(studies.searches) == 1:
         plan, trials = studies.searches[0].plan, studies.searches[0].trials
         best = best_trials(plan, trials)
-        shares = importances(plan.space, trials, plan.settings.directions[0]) if is_over else {}
+        shares = shares or {}
         StudyRecord(
             format=FORMAT,
             name=plan.name,
@@ -212,42 +218,44 @@ def _command(plan: StudyPlan, trial: FrozenTrial, application: Application) -> s
 # importances
 
 
-def importances(
-    space: Space, trials: Sequence[FrozenTrial], direction: Direction
-) -> dict[str, tuple[float, float, float]]:
+def told_importances(studies: Studies) -> Importances:
+    """Those of the only search; of several none are told."""
+    search = studies.searches[0]
+    if len(studies.searches) > 1:
+        return {}
+    return importances(search.plan.space, search.trials, search.plan.settings.directions[0])
+
+
+def importances(space: Space, trials: Sequence[FrozenTrial], direction: Direction) -> Importances:
     """The share of each key in what sets the better trials apart (PED-ANOVA), and the ends of its 90 % interval.
 
     Largest first. Only keys that set them apart by more than chance: more than where the trials' order is shuffled. A
-    share is of what exceeds that; the interval comes from trials drawn again with replacement. Trials that were stopped
+    share is of what exceeds that; its interval comes from halves of the trials, drawn at random (as a bootstrap's
+    would: Politis and Romano, 1994). Trials that were stopped
     early count, too: the method needs an order only, and who came further is better. Without them, only settings that
     the pruner liked would be compared.
 
     The branches of a conditional key count as one parameter. Optuna would leave them out, as no branch is in every
     trial. A number then counts by its place in its own branch's range, as the ranges differ by the condition only.
     """
-    places = _places(trials, direction)
+    draw, places = random.Random(0), _places(trials, direction)
     if len(places) < LEAST_FOR_IMPORTANCE:
         return {}
-    rows, order = [space.values(trial.params) for trial, _ in places], [place for _, place in places]
+    if len(places) > MOST_COUNTED:
+        places = draw.sample(places, MOST_COUNTED)
+    rows, order = [space.values(trial.params) for trial, _ in places], [float(place) for _, place in places]
     distributions: dict[str, BaseDistribution] = {}
     columns: dict[str, list[Any]] = {}
     for key in space.keys:
         if all(key in row for row in rows):
             branches = [next(p for p in space.active(row) if p.key == key) for row in rows]
             distributions[key], columns[key] = _merged([row[key] for row in rows], branches)
-    params = [{key: column[i] for key, column in columns.items()} for i in range(len(rows))]
-    draw = random.Random(0)
-
-    def estimate(chosen: Sequence[int], places: Sequence[int]) -> dict[str, float]:
-        made = (
-            optuna.trial.create_trial(params=params[i], distributions=distributions, value=float(place))
-            for i, place in zip(chosen, places, strict=True)
-        )
-        return _variances(list(made))
-
-    every = range(len(rows))
-    found = estimate(every, order)
-    shuffled = [estimate(every, draw.sample(order, len(order))) for _ in range(NUM_SHUFFLED if found else 0)]
+    study = optuna.create_study(direction="maximize")
+    for i in range(len(rows)):
+        params = {key: column[i] for key, column in columns.items()}
+        study.add_trial(optuna.trial.create_trial(params=params, distributions=distributions, value=order[i]))
+    found = _variances(study, order)
+    shuffled = [_variances(study, draw.sample(order, len(order))) for _ in range(NUM_SHUFFLED if found else 0)]
     by_chance = {key: sorted(other.get(key, 0.0) for other in shuffled) for key in found}
 
     def shares(variances: Mapping[str, float]) -> dict[str, float]:
@@ -256,14 +264,14 @@ def importances(
 
     rank = math.ceil((1 - CHANCE / max(len(found), 1)) * NUM_SHUFFLED) - 1
     matter = [key for key in found if found[key] > by_chance[key][rank]]
-    resampled = []
-    for _ in range(NUM_RESAMPLED if matter else 0):
-        chosen = draw.choices(every, k=len(rows))
-        resampled.append(shares(estimate(chosen, [order[i] for i in chosen])))
-    ends = round(0.05 * (NUM_RESAMPLED - 1)), round(0.95 * (NUM_RESAMPLED - 1))
+    halves = []
+    for _ in range(NUM_HALVES if matter else 0):
+        half = {*draw.sample(range(len(order)), len(order) // 2)}
+        halves.append(shares(_variances(study, [place if i in half else math.nan for i, place in enumerate(order)])))
+    ends = round(0.05 * (NUM_HALVES - 1)), round(0.95 * (NUM_HALVES - 1))
     told = {}
     for key in sorted(matter, key=lambda key: -shares(found)[key]):
-        drawn, share = sorted(other[key] for other in resampled), shares(found)[key]
+        drawn, share = sorted(other[key] for other in halves), shares(found)[key]
         low, high = min(share, drawn[ends[0]]), max(share, drawn[ends[1]])
         if low > 0 and high - low <= WIDEST:
             told[key] = share, low, high
@@ -283,15 +291,15 @@ def _places(trials: Sequence[FrozenTrial], direction: Direction) -> list[tuple[F
     return [(trial, bisect_left(different, place)) for trial, place in reached]
 
 
-def _variances(trials: Sequence[FrozenTrial]) -> dict[str, float]:
-    """By key, how much the better trials differ from the others; empty where all are alike."""
-    study = optuna.create_study(direction="maximize")
-    study.add_trials(trials)
+def _variances(study: optuna.Study, places: Sequence[float]) -> dict[str, float]:
+    """By key, how much the better trials differ from the others; empty where all are alike. NaN leaves a trial out."""
     evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=TARGET_QUANTILE)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return optuna.importance.get_param_importances(study, evaluator=evaluator, normalize=False)
+            return optuna.importance.get_param_importances(
+                study, evaluator=evaluator, target=lambda trial: places[trial.number], normalize=False
+            )
     except (ValueError, RuntimeError, ZeroDivisionError):  # all alike
         return {}
 
@@ -316,7 +324,9 @@ def _merged(values: list[Any], branches: list[Parameter]) -> tuple[BaseDistribut
 # the end
 
 
-def _lines(plan: StudyPlan, trials: Sequence[FrozenTrial], seconds: float, application: Application) -> list[str]:
+def _lines(
+    plan: StudyPlan, trials: Sequence[FrozenTrial], seconds: float, application: Application, shares: Importances
+) -> list[str]:
     mine = [trial for trial in trials if WARM not in trial.user_attrs]
     counts = Counter(map(state, mine))
     states = ", ".join(f"{counts[name]} {name}" for name in STATES if counts[name])
@@ -324,7 +334,8 @@ def _lines(plan: StudyPlan, trials: Sequence[FrozenTrial], seconds: float, appli
     lines = [f"study {plan.name}: {count(finished, 'trial')} finished ({states}), {duration(seconds)}"]
     best = best_trials(plan, trials)
     if not best:
-        return [*lines, "no trial is complete yet"]
+        goes_on = "; a larger budget goes on with those that pause" if counts["paused"] and plan.settings.budget else ""
+        return [*lines, f"no trial is complete yet{goes_on}"]
     several = len(plan.settings.directions) > 1
     if several:
         lines.append(f"{len(best)} trials that no other beats in every objective:")
@@ -337,7 +348,6 @@ def _lines(plan: StudyPlan, trials: Sequence[FrozenTrial], seconds: float, appli
         for trial, values in zip(shown, settings, strict=True)
     ]
     lines += [f"  {line}" for line in plain_lines(header, rows, left=header)]
-    shares = importances(plan.space, trials, plan.settings.directions[0])
     if shares:
         told = (f"{key} {share:.0%} ({low:.0%} to {high:.0%})" for key, (share, low, high) in shares.items())
         lines.append("importance: " + ", ".join(told))

@@ -31,6 +31,7 @@ from cifarsweep.sweeper.queue import (
     DEATHS,
     DETAILS,
     LAST,
+    PAUSE_TIME,
     REASON,
     SPENT,
     STATELESS,
@@ -45,7 +46,7 @@ from cifarsweep.terminal import errors, progress
 DIRECTORY = "has_directory"
 """That the trial has a folder of its own."""
 RESERVED = {DEATHS, DETAILS, LAST, REASON, SPENT, WARM, WORKER, FINALIST, SEED, VALUES, pruning.STEPS, "enqueued"}
-RESERVED |= {DIRECTORY, PAUSED, PROMOTED, WASTED}
+RESERVED |= {DIRECTORY, PAUSED, PAUSE_TIME, PROMOTED, WASTED}
 """Names of facts by which the engine itself knows a trial."""
 RETRY_SECONDS = 5.0
 """A trial asks a storage that is lost at most so often, as each time may take seconds."""
@@ -82,7 +83,9 @@ class Worker:
                 if os.environ.get("SUBMITIT_EXECUTOR") == "slurm":  # perhaps no command waits for it, and writes this
                     with locks.Lock(self.whole.folder / ".study" / "summary.lock"):
                         if not sweeps.is_running(self.whole.folder):
-                            summary.write(self.whole, Studies(self.plans), Application.of(self.task))
+                            studies = Studies(self.plans)
+                            shares = summary.told_importances(studies) if not studies.num_startable else {}
+                            summary.write(self.whole, studies, Application.of(self.task), shares)
         except storage.Lost as error:
             return str(error)
         return None
@@ -117,16 +120,23 @@ class Worker:
         application = Application.of(self.task)
 
         def drop(other: FrozenTrial) -> None:
-            with contextlib.suppress(FileNotFoundError):
-                shutil.rmtree(directory_of(study.plan, other.number))
-            application.drop_state(study.plan.folder, other.user_attrs)
+            folder = directory_of(study.plan, other.number)
+            try:
+                if folder.is_symlink():
+                    folder.unlink()
+                elif DIRECTORY in other.user_attrs:  # else it is somebody's
+                    shutil.rmtree(folder)
+                application.drop_state(study.plan.folder, other.user_attrs)
+            except (OSError, ValueError) as error:
+                progress.line(f"trial {other.number}: its checkpoint stays: {errors.one_line(error)}")
 
-        if not (handle.has_directory or application.keeps_state) and study.queue.is_first(STATELESS):
+        keeps_state = handle.has_directory or application.keeps_state
+        if not keeps_state and study.queue.is_first(STATELESS):
             progress.line(
                 f"trial {trial.number} pauses and keeps nothing in trial.directory(): once promoted, such trials start "
                 "again from nothing"
             )
-        return study.queue.pause(trial, me, handle.paused_at, drop)
+        return study.queue.pause(trial, me, handle.paused_at, drop, keeps_state=keeps_state)
 
     def _run(self, study: OpenStudy, trial: optuna.Trial, handle: "_Handle") -> Outcome:
         config = self.composer(study.overrides(trial), trial.number)
@@ -150,6 +160,7 @@ class _Handle:
         """Whether the study's budget, or with a budget its pruner, has ended the trial. Nothing more of it counts."""
         self.paused_at: int | None = None
         """The step after which the trial was told to pause."""
+        self._may_pause = isinstance(trial.study.pruner, PausingPruner)
         self.has_directory = DIRECTORY in trial.user_attrs
         self._last_step = -1
         self._untold: deque[Callable[[], Any]] = deque()
@@ -245,7 +256,7 @@ class _Handle:
             pruned = False
         else:
             pruned = self._queue.report(self._trial, step, value)
-            if pruned and isinstance(self._trial.study.pruner, PausingPruner):
+            if pruned and self._may_pause:
                 self.paused_at = step
         if settings.budget is None:
             return pruned
@@ -258,6 +269,8 @@ class _Handle:
         is_last = settings.max_steps is not None and step >= settings.max_steps
         goes_on = self._queue.spend(self._trial, spent, pruned or is_last)
         self.is_cut = not is_last and not goes_on
+        if self.is_cut and self._may_pause:  # a larger budget goes on with it
+            self.paused_at = step
         return pruned or self.is_cut
 
 

@@ -56,6 +56,8 @@ class ImageTraining(Application):
         if settings.max_steps != epochs:
             expected = f"expected trainer.epochs, which is {epochs}"
             raise ValueError(f"hydra.sweeper.max_steps={settings.max_steps}: {expected}")
+        if config.force and settings.pauses:
+            raise ValueError("force=true: expected false with trials that pause, as none would go on where it stopped")
         if settings.budget and "trainer.epochs" in space.keys:
             expected = "expected trials:N where trainer.epochs is searched"
             raise ValueError(f"hydra.sweeper.budget={settings.budget}: {expected}")

@@ -115,11 +115,21 @@ def check(config: Mapping[str, Any]) -> None:
     for key, value in domains.flat(config):
         if value == "???":
             raise ValueError(f"{key}=???: expected a value")
+        if not _is_finite(value):  # of an argument that takes anything; what a run is named after has no such number
+            raise ValueError(f"{key}={domains.as_typed(value)}: expected finite numbers")
     if config["data"]["_target_"].startswith("cifarsweep.data."):
         _check_images(config)
     of_layers = config["model"]["_target_"].endswith(".LayersNet")
     if of_layers and config["batch_size"] == 1 and config["model"].get("norm", "batch") == "batch":
         raise ValueError("batch_size=1: expected 2 or more with model.norm=batch, which compares images of a batch")
+
+
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(map(_is_finite, value.values()))
+    if isinstance(value, list):
+        return all(map(_is_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def check_values(values: Mapping[str, Any]) -> None:

@@ -103,3 +103,11 @@ def test_a_folder_that_cannot_be_written_to_is_refused_at_once(
         assert (code, out, len(err)) == (1, "", 1)
         assert err[0].startswith(f"{key}={output}: ")
         assert err[0].endswith(", expected a folder that can be written to")
+
+
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan", "[1.0,nan]", "{a: inf}"])
+def test_a_number_that_no_result_can_be_named_after_is_refused(data_cache: Path, no_pictures: None, value: str) -> None:
+    code, _, err = answer([*TINY, f"data.cache={data_cache}", "loss=cross_entropy", f"+loss.size_average={value}"])
+    assert code == 1
+    assert err[0].startswith("loss.size_average")
+    assert "expected finite numbers" in err[0]

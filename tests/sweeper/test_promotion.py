@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ from test_foreign_kills import kill_at_random_moments
 from test_search import Toy, logged, read_study, states, toy  # noqa: F401
 
 from cifarsweep.sweeper.promotion import PAUSED, PromotionPruner, is_paused
-from cifarsweep.sweeper.queue import DROPPED
+from cifarsweep.sweeper.queue import DROPPED, Outcome
 from cifarsweep.sweeper.studies import OpenStudy
 
 PROMOTE = "hydra/sweeper/pruner=promote"
@@ -33,13 +34,18 @@ LAST_STEP = 10
 class Simulated:
     """A search by `num_workers` whose trials report what `values` has for each, in the order that `draw` likes."""
 
-    def __init__(self, study: OpenStudy, values: dict[int, list[float]], num_workers: int, draw: random.Random) -> None:
-        self.study, self._values, self._draw = study, values, draw
+    def __init__(
+        self, study: OpenStudy, values: dict[int, list[float]], num_workers: int, draw: random.Random, deaths: float = 0
+    ) -> None:
+        """`deaths`: how likely a worker dies before a step. Its trial begins again with its first step."""
+        self.study, self._values, self._draw, self._deaths = study, values, draw, deaths
         self.steps: dict[int, list[int]] = defaultdict(list)
         self._slots: dict[str, Iterator[None] | None] = {str(worker): None for worker in range(num_workers)}
 
     def play(self) -> None:
-        while self._slots:
+        for _ in range(100_000):
+            if not self._slots:
+                return
             worker = self._draw.choice(sorted(self._slots))
             if (slot := self._slots[worker]) is None:
                 if (trial := self.study.claim(worker)) is None:
@@ -48,8 +54,13 @@ class Simulated:
                     del self._slots[worker]
                 else:
                     self._slots[worker] = self._work(worker, trial)
+            elif self._draw.random() < self._deaths:
+                self._slots[worker] = None
+                self.study.queue.give_back(worker)
             elif next(slot, "over") == "over":
                 self._slots[worker] = None
+
+        raise AssertionError("the search never ends")
 
     def _work(self, worker: str, trial: optuna.Trial) -> Iterator[None]:
         queue, number = self.study.queue, trial.number
@@ -76,16 +87,23 @@ def best_part(values: dict[int, list[float]], trials: list[FrozenTrial], rung: i
     num_workers=st.integers(1, 4),
     first=st.integers(1, 4),
     factor=st.integers(2, 4),
+    deaths=st.sampled_from([0.0, 0.05, 0.3]),
     seed=st.integers(0, 2**32),
 )
 def test_trials_are_exact_none_repeats_a_step_and_who_is_among_the_best_goes_on(
-    tmp_path_factory: pytest.TempPathFactory, n_trials: int, num_workers: int, first: int, factor: int, seed: int
+    tmp_path_factory: pytest.TempPathFactory,
+    n_trials: int,
+    num_workers: int,
+    first: int,
+    factor: int,
+    deaths: float,
+    seed: int,
 ) -> None:
     draw = random.Random(seed)
     values = {number: [draw.choice([0.1, 0.2, draw.random()]) for _ in range(LAST_STEP)] for number in range(n_trials)}
     pruner = {"min_resource": first, "reduction_factor": factor, "max_resource": LAST_STEP}
     study = in_memory.study(tmp_path_factory.mktemp("study"), n_trials, pruner)
-    Simulated(study, values, num_workers, draw).play()
+    Simulated(study, values, num_workers, draw, deaths).play()
     trials = study.study.get_trials()
     assert len(trials) == n_trials
     assert study.queue.is_over
@@ -130,7 +148,70 @@ def test_a_plain_optuna_study_prunes_by_it() -> None:
     assert [trial.state.name for trial in study.trials] == ["PRUNED", "PRUNED", *["COMPLETE"] * 4]
 
 
+def test_pauses_break_a_row_of_failures(tmp_path: Path) -> None:
+    study = in_memory.study(tmp_path, 30, {}, max_failures=2)
+    for number in range(20):
+        trial = study.claim("w")
+        assert trial is not None, "the search has stopped"
+        if number % 3:
+            study.queue.finish(trial, "w", Outcome(TrialState.FAIL, reason="bad luck"))
+        elif study.queue.report(trial, 1, -number):
+            study.queue.pause(trial, "w", 1, lambda other: None)
+        time.sleep(0.001)
+
+
+def test_as_many_trials_are_complete_as_there_are_to_be_finalists(tmp_path: Path) -> None:
+    study = in_memory.study(tmp_path, 4, {"max_resource": LAST_STEP}, finalists=3, max_steps=LAST_STEP)
+    values = {number: [number / 10] * LAST_STEP for number in range(4)}
+    Simulated(study, values, 1, random.Random(0)).play()
+    assert sum(trial.state == TrialState.COMPLETE for trial in study.study.trials) == 3
+
+
+def test_without_promotion_paused_trials_go_on(tmp_path: Path) -> None:
+    study = in_memory.study(tmp_path, 9, {"max_resource": LAST_STEP})
+    values = {number: [number / 10] * LAST_STEP for number in range(9)}
+    Simulated(study, values, 2, random.Random(0)).play()
+    assert any(map(is_paused, study.study.trials))
+    study.study.pruner = optuna.pruners.NopPruner()
+    assert not study.queue.is_over
+    Simulated(study, values, 2, random.Random(0)).play()
+    assert [trial.state for trial in study.study.trials] == [TrialState.COMPLETE] * 9
+
+
 # checkpoints
+
+
+def test_what_another_trial_of_the_same_parameters_needs_is_not_dropped(tmp_path: Path) -> None:
+    study = in_memory.opened(
+        in_memory.plan(
+            tmp_path,
+            {"x": "choice(1)"},
+            n_trials=9,
+            pruner=in_memory.option("pruner", "promote", keep_checkpoints=1, reduction_factor=9),
+        )
+    )
+    dropped: list[int] = []
+    for value in (0.3, 0.2, 0.1):
+        trial = study.claim("w")
+        assert trial is not None
+        assert study.queue.report(trial, 1, value)
+        study.queue.pause(trial, "w", 1, lambda other: dropped.append(other.number))
+    assert dropped == []
+
+
+def test_only_what_a_trial_has_made_is_removed(tmp_path: Path) -> None:
+    """The jobs of this search have their folders where the engine would have a trial's; one is a link."""
+    words = ["-m", *SEARCH, "hydra/launcher=basic", PROMOTE, "hydra.sweeper.n_trials=6", "x=interval(0, 1)"]
+    words += ["hydra.sweeper.pruner.keep_checkpoints=1", "hydra.sweep.subdir='trials/${hydra.job.num}'", "steps=6"]
+    mine = tmp_path / "elsewhere"
+    mine.mkdir()
+    (mine / "mine").touch()
+    (tmp_path / "sweep" / "trials").mkdir(parents=True)
+    (tmp_path / "sweep" / "trials" / "1").symlink_to(mine)
+    done = run(tmp_path, "pruned", *words)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (mine / "mine").exists()
+    assert all((tmp_path / "sweep" / "trials" / str(number) / ".hydra").exists() for number in (0, 2, 3, 4, 5))
 
 
 def test_the_least_promising_lose_their_checkpoints_and_start_again(tmp_path: Path) -> None:
@@ -296,6 +377,17 @@ def test_a_paused_trial_is_shown_as_such(toy: Toy, tmp_path: Path) -> None:  # n
     assert len(set(logged(tmp_path, "start"))) == 12
 
 
+def test_a_larger_budget_goes_on_with_what_the_smaller_one_cut(toy: Toy, tmp_path: Path) -> None:  # noqa: F811
+    words = [PROMOTE, "hydra/sweeper/sampler=random", "trainer.epochs=9"]
+    done = toy(*words, "hydra.sweeper.budget=epochs:17")
+    assert "no trial is complete yet; a larger budget goes on with those that pause" in done.stdout
+    assert set(states(tmp_path)) == {"paused"}
+    done = toy(*words, "hydra.sweeper.budget=epochs:60")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert set(states(tmp_path)) == {"complete", "paused"}
+    assert sum(len(trial["epochs"]) for trial in read_study(tmp_path)["trials"]) == 60
+
+
 def test_a_budget_of_epochs_is_spent_to_the_epoch(toy: Toy, tmp_path: Path) -> None:  # noqa: F811
     for budget in (20, 33):
         done = toy(PROMOTE, f"hydra.sweeper.budget=epochs:{budget}", "trainer.epochs=9", "hydra.sweeper.n_workers=2")
@@ -307,6 +399,7 @@ def test_a_budget_of_epochs_is_spent_to_the_epoch(toy: Toy, tmp_path: Path) -> N
     ("words", "line"),
     [
         (["hydra.sweeper.pruner.keep_checkpoints=0"], "hydra.sweeper.pruner.keep_checkpoints=0: expected "),
+        (["force=true"], "force=true: expected false with trials that pause"),
         (["hydra.sweeper.pruner.min_resource=0"], "hydra.sweeper.pruner.min_resource=0: expected "),
         (["hydra.sweeper.pruner.min_resource=1.5"], "hydra.sweeper.pruner.min_resource=1.5: expected "),
         (["hydra.sweeper.pruner.min_resource=3"], "hydra.sweeper.pruner.min_resource=3: expected a step below "),

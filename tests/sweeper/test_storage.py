@@ -423,7 +423,7 @@ def test_a_trial_that_could_not_be_sampled_is_free_again(
 def _queue(address: str, folder: Path, name: str, budget: Budget | None = None) -> Queue:
     store = storage.open_storage(address)
     study = optuna.create_study(study_name=name, storage=store, load_if_exists=True)
-    limits: Any = SimpleNamespace(max_retries=1, max_failures=5, grace_period=120, budget=budget)
+    limits: Any = SimpleNamespace(max_retries=1, max_failures=5, grace_period=120, budget=budget, finalists=0)
     return Queue(study, folder, limits)
 
 
