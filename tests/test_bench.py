@@ -22,7 +22,18 @@ BENCHMARKS = {
     "asynchrony": [],
     "storage": [],
     "cluster": [],
+    "replay": ["--curves", ".", "--peers", "random search", "optuna*"],
 }
+SETTINGS = "layers2,sgd,0.1,0.001,64,cosine"
+
+
+def write_curves(file: Path) -> None:
+    """Four configurations, in both halves, of which each is better than the one before."""
+    lines = ["run,config,seed,model,optimizer,lr,weight_decay,batch_size,schedule,epoch,val_accuracy,seconds"]
+    for number in range(4):
+        run = f"{number:08x}0000"
+        lines += [f"{run},{run},0,{SETTINGS},{epoch},{0.1 * number + 0.05 * epoch:.2f},5" for epoch in range(1, 9)]
+    file.write_text("\n".join(lines) + "\n")
 
 
 @pytest.mark.slow
@@ -32,6 +43,7 @@ def test_the_small_form_of_a_benchmark_prints_a_table_and_writes_it(
 ) -> None:
     if name == "memory" and not Path("/proc/self/smaps_rollup").exists():
         pytest.skip("this system does not tell what processes share")
+    write_curves(tmp_path / "cifar10.csv")
     words = [*BENCHMARKS[name], "--small", "--json", str(tmp_path / "rows.json")]
     script = REPOSITORY / "tests" / "bench" / f"{name}.py"
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "CIFARSWEEP_CACHE": str(data_cache)}
