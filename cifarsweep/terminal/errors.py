@@ -117,7 +117,10 @@ def _hydras_line(error: BaseException, line: str, known_keys: Callable[[str], li
     from omegaconf.errors import OmegaConfBaseException
 
     cause = error.__cause__
-    if isinstance(error, MissingConfigException):
+    twice = re.fullmatch(r"(\S+) appears more than once in the final defaults list", line)
+    if twice:
+        line = f"+{twice[1]}: the group {twice[1]} is there already, expected {twice[1]}=… without +"
+    elif isinstance(error, MissingConfigException):
         group, _, option = (error.missing_cfg_file or "").rpartition("/")
         if group and error.options:
             line = f"{group}={option}: no such option, expected one of {', '.join(error.options)}"

@@ -111,3 +111,8 @@ def test_a_number_that_no_result_can_be_named_after_is_refused(data_cache: Path,
     assert code == 1
     assert err[0].startswith("loss.size_average")
     assert "expected finite numbers" in err[0]
+
+
+def test_a_group_that_is_there_already_is_not_added(data_cache: Path, no_pictures: None) -> None:
+    code, _, err = answer([*TINY, f"data.cache={data_cache}", "+model=layers3"])
+    assert (code, err) == (1, ["+model: the group model is there already, expected model=… without +"])
