@@ -33,14 +33,14 @@ def option(group: str, name: str, **changed: Any) -> dict[str, Any]:
     return {**OmegaConf.to_container(OmegaConf.load(KEYS / group / f"{name}.yaml")), **changed}
 
 
-def plan(folder: Path, searched: Mapping[str, Any], **given: Any) -> StudyPlan:
-    """`given` are keys under hydra.sweeper."""
+def plan(folder: Path, searched: Mapping[str, Any], address: str = "memory", **given: Any) -> StudyPlan:
+    """`given` are keys under hydra.sweeper. With an address of its own the study is for a storage there."""
     keys = OmegaConf.to_container(OmegaConf.load(KEYS / "study.yaml"))
     del keys["defaults"]
     keys |= {"sampler": option("sampler", "random"), "pruner": option("pruner", "none"), "direction": "maximize"}
     return StudyPlan(
         name=f"{time.monotonic_ns()}",
-        address="memory",
+        address=address,
         folder=folder,
         space=space.parse(dict(searched), [], None),
         settings=settings.read(OmegaConf.create({**keys, **given}), Application(), OmegaConf.create({"seed": 0})),

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -143,7 +143,7 @@ def optimization_history(study: Study) -> Figure | None:
         return None
     counts = Counter(trial.state for trial in study.trials)
     parts = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
-    early = " or ".join(state for state in STATES if state in EARLY and counts[state])
+    early = _early_noun(study.trials)
     at = f" A {early} trial is at the last value that it reported." if early else ""
     caption = " ".join([f"{count(len(study.trials), 'trial')}: {parts}.{at}", *_beyond(objectives)])
     figure, grid = page("Optimization history", caption, (6.4, 3.0), (len(objectives), 1), 0.3, 0.55)
@@ -165,6 +165,11 @@ def optimization_history(study: Study) -> Figure | None:
     anchor = (-0.03, -0.5 / (axes.get_position().height * figure.get_figheight()))
     axes.legend(handles=handles, loc="upper left", bbox_to_anchor=anchor, ncols=4, fontsize=11, columnspacing=1.5)
     return figure
+
+
+def _early_noun(trials: Sequence[Trial]) -> str:
+    """What those are called that were stopped early: pruned, paused, or both; empty where there are none."""
+    return " or ".join(state for state in EARLY if any(trial.state == state for trial in trials))
 
 
 def _draw_history(axes: Axes, objective: _Objective, last: int) -> None:
@@ -317,8 +322,7 @@ def _names(texts: list[str], numbers: list[float] | None) -> list[str]:
 def _slices_caption(objective: _Objective, panels: list[_Slice]) -> list[str]:
     sentences = []
     if objective.early:
-        early = " or ".join(state for state in EARLY if any(trial.state == state for trial in objective.early))
-        sentences.append(f"Hollow: {early} trials, at the last value that they reported.")
+        sentences.append(f"Hollow: {_early_noun(objective.early)} trials, at the last value that they reported.")
     if any(panel.is_choice and len(panel.trials) > len(panel.names) for panel in panels):
         sentences.append("Trials of one choice are spread sideways.")
     if len({len(panel.trials) for panel in panels}) > 1:

@@ -3,7 +3,7 @@
 import contextlib
 import math
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -186,24 +186,28 @@ class RunResult(FileRecord, Description):
 
 def mark_failed(run_dir: Path, reason: str) -> None:
     """Writes a result for a run whose process died, unless it has ended or another process trains it by now."""
+
+    def write() -> None:
+        if not (run_dir / "result.json").exists():
+            known = {**read_config(run_dir)["run"], "status": "failed", "error": reason}
+            RunResult.of({**known, "format": identity.FORMAT}).write(run_dir)
+
     # Where it cannot be read or written, the sweep's record has the reason.
     with contextlib.suppress(OSError, ValueError):
-        lock = folders.run_lock(run_dir.parent, run_dir.name.rpartition("-")[2])
-        if lock.acquire(timeout=0):
-            try:
-                if not (run_dir / "result.json").exists():
-                    known = {**read_config(run_dir)["run"], "status": "failed", "error": reason}
-                    RunResult.of({**known, "format": identity.FORMAT}).write(run_dir)
-            finally:
-                lock.release()
+        _unless_trained(run_dir, write)
 
 
 def drop_checkpoint(run_dir: Path) -> None:
     """Removes what a run would go on from, unless another process trains it by now."""
+    _unless_trained(run_dir, lambda: files.remove(run_dir / CHECKPOINT))
+
+
+def _unless_trained(run_dir: Path, step: Callable[[], None]) -> None:
+    """Takes the step with the run's lock held, if no process has it."""
     lock = folders.run_lock(run_dir.parent, run_dir.name.rpartition("-")[2])
     if lock.acquire(timeout=0):
         try:
-            files.remove(run_dir / CHECKPOINT)
+            step()
         finally:
             lock.release()
 

@@ -378,15 +378,15 @@ class Database(BaseStorage):
         trials: dict[int, Any] = {}
         for ids in _batches(study.unfinished if only is None else {only}):
             trials |= {row.trial_id: row for row in self._rows(self._sql.trials, {**given, "ids": ids})}
+        changed = sorted(trial_id for trial_id, row in trials.items() if not _waits_as_before(study, row))
         facts: dict[tuple[str, int], list[Any]] = defaultdict(list)
-        for ids in _batches(trial_id for trial_id, row in trials.items() if not _waits_as_before(study, row)):
+        for ids in _batches(changed):
             rows = self._rows(self._sql.facts, {**given, "ids": ids})
             for table, owner, *fact in sorted(rows, key=lambda row: row[2]):
                 facts[table, owner].append(fact)
         study.attrs = {table: _attrs(facts[table, study_id]) for table in OF_STUDIES}
-        for trial_id in sorted(trials):
-            if not _waits_as_before(study, trials[trial_id]):
-                study.put(_trial(trials[trial_id], facts))
+        for trial_id in changed:
+            study.put(_trial(trials[trial_id], facts))
         study.fresh.add(only)
         return study
 

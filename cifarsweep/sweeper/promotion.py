@@ -6,7 +6,9 @@ step that it has reached; the queue gives it out again when its pruner promotes 
 
 import copy
 from abc import abstractmethod
-from collections.abc import Container, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Container, Sequence
+from itertools import count, takewhile
 
 import optuna
 from optuna.pruners import BasePruner
@@ -15,6 +17,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 PAUSED, PROMOTED = "paused", "promoted"
 """The step after which a trial pauses, and the last one after which it went on."""
+NO_END = 2**31
+"""Beyond all steps."""
 
 
 def is_paused(trial: FrozenTrial) -> bool:
@@ -59,8 +63,11 @@ class PromotionPruner(PausingPruner):
         max_resource: int | str = "auto",
         keep_checkpoints: int | None = 20,
     ) -> None:
-        self._first, self._factor = min_resource, reduction_factor
-        self.max_resource, self.keep_checkpoints = max_resource, keep_checkpoints
+        self._factor, self.max_resource, self.keep_checkpoints = reduction_factor, max_resource, keep_checkpoints
+        self._end = max_resource if isinstance(max_resource, int) else NO_END
+        self._rungs = list(
+            takewhile(lambda rung: rung < self._end, (min_resource * reduction_factor**i for i in count()))
+        )
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
         step = trial.last_step
@@ -71,47 +78,35 @@ class PromotionPruner(PausingPruner):
         return trial.number not in {other.number for other in best}
 
     def promotable(self, trials: Sequence[FrozenTrial], direction: StudyDirection) -> list[FrozenTrial]:
-        paused = [trial for trial in trials if is_paused(trial)]
         return [
             trial
-            for rung in sorted({self._rung_of(trial) for trial in paused}, reverse=True)
+            for rung, paused in self._paused_by_rung(trials).items()
             for trial in self._best(trials, rung, direction)
-            if is_paused(trial) and self._rung_of(trial) == rung
+            if trial.number in paused
         ]
 
     def may_pause(self, trial: FrozenTrial) -> bool:
-        if not isinstance(self.max_resource, int):
-            return True
-        highest = max(self._rungs(self.max_resource - 1), default=0)
-        return max(trial.last_step or 0, int(trial.user_attrs.get(PROMOTED, 0))) < highest
+        return max(trial.last_step or 0, int(trial.user_attrs.get(PROMOTED, 0))) < max(self._rungs, default=0)
 
     def by_promise(self, trials: Sequence[FrozenTrial], direction: StudyDirection) -> list[FrozenTrial]:
-        paused = [trial for trial in trials if is_paused(trial)]
-        rungs = sorted({self._rung_of(trial) for trial in paused}, reverse=True)
-        return [
-            trial
-            for rung in rungs
-            for trial in _ranked([trial for trial in paused if self._rung_of(trial) == rung], rung, direction)
-        ]
+        by_rung = self._paused_by_rung(trials)
+        return [trial for rung, paused in by_rung.items() for trial in _ranked([*paused.values()], rung, direction)]
+
+    def _paused_by_rung(self, trials: Sequence[FrozenTrial]) -> dict[int, dict[int, FrozenTrial]]:
+        """The paused trials by number, for each rung that has any, the highest first."""
+        by_rung: dict[int, dict[int, FrozenTrial]] = {}
+        for trial in filter(is_paused, trials):
+            by_rung.setdefault(self._rung(trial.user_attrs[PAUSED]) or 0, {})[trial.number] = trial
+        return dict(sorted(by_rung.items(), reverse=True))
 
     def _best(self, trials: Sequence[FrozenTrial], rung: int, direction: StudyDirection) -> list[FrozenTrial]:
         reached = _ranked(trials, rung, direction)
         return reached[: len(reached) // self._factor]
 
-    def _rung_of(self, paused: FrozenTrial) -> int:
-        return self._rung(paused.user_attrs[PAUSED]) or 0
-
     def _rung(self, step: int) -> int | None:
         """The highest rung that a trial has reached by this step; None below the first and at the last step."""
-        if isinstance(self.max_resource, int) and step >= self.max_resource:
-            return None
-        return max((rung for rung in self._rungs(step)), default=None)
-
-    def _rungs(self, most: int) -> Iterator[int]:
-        rung = self._first
-        while rung <= most:
-            yield rung
-            rung *= self._factor
+        passed = bisect_right(self._rungs, step) if step < self._end else 0
+        return self._rungs[passed - 1] if passed else None
 
 
 def _reached(trial: FrozenTrial, rung: int) -> int | None:

@@ -10,7 +10,7 @@ import functools
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
@@ -164,7 +164,7 @@ class Queue:
     def _num_waiting(self, ours: list[FrozenTrial]) -> int:
         num_new = self._num_new(ours)
         if self._budget is not None:
-            return max(len(self._startable(ours, num_new)), num_new)
+            return max(len([*self._startable(ours, num_new)]), num_new)
         return max(num_new, 0) + len(self._promotable(ours, num_new))
 
     def _num_new(self, ours: list[FrozenTrial]) -> int:
@@ -177,14 +177,14 @@ class Queue:
             return len(ours) - begun
         return int(self._storage.get_study_user_attrs(self._study_id).get(TOTAL, 0)) - begun
 
-    def _startable(self, ours: list[FrozenTrial], num_new: int) -> list[FrozenTrial]:
+    def _startable(self, ours: list[FrozenTrial], num_new: int) -> Iterator[FrozenTrial]:
         """The trials of the storage that can start now, in order: the user's own, others, and promoted ones."""
         waiting = [trial for trial in ours if trial.state == TrialState.WAITING and not is_paused(trial)]
         if num_new <= 0:
             # A trial that was interrupted after the budget's last step has still to end, which costs nothing.
             waiting = [trial for trial in waiting if self._budget is not None and trial.user_attrs.get(SPENT)]
-        waiting.sort(key=lambda trial: "fixed_params" not in trial.system_attrs)
-        return waiting + self._promotable(ours, num_new)
+        yield from sorted(waiting, key=lambda trial: "fixed_params" not in trial.system_attrs)
+        yield from self._promotable(ours, num_new)
 
     def _promotable(self, ours: list[FrozenTrial], num_new: int) -> list[FrozenTrial]:
         pruner, states = self._study.pruner, Counter(trial.state for trial in ours)

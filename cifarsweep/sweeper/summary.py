@@ -47,11 +47,6 @@ _STATES: dict[TrialState, State] = {
     TrialState.WAITING: "waiting",
 }
 
-
-def state(trial: FrozenTrial) -> State:
-    return "paused" if is_paused(trial) else _STATES[trial.state]
-
-
 NUM_SHOWN = 5
 Importances = Mapping[str, tuple[float, float, float]]
 """By key the share, and the low and the high end of its interval."""
@@ -67,6 +62,10 @@ MOST_COUNTED = 300
 long, and 300 tell which keys matter."""
 WIDEST = 0.7
 """An interval that leaves more open than this tells nothing."""
+
+
+def state(trial: FrozenTrial) -> State:
+    return "paused" if is_paused(trial) else _STATES[trial.state]
 
 
 def conclude(
@@ -230,10 +229,9 @@ def importances(space: Space, trials: Sequence[FrozenTrial], direction: Directio
     """The share of each key in what sets the better trials apart (PED-ANOVA), and the ends of its 90 % interval.
 
     Largest first. Only keys that set them apart by more than chance: more than where the trials' order is shuffled. A
-    share is of what exceeds that; its interval comes from halves of the trials, drawn at random (as a bootstrap's
-    would: Politis and Romano, 1994). Trials that were stopped
-    early count, too: the method needs an order only, and who came further is better. Without them, only settings that
-    the pruner liked would be compared.
+    share is of what exceeds that; its interval comes from halves of the trials, drawn at random (subsampling: Politis
+    and Romano, 1994). Trials that were stopped early count, too: the method needs an order only, and who came further
+    is better. Without them, only settings that the pruner liked would be compared.
 
     The branches of a conditional key count as one parameter. Optuna would leave them out, as no branch is in every
     trial. A number then counts by its place in its own branch's range, as the ranges differ by the condition only.
@@ -266,12 +264,14 @@ def importances(space: Space, trials: Sequence[FrozenTrial], direction: Directio
     matter = [key for key in found if found[key] > by_chance[key][rank]]
     halves = []
     for _ in range(NUM_HALVES if matter else 0):
-        half = {*draw.sample(range(len(order)), len(order) // 2)}
-        halves.append(shares(_variances(study, [place if i in half else math.nan for i, place in enumerate(order)])))
+        drawn_half = {*draw.sample(range(len(order)), len(order) // 2)}
+        halves.append(
+            shares(_variances(study, [place if i in drawn_half else math.nan for i, place in enumerate(order)]))
+        )
     ends = round(0.05 * (NUM_HALVES - 1)), round(0.95 * (NUM_HALVES - 1))
-    told = {}
-    for key in sorted(matter, key=lambda key: -shares(found)[key]):
-        drawn, share = sorted(other[key] for other in halves), shares(found)[key]
+    told, of_all = {}, shares(found)
+    for key in sorted(matter, key=lambda key: -of_all[key]):
+        drawn, share = sorted(half[key] for half in halves), of_all[key]
         low, high = min(share, drawn[ends[0]]), max(share, drawn[ends[1]])
         if low > 0 and high - low <= WIDEST:
             told[key] = share, low, high

@@ -26,7 +26,7 @@ from cifarsweep.results import files, locks, sweeps
 from cifarsweep.sweeper import jobs, local, pruning, storage, summary
 from cifarsweep.sweeper.application import Application
 from cifarsweep.sweeper.heartbeat import Heartbeat
-from cifarsweep.sweeper.promotion import PAUSED, PROMOTED, PausingPruner
+from cifarsweep.sweeper.promotion import PAUSED, PROMOTED
 from cifarsweep.sweeper.queue import (
     DEATHS,
     DETAILS,
@@ -160,7 +160,7 @@ class _Handle:
         """Whether the study's budget, or with a budget its pruner, has ended the trial. Nothing more of it counts."""
         self.paused_at: int | None = None
         """The step after which the trial was told to pause."""
-        self._may_pause = isinstance(trial.study.pruner, PausingPruner)
+        self._may_pause = study.plan.settings.pauses
         self.has_directory = DIRECTORY in trial.user_attrs
         self._last_step = -1
         self._untold: deque[Callable[[], Any]] = deque()

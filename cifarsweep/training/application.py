@@ -106,10 +106,8 @@ class ImageTraining(Application):
             records.mark_failed(folders.run_of(folder, job.run, job.path), reason)
 
     def drop_state(self, folder: Path, facts: Mapping[str, Any]) -> None:
-        name = str(facts.get("run"))
-        jobs = [job for job in sweeps.SweepRecord.read(folder).jobs.values() if Path(job.run or "").name == name]
-        for job in jobs[:1]:
-            records.drop_checkpoint(folders.run_of(folder, name, job.path))
+        if run_dir := folders.runs_of(folder).get(str(facts.get("run"))):
+            records.drop_checkpoint(run_dir)
 
     def command(self, overrides: Iterable[str]) -> list[str]:
         return ["python", "-m", "cifarsweep", *overrides]

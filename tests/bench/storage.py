@@ -23,12 +23,10 @@ from pathlib import Path
 
 import bench
 import optuna
-from omegaconf import OmegaConf
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
-from cifarsweep.sweeper import settings, space, storage
-from cifarsweep.sweeper.application import Application
+from cifarsweep.sweeper import storage
 from cifarsweep.sweeper.heartbeat import Heartbeat
 from cifarsweep.sweeper.promotion import PAUSED, is_paused
 from cifarsweep.sweeper.queue import PAUSE_TIME, WORKER, Outcome
@@ -36,25 +34,16 @@ from cifarsweep.sweeper.studies import Studies, StudyPlan
 from cifarsweep.sweeper.worker import _Handle
 
 sys.path.append(str(bench.REPOSITORY / "tests"))
+import in_memory
 import postgresql
 
 NUM_STEPS = 3
 
 
 def plan(address: str, folder: Path, n_trials: int, pruner: str = "asha") -> StudyPlan:
-    conf = bench.REPOSITORY / "cifarsweep" / "sweeper" / "conf" / "hydra" / "sweeper"
-    keys = OmegaConf.load(conf / "study.yaml")
-    keys.sampler = OmegaConf.load(conf / "sampler" / "random.yaml")
-    keys.pruner = OmegaConf.load(conf / "pruner" / f"{pruner}.yaml")
-    keys.n_trials = n_trials
-    application = Application()
-    return StudyPlan(
-        name=f"bench-{n_trials}-{time.monotonic_ns()}",
-        address=address,
-        folder=folder,
-        space=space.parse({"lr": "tag(log, interval(0.001, 1))", "momentum": "interval(0, 1)"}, [], None),
-        settings=settings.read(OmegaConf.masked_copy(keys, [k for k in keys if k != "defaults"]), application, {}),
-    )
+    space = {"lr": "tag(log, interval(0.001, 1))", "momentum": "interval(0, 1)"}
+    keys = {"n_trials": n_trials, "pruner": in_memory.option("pruner", pruner), "direction": "minimize"}
+    return in_memory.plan(folder, space, address, **keys)
 
 
 def work(mine: StudyPlan, num_trials: int, ready: multiprocessing.Barrier, ended: multiprocessing.Queue) -> None:
