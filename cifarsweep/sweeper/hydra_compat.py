@@ -54,7 +54,8 @@ def load_single_run(loader: ConfigLoader, master: DictConfig, overrides: Sequenc
 
     Not by `load_sweep_config`: from 1.4 on it refuses a job whose sweeper is not the sweep's, and a run has none.
     """
-    words = [word for word in master.hydra.overrides.hydra if not _OF_A_SWEEP.match(word)]
+    given: Any = OmegaConf.to_container(master.hydra.overrides)  # unresolved: ${hydra.job.num} has no value yet
+    words = [word for word in given["hydra"] if not _OF_A_SWEEP.match(word)]
     return loader.load_configuration(master.hydra.job.config_name, [*words, *overrides], run_mode=RunMode.RUN)
 
 

@@ -101,6 +101,11 @@ def test_a_search_ends_with_exactly_n_trials_and_names_the_best(toy: Toy, tmp_pa
     assert (sweep_dir / "study.json").read_bytes() == written
 
 
+def test_a_setting_of_hydras_may_refer_to_what_only_a_job_has(toy: Toy) -> None:
+    done = toy("hydra.sweeper.n_trials=2", "hydra.sweep.subdir='of-${hydra.job.num}'")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_the_same_command_again_runs_nothing_and_a_larger_total_only_the_rest(toy: Toy, tmp_path: Path) -> None:
     toy("hydra.sweeper.n_trials=4")
     before = read_study(tmp_path)["trials"]
