@@ -120,12 +120,9 @@ class Worker:
         application = Application.of(self.task)
 
         def drop(other: FrozenTrial) -> None:
-            folder = directory_of(study.plan, other.number)
             try:
-                if folder.is_symlink():
-                    folder.unlink()
-                elif DIRECTORY in other.user_attrs:  # else it is somebody's
-                    shutil.rmtree(folder)
+                if DIRECTORY in other.user_attrs:  # else the folder, if there is one, is somebody's
+                    shutil.rmtree(directory_of(study.plan, other.number))
                 application.drop_state(study.plan.folder, other.user_attrs)
             except (OSError, ValueError) as error:
                 progress.line(f"trial {other.number}: its checkpoint stays: {errors.one_line(error)}")

@@ -16,6 +16,8 @@ from conftest import Command
 from foreign import SEARCH, read_trials, run, start
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 from test_foreign_kills import kill_at_random_moments
 from test_search import Toy, logged, read_study, states, toy  # noqa: F401
@@ -43,7 +45,7 @@ class Simulated:
         self._slots: dict[str, Iterator[None] | None] = {str(worker): None for worker in range(num_workers)}
 
     def play(self) -> None:
-        for _ in range(100_000):
+        for _ in range(20_000):
             if not self._slots:
                 return
             worker = self._draw.choice(sorted(self._slots))
@@ -67,10 +69,11 @@ class Simulated:
         for step in range(1, LAST_STEP + 1):
             if step > max(self.steps[number], default=0):
                 self.steps[number].append(step)
-            if queue.report(trial, step, self._values[number][step - 1]):
+            stops = queue.report(trial, step, self._values[number][step - 1])
+            yield  # a worker may die between the two
+            if stops:
                 assert queue.pause(trial, worker, step, lambda other: None)
                 return
-            yield
         assert queue.finish(trial, worker, in_memory.complete(self._values[number][-1]))
 
 
@@ -199,19 +202,46 @@ def test_what_another_trial_of_the_same_parameters_needs_is_not_dropped(tmp_path
     assert dropped == []
 
 
-def test_only_what_a_trial_has_made_is_removed(tmp_path: Path) -> None:
-    """The jobs of this search have their folders where the engine would have a trial's; one is a link."""
-    words = ["-m", *SEARCH, "hydra/launcher=basic", PROMOTE, "hydra.sweeper.n_trials=6", "x=interval(0, 1)"]
-    words += ["hydra.sweeper.pruner.keep_checkpoints=1", "hydra.sweep.subdir='trials/${hydra.job.num}'", "steps=6"]
-    mine = tmp_path / "elsewhere"
-    mine.mkdir()
-    (mine / "mine").touch()
-    (tmp_path / "sweep" / "trials").mkdir(parents=True)
-    (tmp_path / "sweep" / "trials" / "1").symlink_to(mine)
-    done = run(tmp_path, "pruned", *words)
+def test_only_what_a_trial_has_made_is_removed(toy: Toy, tmp_path: Path) -> None:  # noqa: F811
+    mine = [tmp_path / "outputs" / "sweeps" / "toy" / "trials" / str(number) / "mine" for number in range(9)]
+    for file in mine:
+        file.parent.mkdir(parents=True)
+        file.touch()
+    done = toy(PROMOTE, "hydra.sweeper.pruner.keep_checkpoints=1", "hydra.sweeper.n_trials=9")
     assert (done.returncode, done.stderr) == (0, "")
-    assert (mine / "mine").exists()
-    assert all((tmp_path / "sweep" / "trials" / str(number) / ".hydra").exists() for number in (0, 2, 3, 4, 5))
+    assert all(file.exists() for file in mine)
+
+
+def test_a_checkpoint_that_cannot_be_removed_is_named_and_ends_nothing(tmp_path: Path) -> None:
+    words = ["-m", *SEARCH, "hydra/launcher=basic", PROMOTE, "x=interval(0, 1)", "steps=6", "seconds=0"]
+    words += [f"log={tmp_path}/log", "hydra/sweeper/sampler=random"]
+    assert run(tmp_path, "checkpointed", *words, "hydra.sweeper.n_trials=2").returncode == 0
+    worst = max(read_trials(tmp_path), key=lambda trial: trial["params"]["x"])["number"]
+    kept, elsewhere = tmp_path / "sweep" / "trials" / str(worst), tmp_path / "elsewhere"
+    kept.rename(elsewhere)
+    kept.symlink_to(elsewhere)
+    done = run(tmp_path, "checkpointed", *words, "hydra.sweeper.n_trials=6", "hydra.sweeper.pruner.keep_checkpoints=1")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count(f"trial {worst}: its checkpoint stays: ") == 1
+    assert (elsewhere / "checkpoint.json").exists()
+
+
+def test_a_run_loses_its_checkpoint_where_too_many_pause(cifarsweep: Command, tmp_path: Path) -> None:
+    words = [*SMALL, f"outputs={tmp_path}/outputs", "name=s", "hydra/sweeper=study", PROMOTE, "hydra/launcher=basic"]
+    kept = ["hydra.sweeper.pruner.keep_checkpoints=1", "hydra.sweeper.n_trials=4"]
+    done = cifarsweep(
+        "-m", *words, *kept, "optimizer.lr=tag(log,interval(0.0001, 0.1))", "hydra/sweeper/sampler=random"
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    study = json.loads((tmp_path / "outputs" / "sweeps" / "s" / "study.json").read_text())
+    paused = [trial for trial in study["trials"] if trial["state"] == "paused"]
+    assert len(paused) == 3
+    backend = JournalFileBackend(str(tmp_path / "outputs" / "sweeps" / "s" / "study.journal"))
+    dropped = optuna.load_study(study_name="s", storage=JournalStorage(backend)).user_attrs[DROPPED]
+    assert len(dropped) >= 2
+    for trial in paused:
+        kept = (tmp_path / "outputs" / "runs" / trial["run"] / "checkpoint.pt").exists()
+        assert kept == (trial["number"] not in dropped)
 
 
 def test_the_least_promising_lose_their_checkpoints_and_start_again(tmp_path: Path) -> None:
