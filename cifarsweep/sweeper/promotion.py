@@ -128,6 +128,11 @@ class SampledStudy(optuna.Study):
     `_get_trials` is what Optuna's samplers read (4.0 to 5.0); there is no public way between a sampler and its study.
     """
 
+    def trial(self, trial_id: int) -> optuna.Trial:
+        """The trial, for its sampler to suggest its parameters, which learns from the trials as they are now."""
+        self._thread_local.cached_all_trials = None  # as Study.ask does: samplers read what is cached here
+        return optuna.Trial(self, trial_id)
+
     def _get_trials(
         self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
     ) -> list[FrozenTrial]:

@@ -19,7 +19,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from cifarsweep.results.locks import is_held
-from cifarsweep.sweeper.promotion import PAUSED, PROMOTED, PausingPruner, is_paused
+from cifarsweep.sweeper.promotion import PAUSED, PROMOTED, PausingPruner, SampledStudy, is_paused
 from cifarsweep.sweeper.settings import Budget, Settings
 from cifarsweep.sweeper.storage import Storage
 
@@ -236,11 +236,11 @@ class Queue:
         new = optuna.trial.create_trial(state=TrialState.RUNNING, user_attrs={WORKER: worker})
         return optuna.Trial(self._study, self._storage.create_new_trial(self._study_id, new))
 
-    def suggest(self, trial: optuna.Trial, suggest: Callable[[optuna.Trial], Any], study: optuna.Study) -> optuna.Trial:
+    def suggest(self, trial: optuna.Trial, suggest: Callable[[optuna.Trial], Any], study: SampledStudy) -> optuna.Trial:
         """The trial with its parameters, by the sampler of `study`. Workers may sample at the same time."""
 
         def step() -> optuna.Trial:
-            again = optuna.Trial(study, trial._trial_id)  # a trial believes to have what was taken back
+            again = study.trial(trial._trial_id)  # a trial believes to have what was taken back
             suggest(again)
             return again
 
