@@ -11,7 +11,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from cifarsweep.sweeper import settings, space
+from cifarsweep.sweeper import settings
 from cifarsweep.sweeper.studies import StudyPlan
 
 SPACE = {"a": "choice(x, y, z)", "b": "interval(0, 1)", "c": "tag(log, interval(0.001, 1))", "d": "range(1, 9)"}
