@@ -28,7 +28,8 @@ def is_users(error: BaseException) -> bool:
     ours is for who named that class.
     """
     if not _is_hydras(error):
-        return isinstance(error, ValueError | OSError) or is_out_of_memory(error) or bool(_missing_package(error))
+        is_accepted_kind = isinstance(error, ValueError | OSError) or is_out_of_memory(error)
+        return is_accepted_kind or bool(_missing_package(error)) or _group_without_a_name(error) is not None
     from hydra.errors import InstantiationException
 
     if not isinstance(error, InstantiationException) or error.__cause__ is None:
@@ -46,6 +47,17 @@ def _missing_package(error: BaseException) -> str | None:
 def _is_hydras(error: BaseException) -> bool:
     """By name: Hydra takes 0.3 s to import, which commands that do without it need not wait for."""
     return any(kind.__module__.partition(".")[0] in ("hydra", "omegaconf") for kind in type(error).__mro__)
+
+
+def _group_without_a_name(error: BaseException) -> str | None:
+    """The group for which a list of options holds something else than a name: Hydra looks for text in it unasked."""
+    traceback_ = error.__traceback__
+    while traceback_ is not None and traceback_.tb_next is not None:
+        traceback_ = traceback_.tb_next
+    if not isinstance(error, TypeError) or traceback_ is None:
+        return None
+    is_defaults_list = traceback_.tb_frame.f_globals.get("__name__") == "hydra._internal.defaults_list"
+    return traceback_.tb_frame.f_locals["d"].get_group_path() if is_defaults_list else None
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -81,6 +93,8 @@ def one_line(error: BaseException, known_keys: Callable[[str], list[str]] = lamb
         return f"out of memory: {line}; a smaller batch_size or model, or a higher limit (ulimit -v), is needed"
     if package := _missing_package(error):
         return f"{line}; expected the package {package} to be installed, and whole"
+    if group := _group_without_a_name(error):
+        return f"{group}: expected the name of an option"
     return _hydras_line(error, line, known_keys) if _is_hydras(error) else line
 
 
@@ -118,7 +132,10 @@ def _hydras_line(error: BaseException, line: str, known_keys: Callable[[str], li
 
     cause = error.__cause__
     twice = re.fullmatch(r"(\S+) appears more than once in the final defaults list", line)
-    if twice:
+    missing = re.fullmatch(r"You must specify '(\S+)', e\.g, .* Available options: (.*)", line)
+    if missing:
+        line = f"{missing[1]}=???: expected one of {', '.join(missing[2].split())}"
+    elif twice:
         line = f"+{twice[1]}: the group {twice[1]} is there already, expected {twice[1]}=… without +"
     elif isinstance(error, MissingConfigException):
         group, _, option = (error.missing_cfg_file or "").rpartition("/")

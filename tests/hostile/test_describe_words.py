@@ -116,3 +116,19 @@ def test_a_number_that_no_result_can_be_named_after_is_refused(data_cache: Path,
 def test_a_group_that_is_there_already_is_not_added(data_cache: Path, no_pictures: None) -> None:
     code, _, err = answer([*TINY, f"data.cache={data_cache}", "+model=layers3"])
     assert (code, err) == (1, ["+model: the group model is there already, expected model=… without +"])
+
+
+@pytest.mark.parametrize(
+    ("word", "line"),
+    [
+        ("model=[null]", "model: expected the name of an option"),
+        ("model=[1, layers3]", "model: expected the name of an option"),
+        ("hydra/sweeper=[1.5]", "hydra/sweeper: expected the name of an option"),
+        ("loss=[{a: 1}]", "loss: expected the name of an option"),
+        ("loss=[[cross_entropy]]", "loss: expected the name of an option"),
+        ("loss=???", "loss=???: expected one of cross_entropy, label_smoothing, square_error"),
+    ],
+)
+def test_an_option_is_a_name(data_cache: Path, no_pictures: None, word: str, line: str) -> None:
+    code, _, err = answer([*TINY, f"data.cache={data_cache}", word])
+    assert (code, err) == (1, [line])
