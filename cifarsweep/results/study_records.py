@@ -1,7 +1,7 @@
 """What searches leave behind: study.json of one, studies.json of several. Knows nothing of how they search."""
 
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args
 
@@ -61,6 +61,26 @@ class _File(FileRecord):
     instead = "another name= begins a new search"
     format: int
     name: str | None
+    objectives: list[str]
+    directions: list[Direction]
+    single_run: list[str] | None = None
+    """What trains one of its runs alone, beside the run's own values. Earlier versions wrote none."""
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Self:
+        record = super().of(values)
+        num_objectives = len(record.objectives)
+        if not num_objectives or len(record.directions) != num_objectives:
+            raise ValueError(f"directions={record.directions}: expected one for each of {record.objectives}")
+        for trial in (trial for search in record.searches for trial in search.trials):
+            if trial.state == "complete" and len(trial.values or ()) != num_objectives:
+                shown = reprlib.repr(trial.values)
+                raise ValueError(f"values={shown} of trial {trial.number}: expected {num_objectives}")
+        return record
+
+    @property
+    def searches(self) -> "Sequence[StudyRecord | StudyWithFinalRuns]":
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +89,6 @@ class StudyRecord(_File):
 
     file = "study.json"
     holds = "the record of a search"
-    objectives: list[str]
-    directions: list[Direction]
     n_trials: int | None
     params: list[str]
     log: list[str]
@@ -83,14 +101,9 @@ class StudyRecord(_File):
     best_command: str | None
     trials: list[TrialRecord]
 
-    @classmethod
-    def of(cls, values: Mapping[str, Any]) -> Self:
-        study = super().of(values)
-        num_objectives = len(study.objectives)
-        if not num_objectives or len(study.directions) != num_objectives:
-            raise ValueError(f"directions={study.directions}: expected one for each of {study.objectives}")
-        _check_values(study.trials, num_objectives)
-        return study
+    @property
+    def searches(self) -> "Sequence[StudyRecord]":
+        return [self]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,8 +129,6 @@ class StudiesRecord(_File):
     file = "studies.json"
     holds = "the record of several searches"
     study_per: list[str]
-    objectives: list[str]
-    directions: list[Direction]
     budget: str
     max_epochs: int | None
     finalists: int
@@ -126,15 +137,6 @@ class StudiesRecord(_File):
     final_on: str
     studies: list[StudyWithFinalRuns]
 
-    @classmethod
-    def of(cls, values: Mapping[str, Any]) -> Self:
-        record = super().of(values)
-        for study in record.studies:
-            _check_values(study.trials, len(record.objectives))
-        return record
-
-
-def _check_values(trials: list[TrialRecord], num_objectives: int) -> None:
-    for trial in trials:
-        if trial.state == "complete" and len(trial.values or ()) != num_objectives:
-            raise ValueError(f"values={reprlib.repr(trial.values)} of trial {trial.number}: expected {num_objectives}")
+    @property
+    def searches(self) -> Sequence[StudyWithFinalRuns]:
+        return self.studies

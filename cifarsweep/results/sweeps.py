@@ -3,7 +3,7 @@
 import contextlib
 import json
 import os
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -11,11 +11,13 @@ from typing import Any, Literal, Self
 
 from cifarsweep.results import files, identity, provenance
 from cifarsweep.results.locks import Lock, is_held
-from cifarsweep.results.study_records import StudiesRecord, StudyRecord
+from cifarsweep.results.study_records import StudiesRecord, StudyRecord, StudyWithFinalRuns
 from cifarsweep.results.typed import FileRecord, Record, sealed, unsealed
 
 _JOURNAL = "jobs.jsonl"
 """Beside sweep.json while a command runs, and after one that was interrupted: what its jobs have told."""
+_OF_THE_SWEEP = ("search=", "experiment=", "study=", "name=", "hydra")
+"""How overrides begin that make a job a part of its sweep."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,20 +133,18 @@ def _read_or_begin(sweep_dir: Path) -> tuple[SweepRecord, list[str]]:
 def _jobs_of_searches(sweep_dir: Path) -> list[JobRecord]:
     """The runs of trials that have ended, which the command of a search does not name again."""
     runs: list[tuple[int, str | None]] = []
-    with contextlib.suppress(OSError, ValueError):
-        if study := StudyRecord.read(sweep_dir):
-            runs += [(trial.number, trial.run) for trial in study.trials]
-    with contextlib.suppress(OSError, ValueError):
-        for search in studies.studies if (studies := StudiesRecord.read(sweep_dir)) else []:
+    for record in _searches(sweep_dir):
+        for search in record.searches:
             runs += [(trial.number, trial.run) for trial in search.trials]
-            runs += [(run.finalist, run.run) for run in search.final_runs]
+            if isinstance(search, StudyWithFinalRuns):
+                runs += [(run.finalist, run.run) for run in search.final_runs]
     return [JobRecord(job=number, overrides=[f"run={run}"], run=run) for number, run in dict.fromkeys(runs) if run]
 
 
 def command_of(run_dir: Path, sweep_dirs: Iterable[Path] = ()) -> list[str] | None:
     """What trains a run alone, by the job that has it, of these sweeps or one beside the run.
 
-    None where none has, or the job takes some of its values from an experiment: one for a sweep trains no single run.
+    None where none has, or it takes values from an experiment, which is for a sweep, and no search says which they are.
     """
     for sweep_dir in [*sweep_dirs, *sorted((run_dir.parent.parent / "sweeps").glob("*"))]:
         try:
@@ -152,11 +152,22 @@ def command_of(run_dir: Path, sweep_dirs: Iterable[Path] = ()) -> list[str] | No
         except (OSError, ValueError):
             continue
         for job in jobs:
-            if job.run == run_dir.name and not any(word.startswith("experiment=") for word in job.overrides):
-                # without what makes it a part of its sweep
-                words = [word for word in job.overrides if not word.startswith(("search=", "hydra", "name="))]
-                return ["python", "-m", "cifarsweep", *words]
+            if job.run != run_dir.name:
+                continue
+            fixed = next((search.single_run for search in _searches(sweep_dir) if search.single_run is not None), None)
+            if fixed is None and any(word.startswith("experiment=") for word in job.overrides):
+                continue
+            own = [word for word in job.overrides if not word.startswith(_OF_THE_SWEEP) and word not in (fixed or ())]
+            return ["python", "-m", "cifarsweep", *(fixed or ()), *own]
     return None
+
+
+def _searches(sweep_dir: Path) -> Iterator[StudyRecord | StudiesRecord]:
+    """What searches have left in the folder and can be read."""
+    for kind in (StudyRecord, StudiesRecord):
+        with contextlib.suppress(OSError, ValueError):
+            if record := kind.read(sweep_dir):
+                yield record
 
 
 def submitted(sweep_dir: Path) -> dict[str, str]:

@@ -133,6 +133,7 @@ def write(whole: StudyPlan, studies: Studies, application: Application, shares: 
         StudyRecord(
             format=FORMAT,
             name=plan.name,
+            single_run=list(plan.fixed_of_a_run),
             objectives=list(plan.settings.objectives),
             directions=list(plan.settings.directions),
             n_trials=None if plan.settings.budget else plan.settings.n_trials,
@@ -150,6 +151,7 @@ def write(whole: StudyPlan, studies: Studies, application: Application, shares: 
     StudiesRecord(
         format=FORMAT,
         name=whole.name,
+        single_run=list(whole.fixed_of_a_run),
         study_per=list(settings.study_per),
         objectives=list(settings.objectives),
         directions=list(settings.directions),

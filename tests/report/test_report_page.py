@@ -30,6 +30,7 @@ from cifarsweep.report.tables import Tables
 from cifarsweep.results import files, folders, records, sweeps
 from cifarsweep.results.mosaic import Mosaic
 from cifarsweep.results.records import Layer
+from cifarsweep.results.study_records import StudiesRecord, StudyRecord
 
 NOT_ENOUGH = "not enough runs to say"
 HOSTILE = ["<script>alert(1)</script>", "\"><img src=x onerror='alert(2)'>", "&amp;{{ 7*7 }}", "🦊 'quoted'", "../../x"]
@@ -351,6 +352,22 @@ def test_a_trial_of_a_depth_study_is_shown_with_no_command_that_a_single_run_wou
     text = page_of(sweep_dir).text
     assert "python -m cifarsweep experiment=" not in text
     assert "The command that trains it is not recorded" in text
+
+
+@pytest.mark.parametrize("kind", [StudyRecord, StudiesRecord])
+def test_a_run_of_an_experiments_search_has_the_command_with_what_the_experiment_set_by_value(
+    tmp_path: Path, kind: type[StudyRecord | StudiesRecord]
+) -> None:
+    run_dir = fake_run(tmp_path)
+    sweep_dir = tmp_path / "sweeps" / "one"
+    sweeps.open_sweep(sweep_dir, ["python"], {})
+    of_trial = ["experiment=depth_study", "study=quick", "data=shapes", "name=one", "model=layers3", "seed=7"]
+    sweeps.register_job(sweep_dir, 0, of_trial, run=run_dir.name)
+    known = {"format": 1, "name": "one", "objectives": ["val_accuracy"], "directions": ["maximize"], "params": []}
+    known |= {"log": [], "importances": {}, "best": [], "trials": [], "study_per": [], "budget": "1 trials"}
+    known |= {"finalists": 1, "repeats": 1, "seeds": [], "final_on": "train", "studies": [], "max_epochs": 1}
+    kind.of({**known, "single_run": ["data=shapes", "trainer.epochs=3"]}).write(sweep_dir)
+    assert "python -m cifarsweep data=shapes trainer.epochs=3 model=layers3 seed=7" in page_of(sweep_dir).text
 
 
 def test_a_single_run_has_the_command_it_was_started_with(tmp_path: Path) -> None:

@@ -267,6 +267,9 @@ def test_the_record_of_several_studies_is_written_as_it_was_read(tmp_path: Path)
     files.write_json(tmp_path / "studies.json", {**values, "studies": [{**study, "final_runs": [3]}]})
     with pytest.raises(files.Corrupt, match=r"studies\.json: not the record of several searches"):
         StudiesRecord.read(tmp_path)
+    files.write_json(tmp_path / "studies.json", {**values, "directions": []})
+    with pytest.raises(files.Corrupt, match=r"directions=\[\]: expected one for each of \['val_accuracy'\]"):
+        StudiesRecord.read(tmp_path)
 
 
 # trials.csv

@@ -23,10 +23,13 @@ from test_search import kill_all, logged, run_toy, start_toy, wait_for_starts
 from cifarsweep.report import depth_study, depth_study_figures, depth_study_findings, style
 from cifarsweep.report.depth_study import DepthStudy, FinalRun, Searched
 from cifarsweep.report.search_results import Trial
+from cifarsweep.results import identity, sweeps
+from cifarsweep.results.records import RunResult
 from cifarsweep.results.study_records import StudyWithFinalRuns
 from cifarsweep.sweeper.queue import Outcome, Queue
 from cifarsweep.sweeper.settings import Budget
 from cifarsweep.sweeper.storage import open_storage
+from cifarsweep.training import configuration
 
 PER_MODEL = ["hydra.sweeper.study_per=[model]"]
 TWO_WORKERS = ["hydra.sweeper.n_workers=2"]
@@ -446,6 +449,14 @@ def test_a_small_depth_study_ends_in_a_report_that_is_the_same_when_made_again(
     before = {path.name: path.read_bytes() for path in report.glob("*.csv")}
     assert cifarsweep("outputs/sweeps/d", module="cifarsweep.report").returncode == 0
     assert {path.name: path.read_bytes() for path in report.glob("*.csv")} == before
+    assert "python -m cifarsweep model=layers" in page
+    for run_dir in (tmp_path / "outputs" / "runs").iterdir():
+        alone = sweeps.command_of(run_dir)
+        assert alone is not None
+        composed, result = configuration.compose(alone[3:]).values, RunResult.read_or_unfinished(run_dir)
+        matched = {**composed["model"], "width": result.width, "match": None}
+        what = identity.identity({**composed, "model": matched}, result.data_fingerprint)
+        assert identity.run_id(what) == result.run_id, alone
 
 
 def test_final_runs_on_train_val_keep_no_image_back_and_the_report_says_so(
