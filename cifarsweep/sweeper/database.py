@@ -171,7 +171,6 @@ class Database(BaseStorage):
 
         self._optuna = RDBStorage(address, engine_kwargs=options)  # makes and checks the tables
         self._optuna.engine.dispose()  # of both connections that this takes
-        self._closing = threading.Timer(0, lambda: None)
         if self._optuna.engine.dialect.name == "sqlite":
             event.listen(self._optuna.engine, "begin", _begin_immediately)
         self._sql = _Statements(self._optuna.engine.dialect.name)
@@ -179,6 +178,7 @@ class Database(BaseStorage):
         """One step is taken at a time, by this thread."""
         self._transaction = contextlib.ExitStack()
         self._connection: Any = None
+        self._last_used, self._is_watched = 0.0, False
         self._studies: dict[int, _Study] = {}
         self._held: set[int] = set()
         self._unwritten: dict[str, dict[Any, dict[str, Any]]] = defaultdict(dict)
@@ -213,17 +213,20 @@ class Database(BaseStorage):
                 self._held.clear()
                 for study in self._studies.values():
                     study.fresh.clear()
-                self._close_later()
+                self._last_used = time.monotonic()
+                if not self._is_watched:
+                    self._is_watched = True
+                    threading.Thread(target=self._close_once_idle, daemon=True).start()
 
-    def _close_later(self) -> None:
-        self._closing.cancel()
-        self._closing = threading.Timer(IDLE_SECONDS, self._close)
-        self._closing.daemon = True
-        self._closing.start()
-
-    def _close(self) -> None:
-        with self._mutex:
-            self._optuna.engine.dispose()
+    def _close_once_idle(self) -> None:
+        while True:
+            with self._mutex:
+                left = self._last_used + IDLE_SECONDS - time.monotonic()
+                if left <= 0:
+                    self._is_watched = False
+                    self._optuna.engine.dispose()
+                    return
+            time.sleep(left)
 
     def _begun(self) -> Any:
         """The connection of this step's transaction."""

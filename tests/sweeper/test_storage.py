@@ -292,6 +292,22 @@ def test_a_worker_that_trains_keeps_no_connection(database: str, tmp_path: Path)
     assert [queue.claim("again") is not None for queue in queues] == [True] * 3
 
 
+def test_what_closes_an_idle_connection_costs_a_thread_once_not_each_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = _queue(f"sqlite:///{tmp_path}/steps.db", tmp_path, "steps")
+    started, start = [], threading.Thread.start
+
+    def counted(thread: threading.Thread) -> None:
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", counted)
+    for n_trials in range(50):
+        queue.top_up(n_trials)
+    assert len(started) <= 1
+
+
 def _num_connections(database: str) -> int:
     engine = sqlalchemy.create_engine(database, poolclass=sqlalchemy.pool.NullPool)
     by_dialect = {
