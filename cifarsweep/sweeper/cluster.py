@@ -147,7 +147,6 @@ class Jobs:
     def __init__(self, folder: Path, live: Mapping[str, str]) -> None:
         self._folder, self._asked, self._missed = folder, -SQUEUE_SECONDS, set[str]()
         self._killed: dict[str, str] = {}
-        self._ended: dict[str, JobReturn] = {}
         self.live = dict(live)
         """By id, the overrides of each."""
 
@@ -242,22 +241,6 @@ class Jobs:
         command = f"python -m cifarsweep.watch {shlex.quote(str(self._folder))}"
         goes_on = "runs" if len(self.live) == 1 else "run"
         return f"{self} {goes_on} on; the same command comes back; {command} waits, and with --cancel ends them"
-
-
-class WaitedFor(Jobs):
-    """Those of any other launcher, which waits for them: all have ended once they are submitted."""
-
-    def submit(self, launcher: Launcher, jobs: Mapping[int, Sequence[str]]) -> None:
-        try:
-            results = launcher.launch(list(jobs.values()), initial_job_idx=0)
-        except Exception as error:  # whatever it raises where its jobs died
-            results = [JobReturn(status=JobStatus.FAILED)]
-            results[0].return_value = error
-        self._ended = {str(number): result for number, result in enumerate(results)}
-
-    def ended(self) -> dict[str, JobReturn]:
-        ended, self._ended = self._ended, {}
-        return ended
 
 
 def _submit(launcher: Launcher, jobs: Mapping[int, Sequence[str]]) -> list[str]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import optuna
 from hydra.core.plugins import Plugins
-from hydra.core.utils import JobStatus
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
@@ -25,8 +25,7 @@ from optuna.distributions import distribution_to_json, json_to_distribution
 from optuna.trial import TrialState
 
 from cifarsweep.results import files, sweeps
-from cifarsweep.results.study_records import StudiesRecord, StudyRecord, TrialRecord
-from cifarsweep.results.typed import FileRecord
+from cifarsweep.results.study_records import StudiesRecord, StudyRecord
 from cifarsweep.sweeper import (
     cluster,
     estimate,
@@ -137,11 +136,10 @@ def _run(
         if lock is not None:
             _keep_records(whole)
             _fill(setting, studies)
-        jobs: cluster.Jobs = cluster.WaitedFor(folder, {})
-        if cluster.is_slurm(setting.config.hydra.launcher):
-            jobs = cluster.Jobs(folder, {}) if lock is None else cluster.Jobs.of_earlier_commands(folder)
+        comes_back = lock is not None and cluster.is_slurm(setting.config.hydra.launcher)
+        jobs = cluster.Jobs.of_earlier_commands(folder) if comes_back else cluster.Jobs(folder, {})
         start = partial(_start_missing, setting, studies, worker, num_workers, jobs)
-        if whole.settings.detach and not jobs.live and start():
+        if whole.settings.detach and not jobs.live and start() is not None:
             progress.line(jobs.left)
             return None
         began = time.monotonic()
@@ -283,20 +281,16 @@ def _keep_records(whole: StudyPlan) -> None:
             progress.line(f"{whole.address}: lacks {lost} trials of {kind.file}, which is kept as {aside.name}")
 
 
-def _ended(whole: StudyPlan, record: FileRecord | None) -> set[tuple[Any, ...]]:
+def _ended(whole: StudyPlan, record: StudyRecord | StudiesRecord | None) -> set[tuple[Any, ...]]:
     """The trials of a record that have ended: study, number and values, or of a final run study, finalist and seed."""
     ended: set[tuple[Any, ...]] = set()
-    searches: list[tuple[str | None, list[TrialRecord]]] = []
-    if isinstance(record, StudyRecord):
-        searches.append((record.name, record.trials))
-    elif isinstance(record, StudiesRecord):
+    for search in record.searches if record else ():
+        name = search.name if isinstance(search, StudyRecord) else whole.name_of(search.values)
+        ended |= {(name, t.number, repr(t.values)) for t in search.trials if t.state in ("complete", "pruned")}
+    if isinstance(record, StudiesRecord):
         for study in record.studies:
-            name = whole.name_of(study.values)
-            searches.append((name, study.trials))
-            finals = name_of_finals(name, record.final_on)
+            finals = name_of_finals(whole.name_of(study.values), record.final_on)
             ended |= {(finals, run.finalist, run.seed) for run in study.final_runs if run.state == "complete"}
-    for searched, trials in searches:
-        ended |= {(searched, t.number, repr(t.values)) for t in trials if t.state in ("complete", "pruned")}
     return ended
 
 
@@ -362,7 +356,7 @@ def _num_workers(checked: Settings, launcher: DictConfig) -> int:
     return launcher.get("n_workers") or len(local.cores())
 
 
-def _work(studies: Studies, jobs: cluster.Jobs, start: Callable[[], bool]) -> None:
+def _work(studies: Studies, jobs: cluster.Jobs, start: Callable[[], Sequence[JobReturn] | None]) -> None:
     """Has `start` start the workers that are missing, until no trial can be claimed and none runs.
 
     One that ended by an error has no successor before something else has happened. Where none is left, and nothing has
@@ -371,10 +365,11 @@ def _work(studies: Studies, jobs: cluster.Jobs, start: Callable[[], bool]) -> No
     if jobs.live:
         progress.line(f"comes back to {jobs}")
     started_at, failed_at = _num_events(studies), -1
+    ended: Sequence[JobReturn] = ()
     try:
         while True:
             error = None
-            for result in jobs.ended().values():
+            for result in (*ended, *jobs.ended().values()):
                 if result.status == JobStatus.FAILED:
                     error = result._return_value
                 elif result._return_value is not None:  # it has lost the storage: no other will fare better
@@ -386,8 +381,9 @@ def _work(studies: Studies, jobs: cluster.Jobs, start: Callable[[], bool]) -> No
                     raise errors.plain(error) from error
             if not running and studies.num_startable <= 0:
                 break
-            if (events != failed_at or not (jobs.live or running)) and start():
-                started_at = events
+            ended = ()
+            if (events != failed_at or not (jobs.live or running)) and (returned := start()) is not None:
+                started_at, ended = events, returned
             if jobs.live or running:
                 time.sleep(POLL_SECONDS)
     except BaseException:
@@ -400,11 +396,16 @@ def _work(studies: Studies, jobs: cluster.Jobs, start: Callable[[], bool]) -> No
     jobs.conclude(WAIT_FOR_WORKERS_SECONDS)
 
 
-def _start_missing(setting: _Setting, studies: Studies, worker: Worker, num_workers: int, jobs: cluster.Jobs) -> bool:
-    """Starts as many workers as can claim a trial; whether there was one to start."""
+def _start_missing(
+    setting: _Setting, studies: Studies, worker: Worker, num_workers: int, jobs: cluster.Jobs
+) -> Sequence[JobReturn] | None:
+    """Starts as many workers as can claim a trial, and adds those of Slurm to `jobs`.
+
+    The results of those for which the launcher has waited; None where there was no worker to start.
+    """
     missing = min(num_workers - len(jobs.live), studies.num_startable)
     if missing <= 0:
-        return False
+        return None
     config, fixed = copy.deepcopy(setting.config), worker.whole.space.fixed
     if worker.whole.settings.n_workers is not None and config.hydra.launcher.get("n_workers", 0) is None:
         # The launcher `local` would run no more of them at once than it has cores.
@@ -413,8 +414,16 @@ def _start_missing(setting: _Setting, studies: Studies, worker: Worker, num_work
     context = hydra_compat.context_of_workers(setting.context, setting.compose(fixed))
     task = cluster.InJob(worker, worker.whole.folder)
     launcher = hydra_compat.instantiate_launcher(context, task, config, quiet=True)
-    jobs.submit(launcher, {number: list(fixed) for number in range(missing)})
-    return True
+    overrides = [list(fixed)] * missing
+    if cluster.is_slurm(config.hydra.launcher):
+        jobs.submit(launcher, dict(enumerate(overrides)))
+        return []
+    try:
+        return launcher.launch(overrides, initial_job_idx=0)
+    except Exception as error:  # whatever a launcher raises where its jobs died
+        failed = JobReturn(status=JobStatus.FAILED)
+        failed.return_value = error
+        return [failed]
 
 
 def _num_events(studies: Studies) -> int:
