@@ -1,11 +1,13 @@
 """The configuration of a run, checked, and what Hydra tells of one outside of a job. Builds nothing from it."""
 
+import contextlib
 import itertools
 import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,13 +20,6 @@ from cifarsweep.sweeper import hydra_compat, jobs
 from cifarsweep.terminal import errors
 from cifarsweep.training import groups, schema
 
-EXTRAS = {
-    "hydra/launcher/joblib": "joblib",
-    "hydra/launcher/ray": "ray",
-    "hydra/launcher/submitit_local": "slurm",
-    "hydra/launcher/submitit_slurm": "slurm",
-}
-"""The extra of this package that an option of Hydra's comes with."""
 SEVERAL_VALUES = re.compile(r"(?s)(?:Ambiguous value for argument|Sweep parameters) '(.*?)'(?:\n| requires)")
 """Hydra's lines about a word that only a sweep can take."""
 NO_OPTION = "Config group override must be"
@@ -123,12 +118,24 @@ def _error_line(error: BaseException, words: list[str], sweeps: Sequence[str]) -
         each = f", or -m before the keys for each of several: {shlex.join([*sweeps, '-m', *words])}" if sweeps else ""
         return f"{several[1]}: expected one value{each}; a list stands in [ ], a text in quotes"
     file = error.missing_cfg_file if isinstance(error, MissingConfigException) else None
-    if isinstance(error, MissingConfigException) and file in EXTRAS:
+    if isinstance(error, MissingConfigException) and (extra := _extra_with(str(file), error.options or ())):
         group, _, option = str(file).rpartition("/")
-        package = f"expected its package, by pip install -e '.[{EXTRAS[file]}]'"
+        package = f"expected its package, by pip install -e '.[{extra}]'"
         return f"{group}={option}: not installed, {package}, or one of {', '.join(error.options or ())}"
     unknown = _unknown_option(words, file) if file or str(error).startswith(NO_OPTION) else None
     return unknown or errors.one_line(error, partial(_known_keys, words))
+
+
+def _extra_with(file: str, installed: Sequence[str]) -> str | None:
+    """The extra of this package that brings a launcher of Hydra's: hydra-submitit-launcher has submitit_slurm."""
+    launcher = re.fullmatch(r"hydra/launcher/([^_]+).*", file)
+    if launcher is None or any(option.startswith(launcher[1]) for option in installed):
+        return None
+    with contextlib.suppress(metadata.PackageNotFoundError):  # a checkout that was never installed
+        for requirement in metadata.requires("cifarsweep") or ():
+            if extra := re.match(rf"hydra-{re.escape(launcher[1])}-launcher\b.*extra == .(\w+)", requirement):
+                return extra[1]
+    return None
 
 
 def _not_parsed(error: OverrideParseException, words: Sequence[str]) -> str:
