@@ -260,6 +260,17 @@ def test_the_basic_launcher_and_a_relative_outputs_folder_work(cifarsweep: Comma
     assert done.stdout.count("after 2 epochs") == 2
 
 
+@pytest.mark.parametrize("launcher", ["basic", "local"])
+def test_hydras_own_sweeper_records_how_many_jobs_there_are(
+    cifarsweep: Command, small: list[str], tmp_path: Path, launcher: str
+) -> None:
+    words = ["hydra/sweeper=basic", f"hydra/launcher={launcher}", "trainer.epochs=1", "seed=0,1", "name=plain"]
+    done = cifarsweep("-m", *small, *words, "schedule=glob(one*)")
+    assert done.returncode == 0, done.stderr
+    sweep = tmp_path / "outputs" / "sweeps" / "plain"
+    assert cifarsweep("--once", str(sweep), module="cifarsweep.watch").stdout.splitlines()[-1].startswith("plain: 2/2")
+
+
 @pytest.mark.slow
 def test_a_failed_job_is_shown_and_the_others_go_on(cifarsweep: Command, small: list[str], tmp_path: Path) -> None:
     done = cifarsweep("-m", *small, "batch_size=50,501", "name=half")

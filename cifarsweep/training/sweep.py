@@ -1,17 +1,20 @@
 """The sweep that this process runs, under any sweeper and launcher: its folder, its lock and its record."""
 
+import contextlib
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from cifarsweep.results import folders, sweeps
 from cifarsweep.results.locks import Lock
-from cifarsweep.sweeper import hydra_compat
+from cifarsweep.sweeper import grid, hydra_compat
 from cifarsweep.terminal import command_line, progress
 from cifarsweep.training import schema
 from cifarsweep.training.configuration import plain
@@ -36,10 +39,10 @@ class SweepCallback(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         try:
             _check(config)
-            if not str(OmegaConf.select(config, "hydra.sweeper._target_")).startswith(
-                "hydra_plugins.cifarsweep_engine."
-            ):
-                start(config)  # Hydra's own sweepers do not say when they have checked everything
+            sweeper = OmegaConf.select(config, "hydra.sweeper")
+            if not sweeper._target_.startswith("hydra_plugins.cifarsweep_engine."):
+                # Hydra's own sweepers do not say when they have checked everything
+                start(config, _num_jobs(config) if sweeper._target_.endswith(".BasicSweeper") else None)
         except Exception as error:
             raise SystemExit(1) from error  # Hydra goes on after an Exception of a callback
 
@@ -66,10 +69,19 @@ def _check(config: DictConfig) -> None:
             words[:] = [*(word for word in words if not word.startswith("outputs=")), f"outputs={quoted}"]
 
 
+def _num_jobs(config: DictConfig) -> int | None:
+    """How many jobs Hydra's own grid has; None where it will refuse it."""
+    sweeper: Any = OmegaConf.to_container(config.hydra.sweeper)
+    words, loader = config.hydra.overrides.task, GlobalHydra.instance().config_loader()
+    with contextlib.suppress(ValueError, HydraException):
+        return len(grid.list_jobs(words, sweeper["params"] or {}, loader))
+    return None
+
+
 def start(config: DictConfig, num_jobs: int | None = None) -> None:
     """Makes the sweep's folder and record. Nothing is written before it."""
     folder, lock = Path(config.hydra.sweep.dir).absolute(), None
-    if not is_search(config):
+    if OmegaConf.select(config, "hydra.sweeper.join") is None:  # a search lets other processes work on it
         lock = sweeps.own_sweep(folder)
         if lock is None:
             raise ValueError(f"name={folder.name}: another process runs this sweep; wait, or give another name=")
@@ -77,8 +89,3 @@ def start(config: DictConfig, num_jobs: int | None = None) -> None:
     for line in sweeps.open_sweep(folder, command_line.words(), plan, num_jobs):
         progress.line(line)
     _opened.set((folder, lock))
-
-
-def is_search(config: DictConfig) -> bool:
-    """Whether the engine searches, so that other processes may work on the same sweep."""
-    return OmegaConf.select(config, "hydra.sweeper.join") is not None
