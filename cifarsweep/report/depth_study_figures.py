@@ -74,7 +74,7 @@ def accuracy(study: DepthStudy, groups: list[_Group]) -> Figure:
         axes.plot(places, means, color=group.colour, lw=1.2, alpha=0.6, zorder=2)
         for x, searched, mean in zip(places, group.studies, means, strict=True):
             _bars(axes, x, searched, group.colour)
-            axes.plot(x, mean, group.marker, color=group.colour, ms=7, mec="white", mew=0.8, zorder=5)
+            axes.plot(x, mean, group.marker, color=group.colour, ms=7, mec="white", mew=0.8, zorder=6)
     axes.set_ylabel("test accuracy (%)")
     return figure
 
@@ -83,7 +83,7 @@ def _bars(axes: Axes, x: float, searched: Searched, colour: str) -> None:
     values = 100 * np.array(list(searched.by_seed.values()))
     if len(values) < 2:
         return
-    axes.scatter(np.full(len(values), x), values, s=9, color="white", edgecolors=colour, lw=0.8, zorder=6)
+    axes.scatter(np.full(len(values), x), values, s=9, color="white", edgecolors=colour, lw=0.8, zorder=5)
     axes.plot([x, x], [100 * end for end in searched.interval[2:]], color=colour, lw=3.5, alpha=0.8, zorder=4)
     with_search = [100 * end for end in searched.interval_with_search]
     if not math.isnan(with_search[0]):

@@ -243,7 +243,7 @@ def slices(study: Study) -> Figure | None:
     panel_height, below = 2.3, [max(panel.inches_below for panel in row) for row in rows]
     shape = (len(rows), len(rows[0]))
     figure, grid = page(title, caption, (width, panel_height), shape, sum(below) / len(rows))
-    figure.subplots_adjust(right=1 - 1.0 / width, wspace=0.12)  # on the right is the colour bar
+    figure.subplots_adjust(right=1 - 1.0 / width, wspace=0.17)  # on the right is the colour bar
     bottom = float(grid[0, 0].get_position().y0)
     for row, row_axes, under in zip(rows, grid, below, strict=True):
         for axes in row_axes:
@@ -284,7 +284,7 @@ class _Slice:
         self.choices = [text if text in self.names else self.names[-1] for text in texts] if self.is_choice else []
         self.short_names = [shortened(name, 16) for name in self.names]
         widths = [_inches(name, 9.5) for name in self.short_names]
-        distance = 2.4 / (len(widths) + 0.2)  # 2.4 inches: the narrowest panel
+        distance = 2.3 / (len(widths) + 0.2)  # 2.3 inches: the narrowest panel
         self.is_crowded = any((width + after) / 2 + 0.07 > distance for width, after in pairwise(widths))
         self.inches_below = 0.55 + (max(widths) - 0.1 if self.is_crowded else 0.0)
 
