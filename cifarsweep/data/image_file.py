@@ -77,4 +77,8 @@ def why_unreadable(error: Exception) -> str:
 
     if isinstance(error, UnidentifiedImageError):
         return "in no format that Pillow reads"
+    return first_line(error)
+
+
+def first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__

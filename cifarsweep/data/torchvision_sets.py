@@ -16,6 +16,7 @@ import numpy as np
 
 from cifarsweep.data.cache import Writer, cached, file_key, temporary_folder
 from cifarsweep.data.dataset import DataSet, split
+from cifarsweep.data.image_file import first_line
 from cifarsweep.results import folders
 from cifarsweep.results.locks import Lock
 
@@ -94,7 +95,7 @@ def _download(name: str, root: Path, raw: Path) -> None:
                 (part / raw.relative_to(root)).rename(raw)
     except Exception as error:  # urllib, HTTP, socket, checksum and file errors all mean the same to the user
         raise ValueError(
-            f"root={root}: {raw.name} is not there and its download failed ({_first_line(error)}); expected "
+            f"root={root}: {raw.name} is not there and its download failed ({first_line(error)}); expected "
             f"{', '.join(ARCHIVES[name])} in {root}, or the official files in {raw}, or data=shapes, which needs none"
         ) from error
 
@@ -109,7 +110,7 @@ def _decode_archives(name: str, root: Path, raw: Path, writer: Writer, archives:
             _unpack(kind, archive, target)
         except (EOFError, ValueError, tarfile.TarError, zlib.error, gzip.BadGzipFile) as error:
             raise ValueError(
-                f"root={root}: {archive} is damaged ({_first_line(error)}); expected the official file, or none, "
+                f"root={root}: {archive} is damaged ({first_line(error)}); expected the official file, or none, "
                 "which has it downloaded"
             ) from error
     _decode(name, unpacked, target, writer, shown=", ".join(map(str, archives)))
@@ -156,7 +157,7 @@ def _decode(name: str, root: Path, raw: Path, writer: Writer, shown: str | None 
             }:
                 raise ValueError("labels that are not one of a class for each image")
     except Exception as error:  # pickle, gzip and EOF errors, and torchvision's RuntimeError for a wrong checksum
-        reason = _first_line(error).removesuffix(" You can use download=True to download it")
+        reason = first_line(error).removesuffix(" You can use download=True to download it")
         raise ValueError(
             f"root={root}: the files in {shown or raw} are damaged or incomplete ({reason}); expected the official ones"
         ) from error
@@ -166,7 +167,3 @@ def _decode(name: str, root: Path, raw: Path, writer: Writer, shown: str | None 
         images, labels = writer.split(name, len(pixels), pixels.shape[1])
         images[:] = pixels if pixels.ndim == 4 else pixels[..., None]  # gray to three equal channels
         labels[:] = np.asarray(source.targets)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -300,9 +300,7 @@ def write(study: DepthStudy, folder: Path) -> None:
     ]
     tables = (of_depths, of_runs, [_pair_row(pair) for pair in pairs(study)], of_trials)
     for name, rows in zip(FILES, tables, strict=True):
-        cells = (
-            [None if isinstance(cell, float) and math.isnan(cell) else cell for cell in row.values()] for row in rows
-        )
+        cells = ([None if cell != cell else cell for cell in row.values()] for row in rows)  # NaN equals nothing
         files.write_csv(folder / name, list(rows[0]) if rows else [], cells)
 
 

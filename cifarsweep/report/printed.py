@@ -50,8 +50,7 @@ def outcomes(tables: Tables) -> list[str]:
     reasons = Counter(_reason(*cause) for cause in causes)
     reasons.update(f"without a run: {shortened(error, 200)}" for error in tables.jobs_without_run)
     lines += [f"  {number} {reason}" for reason, number in reasons.most_common(MOST_REASONS)]
-    rest = sum(number for _, number in reasons.most_common()[MOST_REASONS:])
-    if rest:
+    if rest := sum(number for _, number in reasons.most_common()[MOST_REASONS:]):
         lines.append(f"  {rest} for other reasons, see runs.csv")
     if tables.unreadable:
         lines.append(f"  {len(tables.unreadable)} left out, as a file cannot be read")

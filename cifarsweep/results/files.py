@@ -185,9 +185,9 @@ def write_json(path: Path, value: Any) -> None:
         file.write("\n")
 
 
-def read_json(path: Path, most: int = MOST_BYTES) -> Any:
+def read_json(path: Path) -> Any:
     """The file's value; Corrupt where it is no JSON."""
-    text = read_text(path, most)
+    text = read_text(path)
     try:
         value = json.loads(text)
         if text.count("{") + text.count("[") > MOST_LEVELS:  # to look at all values takes as long as to read them
@@ -202,12 +202,12 @@ def write_yaml(path: Path, value: Any) -> None:
         yaml.dump(value, file, _Dumper, sort_keys=False, allow_unicode=True)
 
 
-def read_yaml(path: Path, most: int = MOST_YAML, before: str | None = None) -> Any:
+def read_yaml(path: Path, before: str | None = None) -> Any:
     """The plain values in the file, or in the part of it before a line; Corrupt where it is something else.
 
     A value that repeats is written again. Aliases, of which a few lines can stand for billions of values, are refused.
     """
-    text = read_text(path, most)
+    text = read_text(path, MOST_YAML)
     if before:
         text = text.partition(f"\n{before}\n")[0]
     try:
