@@ -31,7 +31,7 @@ from cifarsweep.terminal.domains import as_typed
 
 NUM_BEST = 5
 LEAST_TRIALS = 4
-"""Of fewer trials, complete or pruned, nobody can tell how far the best may be chance; nor of one complete trial."""
+"""With fewer trials, complete or pruned, nobody can tell how far the best is luck; nor with one complete trial."""
 MATCH = "model.match"
 WHATS = {"params": "parameters", "multiply_adds": "multiply-adds"}
 FILES = ("depth_study.csv", "depth_study_runs.csv", "depth_study_pairs.csv", "depth_study_trials.csv")

@@ -22,7 +22,7 @@ from cifarsweep.terminal.formatting import count, shortened
 MOST_LEVELS = 8
 """A setting with more values is drawn as at most so many groups of neighbouring values, equally wide on its axis."""
 RUNS_PER_GROUP = 6
-"""There is a group for every so many runs, but two at least."""
+"""There are two groups at least."""
 MOST_PANELS = 9
 AS_COLUMNS = {"optimizer.lr": "lr", "trainer.epochs": "epochs"}
 """Keys whose columns have other names."""

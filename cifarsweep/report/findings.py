@@ -28,16 +28,16 @@ from cifarsweep.terminal.formatting import count, shortened
 NOT_ENOUGH = "not enough runs to say"
 NOT_ENOUGH_BEGINNING = "Not enough runs to say"
 OVERFITTING = 2.0
-"""Training accuracy is measured on augmented images before the epoch has ended, and may be so many points ahead."""
+"""Training accuracy, measured on augmented images before the epoch has ended, may be this many points ahead."""
 ENDED = ("complete", *EARLY, "failed")
 TRIALS_PER_KEY = 10
 """An importance estimate counts only with at least this many complete trials for each key; a rule of thumb."""
 NUM_PAIRS_SHOWN = 6
 """A run keeps images of so many pairs of classes."""
 MOST_MEANS = 6
-"""A sentence lists the means of at most so many models."""
+"""A sentence lists the means of at most this many models."""
 ALL_PAIRS = 8
-"""So many models are each compared with each; of more, each with the best one only."""
+"""Up to this many models are each compared with each; of more, each with the best one only."""
 
 
 # the best

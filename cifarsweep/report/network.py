@@ -15,7 +15,7 @@ from cifarsweep.terminal.formatting import count, shortened
 MOST_ROWS = 36
 """Of more layers those that change neither shape nor work are drawn in one row with the layer before."""
 MOST_FOLDED = 80
-"""Of more rows those in the middle are left out."""
+"""Of more rows, the middle ones are left out."""
 # Pale enough for black text; which is which is said by the text.
 COLOURS = {"Conv": "#cfe3f2", "Pool": "#fbe6bf", "Norm": "#e9e9e9", "Linear": "#c9e8dd"}
 OTHER = "#f6f6f6"

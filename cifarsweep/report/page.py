@@ -47,7 +47,7 @@ MOST_LINKS = 5
 UNRESERVED = " !$'()*+,/:;=?@[]^_`{|}~"
 """Characters that a data: address in double quotes keeps as they are."""
 MOST_SVG = 300_000
-"""Bytes. Of a larger SVG file the PNG file is shown, where that is smaller."""
+"""Bytes. In place of a larger SVG file the PNG file is shown, where that is smaller."""
 NUM_PAIRS = 10
 STARTS = (["python", "-m", "cifarsweep"], ["cifarsweep"])
 """How a command line begins that trains a run."""

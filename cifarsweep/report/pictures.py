@@ -25,7 +25,7 @@ MOST_ROWS = 100
 """Of images."""
 WIDTH = 6.4
 MOST_NUMBERS = 20
-"""Each cell of the matrix has its number up to so many classes."""
+"""With up to this many classes, each cell of the matrix has its number."""
 MOST_NAMES = 40
 MOST_BARS = 30
 

@@ -18,7 +18,7 @@ NAMES = ("runs", "summary", "epochs")
 SETTINGS = ["optimizer", "lr", "batch_size", "schedule", "loss", "epochs"]
 """Those that have a column of their own, whether the runs differ in them or not."""
 DECIDING = ["optimizer", "schedule", "loss", "label"]
-"""Columns that other settings may follow from, such as a momentum that only one optimizer has."""
+"""Columns that decide about other settings, as the optimizer does about its momentum."""
 CONFIGURATION = ["data", "model", "depth", "params", *SETTINGS]
 MEASURED = ("test_accuracy", "val_accuracy")
 

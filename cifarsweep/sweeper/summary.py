@@ -53,13 +53,12 @@ Importances = Mapping[str, tuple[float, float, float]]
 LEAST_FOR_IMPORTANCE = 10
 """Importances need at least this many trials that have reported. With fewer, shares would be noise."""
 TARGET_QUANTILE = 0.3
-"""The better trials are so many of them. Of Optuna's 10 %, one or two, an estimate says more of chance than of keys."""
+"""This part of the trials counts as better. Optuna's 10 % are one or two, which say more of chance than of keys."""
 NUM_SHUFFLED, NUM_HALVES = 120, 60
 CHANCE = 0.05
-"""At most so often is any key told where none matters."""
+"""How often, at most, a key is named although none matters."""
 MOST_COUNTED = 300
-"""Trials that importances are estimated from, drawn at random from more of them: ten times as many take ten times as
-long, and 300 tell which keys matter."""
+"""Of more trials, so many are drawn at random: ten times as many take ten times as long, and 300 tell what matters."""
 WIDEST = 0.7
 """An interval that leaves more open than this tells nothing."""
 
@@ -220,7 +219,7 @@ def _command(plan: StudyPlan, trial: FrozenTrial, application: Application) -> s
 
 
 def told_importances(studies: Studies) -> Importances:
-    """Those of the only search; of several none are told."""
+    """Of the only search; nothing where there are several."""
     search = studies.searches[0]
     if len(studies.searches) > 1:
         return {}

@@ -105,7 +105,7 @@ _CLOSING = {"(": ")", "[": "]", "{": "}"}
 def reason_of_parser(error: BaseException, value: str) -> str | None:
     """Why Hydra's parser has refused the value, where that can be told: it names what it has read, not what it lacks.
 
-    A text that would need quotes is one of the values of which nothing can be told.
+    Nothing can be told of a text that needs quotes.
     """
     if evaluated := re.search(r"(?s) while evaluating '.*?': (.*)", str(error)):
         return " ".join(evaluated[1].partition("\nSee https")[0].replace("\nAvailable: ", ", expected one of ").split())

@@ -78,7 +78,7 @@ def compose(overrides: list[str], config_dir: Path | None = None) -> Configurati
 def error_line(error: BaseException, words: list[str], sweeps: Sequence[str] = ()) -> str:
     """One line on a mistake in the words of a command line, with what is accepted instead.
 
-    `sweeps` is how a command begins that takes several values for a key, if this one can.
+    `sweeps` are the first words of the command that takes several values for a key, where there is one.
     """
     line = _error_line(error, words, sweeps)
     key, _, rest = line.partition("=")
