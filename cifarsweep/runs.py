@@ -6,20 +6,20 @@ if __name__ == "__main__":  # at the top, so that what the imports raise is answ
     raise SystemExit(boundary.run("cifarsweep.runs"))
 
 import argparse
-import fnmatch
-import operator
 import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from cifarsweep.results import folders, records, sweeps
 from cifarsweep.results.records import RunResult
-from cifarsweep.terminal import boundary, formatting, streams
+from cifarsweep.terminal import boundary, conditions, formatting, streams
 from cifarsweep.terminal.arguments import Parser
+from cifarsweep.terminal.conditions import Condition
 
 Row = Mapping[str, Any]
 
@@ -39,19 +39,18 @@ SHOWN_WHERE_THEY_DIFFER = ("data", "optimizer", "schedule", "loss", "epochs")
 LARGEST_FIRST = {"train_accuracy", "val_accuracy", "test_accuracy", "images_per_second", "started", "finished"}
 """Columns in which that is the best or the newest."""
 LIMIT_ON_A_TERMINAL = 40
-COMPARISONS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 
 
 @boundary.command
 def main(arguments: list[str] | None = None) -> int:
     args = _parse(arguments)
     noun, known = ("sweep", SWEEP_COLUMNS) if args.sweeps else ("run", RUN_COLUMNS)
-    paths, conditions = _split(args.words, known)
+    paths, wanted = _split(args.words, known)
     columns = args.columns.split(",") if args.columns else []
     for name in [*([args.sort] if args.sort else []), *columns]:
         _check_column(name, known)
     folders_of, read = (folders.find_sweeps, _sweep) if args.sweeps else (folders.find, _run)
-    rows = [row for row in _read(paths, folders_of, read) if all(condition(row) for condition in conditions)]
+    rows = [row for row in _read(paths, folders_of, read) if all(condition.holds(row.get) for condition in wanted)]
     sort = args.sort or "started"
     reverse = args.reverse != (sort in LARGEST_FIRST)
     valued = [row for row in rows if row.get(sort) is not None]
@@ -76,7 +75,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         prog="python -m cifarsweep.runs",
         description="Lists runs, or with --sweeps sweeps, the newest first.",
         epilog="A condition is COLUMN, one of = != < <= > >=, and a value: status=complete 'model=layers*' "
-        "'val_accuracy>0.8' lr=0.1,0.3. Those with < or > need quotes in a shell. Columns: "
+        "'val_accuracy>0.8 & lr<0.5' lr=0.1,0.3. Those with < > or & need quotes in a shell. Columns: "
         + ", ".join(RUN_COLUMNS)
         + ".",
     )
@@ -96,50 +95,19 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-# conditions
-
-
-def _split(words: Sequence[str], known: Sequence[str]) -> tuple[list[Path], list[Callable[[Row], bool]]]:
-    paths, conditions = [], []
+def _split(words: Sequence[str], known: Sequence[str]) -> tuple[list[Path], list[Condition]]:
+    paths, found = [], []
     for word in words:
-        parts = re.fullmatch(r"([\w.]+)(!=|<=|>=|=|<|>)(.*)", word)
-        if parts and not Path(word).exists():
-            _check_column(parts[1], known)
-            conditions.append(condition(*parts.groups()))
+        if re.match(r"[\w.]+(!=|[<>=])", word) and not Path(word).exists():
+            found.append(conditions.parse(word, partial(_check_column, known=known), _NUMBERS))
         else:
             paths.append(Path(word))
-    return paths or [Path("outputs")], conditions
+    return paths or [Path("outputs")], found
 
 
 def _check_column(name: str, known: Sequence[str]) -> None:
     if name not in known:
         raise ValueError(f"{name}: no such column, expected one of {', '.join(known)}")
-
-
-def condition(column: str, sign: str, value: str) -> Callable[[Row], bool]:
-    """A test of rows. `=` takes several values, and patterns for text; an empty value accepts only empty cells.
-
-    ValueError where a column of numbers is compared with something else.
-    """
-    if sign == "!=":
-        equal = condition(column, "=", value)
-        return lambda row: not equal(row)
-    try:
-        values = [float(x) if column in _NUMBERS and (x or sign != "=") else x for x in value.split(",")]
-    except ValueError as error:
-        raise ValueError(f"{column}{sign}{value}: expected a number") from error
-    if sign == "=":
-        return lambda row: any(_equal(row.get(column), x) for x in values)
-    if len(values) > 1:
-        raise ValueError(f"{column}{sign}{value}: expected one value; = takes several")
-    compare, wanted = COMPARISONS[sign], values[0]
-    return lambda row: row.get(column) is not None and compare(row[column], wanted)
-
-
-def _equal(value: Any, wanted: float | str) -> bool:
-    if value is None or wanted == "":
-        return value is None and wanted == ""
-    return fnmatch.fnmatchcase(value, wanted) if isinstance(wanted, str) else bool(value == wanted)
 
 
 # reading

@@ -72,6 +72,7 @@ def listed(outputs: Path, capsys: pytest.CaptureFixture[str]) -> List:
         (["val_accuracy>=0.8", "val_accuracy<0.9"], "2"),
         (["val_accuracy="], "3"),
         (["error=no*"], "3"),
+        (["model=layers3 & lr<0.3"], "2"),
         (["outputs/runs"], "3210"),
         (["000000000001"], "1"),
         (["layers3-000000000002"], "2"),
