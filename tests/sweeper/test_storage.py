@@ -32,7 +32,7 @@ from postgresql import PASSWORD, Server
 
 from cifarsweep.sweeper import database as databases
 from cifarsweep.sweeper import storage
-from cifarsweep.sweeper.promotion import PAUSED, PromotionPruner
+from cifarsweep.sweeper.promotion import PAUSED, PromotionPruner, SampledStudy
 from cifarsweep.sweeper.queue import Outcome, Queue
 from cifarsweep.sweeper.settings import Budget
 from cifarsweep.sweeper.studies import OpenStudy
@@ -230,7 +230,7 @@ def test_a_sampler_may_think_for_longer_than_the_server_waits_for_a_worker_in_a_
         assert len(trial.study.trials) == 1
         time.sleep(3)
 
-    trial = queue.suggest(claimed, suggest, queue._study)
+    trial = queue.suggest(claimed, suggest, _sampled(queue))
 
     assert len(began) == 1
     assert queue.ours()[0].params == trial.params
@@ -332,7 +332,7 @@ def test_bookkeeping_is_as_little_among_many_trials_as_among_few(database: str, 
 
 def _statements(queue: Queue) -> Counter[str]:
     """What a trial of three steps asks of the server, by the first word of a statement."""
-    engine = queue._storage._optuna.engine
+    engine, sampled = queue._storage._optuna.engine, _sampled(queue)
     seen: Counter[str] = Counter()
     listeners = [
         ("before_cursor_execute", lambda _, cursor, statement, *others: seen.update([statement.split()[0]])),
@@ -342,7 +342,7 @@ def _statements(queue: Queue) -> Counter[str]:
         sqlalchemy.event.listen(engine, name, listener)
     claimed = queue.claim("one")
     assert claimed is not None
-    trial = queue.suggest(claimed, lambda trial: [trial.suggest_float(name, 0, 1) for name in "abcde"], queue._study)
+    trial = queue.suggest(claimed, lambda trial: [trial.suggest_float(name, 0, 1) for name in "abcde"], sampled)
     for step in range(1, 4):
         queue.take(partial(queue.report, trial, step, 0.5), alone=False)
     assert queue.finish(trial, "one", Outcome(TrialState.COMPLETE, [0.5]))
@@ -386,7 +386,7 @@ def test_what_a_lost_transaction_took_back_is_written_again(database: str, tmp_p
         if losses:
             raise losses.pop()
 
-    trial = queue.suggest(claimed, suggest, queue._study)
+    trial = queue.suggest(claimed, suggest, _sampled(queue))
     queue.take(report, alone=False)
 
     stored = optuna.load_study(study_name="lost", storage=database).trials[0]
@@ -441,6 +441,10 @@ def _queue(address: str, folder: Path, name: str, budget: Budget | None = None) 
     study = optuna.create_study(study_name=name, storage=store, load_if_exists=True)
     limits: Any = SimpleNamespace(max_retries=1, max_failures=5, grace_period=120, budget=budget, finalists=0)
     return Queue(study, folder, limits)
+
+
+def _sampled(queue: Queue) -> SampledStudy:
+    return SampledStudy(queue._study.study_name, queue._storage)
 
 
 def _finished(name: str, address: str) -> dict[int, tuple[object, ...]]:
