@@ -32,6 +32,8 @@ class PausingPruner(BasePruner):
     """
 
     max_resource: int | str
+    rungs: list[int]
+    """The steps after which a trial may pause."""
     keep_checkpoints: int | None
     """So many paused trials keep what they would go on from; None: all do."""
 
@@ -65,7 +67,7 @@ class PromotionPruner(PausingPruner):
     ) -> None:
         self._factor, self.max_resource, self.keep_checkpoints = reduction_factor, max_resource, keep_checkpoints
         self._end = max_resource if isinstance(max_resource, int) else NO_END
-        self._rungs = list(
+        self.rungs = list(
             takewhile(lambda rung: rung < self._end, (min_resource * reduction_factor**i for i in count()))
         )
 
@@ -86,7 +88,7 @@ class PromotionPruner(PausingPruner):
         ]
 
     def may_pause(self, trial: FrozenTrial) -> bool:
-        return max(trial.last_step or 0, int(trial.user_attrs.get(PROMOTED, 0))) < max(self._rungs, default=0)
+        return max(trial.last_step or 0, int(trial.user_attrs.get(PROMOTED, 0))) < max(self.rungs, default=0)
 
     def by_promise(self, trials: Sequence[FrozenTrial], direction: StudyDirection) -> list[FrozenTrial]:
         by_rung = self._paused_by_rung(trials)
@@ -105,8 +107,8 @@ class PromotionPruner(PausingPruner):
 
     def _rung(self, step: int) -> int | None:
         """The highest rung that a trial has reached by this step; None below the first and at the last step."""
-        passed = bisect_right(self._rungs, step) if step < self._end else 0
-        return self._rungs[passed - 1] if passed else None
+        passed = bisect_right(self.rungs, step) if step < self._end else 0
+        return self.rungs[passed - 1] if passed else None
 
 
 def _reached(trial: FrozenTrial, rung: int) -> int | None:

@@ -23,8 +23,16 @@ from cifarsweep.terminal import formatting
 from cifarsweep.terminal.domains import ANYTHING, BOOLEAN, OF_TYPE, Domain, any_of, as_typed, check, number, whole
 
 _ENUMERATING = ("GridSampler", "BruteForceSampler")
+_OF_ONE_SEQUENCE = ("GridSampler", "QMCSampler", "CurveGPSampler")
+"""All trials of these come from one sequence, made by the study's seed."""
 _NEEDS = {"CmaEsSampler": ["cmaes"], "GPSampler": ["scipy", "torch"], "QMCSampler": ["scipy"]}
 """Packages that Optuna imports only once a trial asks for them."""
+
+_GIVEN = {
+    "GridSampler": ["search_space"],
+    "CurveGPSampler": ["space", "max_resource"],
+}
+"""Arguments that are no keys: the space gives them."""
 
 MOST_TRIALS = 100_000
 """Whoever claims a trial reads them all."""
@@ -182,7 +190,9 @@ def _pauses(pruner: Mapping[str, Any]) -> bool:
 
 
 def _check_pauses(values: Mapping[str, Any], objectives: list[str], max_steps: int | None) -> None:
-    """ValueError where trials cannot pause and go on."""
+    """ValueError where trials cannot pause and go on, or be judged before they end."""
+    if _name(values["sampler"]) == "CurveGPSampler" and len(objectives) > 1:
+        raise ValueError(f"hydra/sweeper/sampler=curve_gp: expected one objective, here {', '.join(objectives)}")
     if not _pauses(values["pruner"]):
         return
     pruner, first = f"hydra/sweeper/pruner={_name(values['pruner'])}", values["pruner"].get("min_resource")
@@ -269,16 +279,18 @@ def make_sampler(settings: Settings, space: Space, trial: int) -> optuna.sampler
     """The sampler for one trial.
 
     Its seed is made of the study's seed and the trial's number: random draws are the same whichever worker takes a
-    trial and however often the study was interrupted, and no two workers draw alike. Grid and quasi-random samplers
-    keep the study's seed, as all their trials come from one sequence. ValueError names what is missing or not accepted.
+    trial and however often the study was interrupted, and no two workers draw alike. ValueError names what is missing
+    or not accepted.
     """
     arguments = dict(settings.sampler)
     seed = arguments.get("seed")
-    if seed is not None and _name(settings.sampler) not in ("GridSampler", "QMCSampler"):
+    if seed is not None and _name(settings.sampler) not in _OF_ONE_SEQUENCE:
         digest = hashlib.sha256(f"{seed} {trial}".encode()).digest()
         arguments["seed"] = int.from_bytes(digest[:4], "big")
     if _name(settings.sampler) == "GridSampler":
         arguments["search_space"] = space.grid()
+    elif _name(settings.sampler) == "CurveGPSampler":
+        arguments |= {"space": space, "max_resource": settings.max_steps}
     elif settings.enumerates:
         space.check_finite(_name(settings.sampler))
     return _make("sampler", arguments)  # type: ignore[no-any-return]
@@ -321,8 +333,8 @@ def _check_arguments(key: str, given: Mapping[str, Any], base: type = object) ->
         parameters = dict(inspect.signature(built).parameters)
     except Exception as error:  # an import runs whatever code stands there
         raise ValueError(f"{key}._target_={given['_target_']}: {formatting.one_line(error)}") from error
-    if built is optuna.samplers.GridSampler:
-        del parameters["search_space"]  # which the space gives it
+    for name in _GIVEN.get(built.__name__, ()):
+        parameters.pop(name, None)
     takes_any = any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters.values())
     for name, value in given.items():
         if name in parameters:

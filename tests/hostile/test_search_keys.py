@@ -69,6 +69,7 @@ ARGUMENTS = [
     for kind, known in OPTIONS.items()
     for name, option in known.items()
     for argument in inspect.signature(pkgutil.resolve_name(option["_target_"])).parameters
+    if argument not in search_settings._GIVEN.get(option["_target_"].rpartition(".")[2], ())
 ]
 
 NUMBERS = st.integers(-3, 9) | st.integers() | st.floats(-2, 2) | st.floats() | st.just(10**30)
