@@ -113,15 +113,21 @@ class PromotionPruner(PausingPruner):
 
 def _reached(trial: FrozenTrial, rung: int) -> int | None:
     """The first step of the trial at or after the rung."""
-    return min((step for step in trial.intermediate_values if step >= rung), default=None)
+    if rung in trial.intermediate_values:
+        return rung
+    return min((step for step in trial.intermediate_values if step > rung), default=None)
 
 
 def _ranked(trials: Sequence[FrozenTrial], rung: int, direction: StudyDirection) -> list[FrozenTrial]:
     """The trials that have reached the rung, by what they had there, the best first."""
-    sign = 1 if direction == StudyDirection.MAXIMIZE else -1
-    reached = [(trial, step) for trial in trials if (step := _reached(trial, rung)) is not None]
-    reached.sort(key=lambda found: (-sign * found[0].intermediate_values[found[1]], found[0].number))
-    return [trial for trial, _ in reached]
+    sign = -1 if direction == StudyDirection.MAXIMIZE else 1
+    reached = [
+        (sign * trial.intermediate_values[step], trial.number, trial)
+        for trial in trials
+        if (step := _reached(trial, rung)) is not None
+    ]
+    reached.sort(key=lambda found: found[:2])
+    return [trial for *_, trial in reached]
 
 
 class SampledStudy(optuna.Study):

@@ -310,8 +310,9 @@ class Queue:
         surplus: list[FrozenTrial] = []
         if isinstance(pruner, PausingPruner) and pruner.keep_checkpoints is not None:
             paused = pruner.by_promise(ours, self._study.direction)
-            surplus = [other for other in paused if other.number not in dropped][pruner.keep_checkpoints :]
-            leave = {*dropped, *(other.number for other in surplus)}
+            leave = set(dropped)
+            surplus = [other for other in paused if other.number not in leave][pruner.keep_checkpoints :]
+            leave |= {other.number for other in surplus}
             needed = [other.params for other in ours if not other.state.is_finished() and other.number not in leave]
             surplus = [other for other in surplus if other.params not in needed]
         if (now_dropped := [*dropped, *(other.number for other in surplus)]) != before:
