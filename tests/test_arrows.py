@@ -51,11 +51,13 @@ LIGHT |= {
 }
 LIGHT |= {
     "sweeper.cluster",
+    "sweeper.exclusions",
     "sweeper.grid",
     "sweeper.hydra_compat",
     "sweeper.hydra_plugins",
     "sweeper.jobs",
     "sweeper.local",
+    "sweeper.overrides",
     "sweeper.pickling",
 }
 """Modules that a command's first answer needs: they import nothing heavy at their top."""

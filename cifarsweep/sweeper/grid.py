@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -17,7 +18,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from cifarsweep.results import files
-from cifarsweep.sweeper import cluster, hydra_compat, jobs
+from cifarsweep.sweeper import cluster, exclusions, hydra_compat, jobs, overrides
 from cifarsweep.sweeper.application import Application
 from cifarsweep.terminal import domains, errors, progress
 from cifarsweep.terminal.domains import Domain
@@ -27,6 +28,7 @@ POLL_SECONDS = 0.5
 
 _ACCEPTED = {
     "detach": domains.BOOLEAN,
+    "exclude": exclusions.ACCEPTED,
     "max_batch_size": domains.whole(1).or_null(),
     "params": Domain(lambda value: isinstance(value, dict | DictConfig), "values for each key").or_null(),
 }
@@ -46,11 +48,14 @@ def sweep(
     the same, and an error follows: RuntimeError for a bug, else ValueError.
     """
     domains.check("hydra.sweeper.", keys, _ACCEPTED)
-    combinations = list_jobs(arguments, keys["params"] or {}, hydra_context.config_loader)
+    loader = hydra_context.config_loader
+    combinations = list_jobs(arguments, keys["params"] or {}, loader, overrides.taken_names(loader, config))
+    if keys["exclude"]:
+        combinations = not_excluded(combinations, keys["exclude"])
     folder, how = Path(config.hydra.sweep.dir).absolute(), config.hydra.launcher
-    compose, application = jobs.Composer(hydra_context.config_loader, config, folder), Application.of(task_function)
-    for overrides in combinations:
-        application.check(compose(overrides))
+    compose, application = jobs.Composer(loader, config, folder), Application.of(task_function)
+    for texts in combinations:
+        application.check(compose(texts))
     cluster.check_detach(keys["detach"], config.hydra)
     if keys["detach"] and keys["max_batch_size"]:
         raise ValueError(f"hydra.sweeper.max_batch_size={keys['max_batch_size']}: expected null with detach=true")
@@ -118,27 +123,70 @@ def _launch_on_slurm(
     return [results[" ".join(texts)] for texts in combinations]
 
 
-def list_jobs(arguments: Sequence[str], params: Mapping[str, Any], loader: ConfigLoader | None) -> list[list[str]]:
-    """The overrides of each job. ValueError where a key has no list of values, none, or all are too many jobs."""
-    words = [*(f"{key}={value}" for key, value in params.items()), *arguments]
+def list_jobs(
+    arguments: Sequence[str],
+    params: Mapping[str, Any],
+    loader: ConfigLoader | None,
+    is_taken: Callable[[str], bool] = lambda name: False,
+) -> list[list[str]]:
+    """The overrides of each job. ValueError where a key has no list of values, none, or all are too many jobs.
+
+    `is_taken` says which names no zip may have.
+    """
     parser = OverridesParser.create(config_loader=loader)
-    by_key: dict[str, list[str]] = {}
+    by_key: dict[str, list[tuple[str, ...]]] = {}
+    zips: dict[str, str] = {}
+    for name, value in params.items():
+        if overrides.is_zip(value):
+            pairs = overrides.parse_zip(name, value, parser, is_taken)
+            by_key[name] = [row.texts for row in pairs.rows]
+            if pairs.is_shuffled:
+                random.shuffle(by_key[name])
+            zips |= {key.lstrip("+"): name for key in pairs.keys if _is_new(key, zips.get(key.lstrip("+")), name)}
+    words = [*(f"{key}={value}" for key, value in params.items() if key not in by_key), *arguments]
     for override in parser.parse_overrides(words):
         key = override.get_key_element()
+        _is_new(key, zips.get(key.lstrip("+~")), "an override of its own")
         if not override.is_sweep_override():
-            by_key[key] = [override.input_line or f"{key}={override.get_value_element_as_str()}"]
+            by_key[key] = [(override.input_line or f"{key}={override.get_value_element_as_str()}",)]
         elif override.is_discrete_sweep():
             sweep: Any = override._value
             if isinstance(sweep, RangeSweep) and any(True for _ in itertools.islice(sweep.range(), MOST_JOBS, None)):
                 sweep.shuffle = False  # Hydra would make a list of it
             values = itertools.islice(override.sweep_string_iterator(), MOST_JOBS + 1)
-            by_key[key] = [f"{key}={value}" for value in values]
+            by_key[key] = [(f"{key}={value}",) for value in values]
             if not by_key[key]:
                 raise ValueError(f"{override.input_line}: stands for no value, expected one or more")
-            if math.prod(map(len, by_key.values())) > MOST_JOBS:
-                fewer = f"expected up to {MOST_JOBS} jobs; hydra/sweeper=study searches among more"
-                raise ValueError(f"{override.input_line}: {fewer}")
         else:
             space = override.get_value_string()
             raise ValueError(f"{key}={space}: a grid needs a list of values; hydra/sweeper=study searches an interval")
-    return [list(combination) for combination in itertools.product(*by_key.values())]
+        if math.prod(map(len, by_key.values())) > MOST_JOBS:
+            fewer = f"expected up to {MOST_JOBS} jobs; hydra/sweeper=study searches among more"
+            raise ValueError(f"{override.input_line}: {fewer}")
+    return [list(itertools.chain(*combination)) for combination in itertools.product(*by_key.values())]
+
+
+def _is_new(key: str, zipped_in: str | None, now_in: str) -> bool:
+    """ValueError where a key of a zip is given values elsewhere, too."""
+    if zipped_in is not None:
+        raise ValueError(f"{key}: stands in {zipped_in}=zip(…) and in {now_in}, expected it once")
+    return True
+
+
+def not_excluded(combinations: Sequence[list[str]], given: str | Sequence[str]) -> list[list[str]]:
+    """The jobs that hydra.sweeper.exclude leaves. Says how many it leaves out."""
+
+    def value(text: str) -> tuple[str, Any]:
+        override = jobs.parsed(text)
+        is_deleted = override.is_delete()
+        return exclusions.name_of(override.get_key_element()), None if is_deleted else override.value()
+
+    by_job = [dict(map(value, texts)) for texts in combinations]
+    values: dict[str, list[Any]] = {}
+    for job in by_job:
+        for key, given_value in job.items():
+            values.setdefault(key, []).append(given_value)
+    excluded = exclusions.parse(given, values)
+    is_left = [not any(condition.holds(job.get) for condition in excluded) for job in by_job]
+    progress.line(exclusions.told(is_left.count(False), len(is_left), "job"))
+    return [*itertools.compress(combinations, is_left)]

@@ -44,7 +44,7 @@ class Composer:
 
     def __call__(self, texts: Sequence[str], number: int | None = None) -> DictConfig:
         """The whole configuration, with Hydra's part, of this number's job. Raises what Hydra raises."""
-        overrides = [_parsed(text) for text in texts]
+        overrides = [parsed(text) for text in texts]
         options = [o.type == OverrideType.CHANGE and self._names_group(o.key_or_group) for o in overrides]
         values = [not option and _is_value(o) for o, option in zip(overrides, options, strict=True)]
         # What is neither may change what values before it have changed.
@@ -82,7 +82,7 @@ class Composer:
 
 
 @lru_cache(10 * MOST_KEPT)
-def _parsed(text: str) -> Override:
+def parsed(text: str) -> Override:
     return OverridesParser.create().parse_overrides([text])[0]
 
 

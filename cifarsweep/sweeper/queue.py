@@ -36,6 +36,8 @@ DROPPED = "dropped"
 so that they need not be read again and again."""
 STATELESS = "says_that_trials_keep_nothing"
 """Of the study: that a person was told that its paused trials keep nothing to go on from."""
+EXCLUDED = "excluded"
+"""Of a proposal that hydra.sweeper.exclude leaves out: it counts as no trial, and another one takes its place."""
 NO_END = 10**9
 
 
@@ -143,9 +145,9 @@ class Queue:
         return self._num_waiting(self.ours())
 
     def ours(self, *states: TrialState) -> list[FrozenTrial]:
-        """The study's trials that count. Runs of a warm start do not, as nobody had to train them."""
+        """The study's trials that count. Runs of a warm start, which nobody had to train, and excluded ones do not."""
         trials = self._storage.get_all_trials(self._study_id, deepcopy=False, states=states or None)
-        ours = [trial for trial in trials if WARM not in trial.user_attrs]
+        ours = [trial for trial in trials if not {WARM, EXCLUDED} & trial.user_attrs.keys()]
         return ours if self._wanted is None else self._wanted(ours)
 
     @property
@@ -245,6 +247,18 @@ class Queue:
             return again
 
         return self.take(step, alone=False)
+
+    @_one_step
+    def leave_out(self, trial: optuna.Trial) -> None:
+        """Has this worker's trial, whose parameters are excluded, not count. What a user gave of them waits again."""
+        now = self._storage.get_trial(trial._trial_id)
+        if now.state != TrialState.RUNNING:  # this step was taken before
+            return
+        given, waiting = now.system_attrs.get("fixed_params"), self.ours(TrialState.WAITING)
+        if given and not any(other.system_attrs.get("fixed_params") == given for other in waiting):
+            self._study.enqueue_trial(given, user_attrs={"enqueued": True})
+        self._storage.set_trial_user_attr(trial._trial_id, EXCLUDED, True)
+        self._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
 
     def report(self, trial: optuna.Trial, step: int, value: float) -> bool:
         """Stores the objective after a step, unless it was stored before; whether the pruner ends the trial.

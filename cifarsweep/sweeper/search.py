@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from cifarsweep.results.study_records import StudiesRecord, StudyRecord
 from cifarsweep.sweeper import (
     cluster,
     estimate,
+    exclusions,
     hydra_compat,
     journal,
     local,
@@ -40,10 +42,11 @@ from cifarsweep.sweeper import (
 from cifarsweep.sweeper.application import Application
 from cifarsweep.sweeper.jobs import Composer
 from cifarsweep.sweeper.monitor import Monitor
+from cifarsweep.sweeper.overrides import as_written, taken_names
 from cifarsweep.sweeper.pruning import STEPS
 from cifarsweep.sweeper.queue import DEATHS, SPENT
 from cifarsweep.sweeper.settings import Settings
-from cifarsweep.sweeper.space import Space, as_written, parse
+from cifarsweep.sweeper.space import Space, parse
 from cifarsweep.sweeper.studies import FINALIST, SEED, VALUES, FinalRuns, Studies, StudyPlan, name_of_finals
 from cifarsweep.sweeper.worker import Worker
 from cifarsweep.terminal import domains, errors, progress
@@ -53,6 +56,8 @@ WAIT_FOR_WORKERS_SECONDS = 10.0
 """For jobs of Slurm to end once no trial is left. Those that still wait for a node would hold the command up."""
 MOST_CHOICES_CHECKED = 20
 """How many are composed and checked before the start, at 70 ms each. A mistake in a later choice fails its trial."""
+MOST_COUNTED = 100_000
+"""Of a space with more combinations nobody counts those that are excluded."""
 
 
 @dataclass(frozen=True)
@@ -79,13 +84,15 @@ def sweep(
     params = OmegaConf.select(config, "hydra.sweeper.params")
     if not isinstance(params, DictConfig):
         raise ValueError(f"hydra.sweeper.params={domains.as_typed(params)}: expected a space for each key, or {{}}")
-    space = parse(OmegaConf.to_container(params), arguments, loader)  # type: ignore[arg-type]
+    space = parse(OmegaConf.to_container(params), arguments, loader, taken_names(loader, config))  # type: ignore[arg-type]
     folder = Path(config.hydra.sweep.dir).absolute()
     if not space.parameters:
         raise ValueError("nothing to search: give a key a space, as in lr=interval(0.01,1)")
     compose = Composer(loader, config, folder)
     base = compose(space.fixed)
     checked = settings.read(base.hydra.sweeper, application, base)
+    if checked.exclude:
+        space = not_excluded(space, checked.exclude)
     application.check_search(base, checked, space)
     setting = _Setting(hydra_context, config, application, compose, base)
     whole = StudyPlan(
@@ -154,7 +161,7 @@ def _final_runs(setting: _Setting, space: Space, checked: Settings) -> FinalRuns
     if not checked.finalists:
         return None
     application = setting.application
-    searched = [seed for p in space.parameters if p.key == application.seed_key for seed in p.extremes]
+    searched = [seed for p in space.parameters if (key := application.seed_key) in p.keys for seed in p.values_for(key)]
     first = 1 + max(int(seed) for seed in searched or [OmegaConf.select(setting.base, application.seed_key)])
     return FinalRuns(
         seed_key=application.seed_key,
@@ -189,6 +196,17 @@ def _fixed_of_a_run(setting: _Setting, space: Space) -> tuple[str, ...]:
 # before the start
 
 
+def not_excluded(space: Space, given: str | Sequence[str]) -> Space:
+    """The space without what hydra.sweeper.exclude leaves out. Says how much that is, where it can be counted."""
+    space = space.excluding(given)
+    combinations = None if space.combinations is None else [*islice(space.combinations, MOST_COUNTED + 1)]
+    if combinations is not None and len(combinations) <= MOST_COUNTED:
+        progress.line(exclusions.told(sum(map(space.excludes, combinations)), len(combinations), "combination"))
+    elif any(not condition.comparisons for condition in space.excluded):
+        raise ValueError("hydra.sweeper.exclude: leaves out every trial, expected some to be left")
+    return space
+
+
 def _check_before_start(setting: _Setting, plan: StudyPlan) -> None:
     """ValueError where the sampler, the pruner, an option or a value of the space cannot be used."""
     settings.try_out(plan.settings, plan.space)
@@ -205,11 +223,11 @@ def _check_before_start(setting: _Setting, plan: StudyPlan) -> None:
     most = min(MOST_CHOICES_CHECKED, max(len(parameter.extremes) for parameter in plan.space.parameters))
 
     def values_of(i: int) -> dict[str, Any]:
-        return plan.space.filled(lambda p: p.extremes[(i if p.texts else i // most) % len(p.extremes)])
+        return plan.space.filled(lambda p: p.extremes[(i if p.texts or p.rows else i // most) % len(p.extremes)])
 
-    for i in range(2 * most):
+    for values in (values for values in map(values_of, range(2 * most)) if not plan.space.excludes(values)):
         try:
-            config = setting.compose(plan.space.overrides(values_of(i)))
+            config = setting.compose(plan.space.overrides(values))
         except (HydraException, OmegaConfBaseException) as error:
             known_keys = partial(OmegaConf.select, setting.base)
             raise ValueError(errors.one_line(error, known_keys)) from error

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.exceptions import ExperimentalWarning
 
 from cifarsweep.results.study_records import DIRECTIONS, Direction
-from cifarsweep.sweeper import local
+from cifarsweep.sweeper import exclusions, local
 from cifarsweep.sweeper.application import Application
 from cifarsweep.sweeper.promotion import PausingPruner
 from cifarsweep.sweeper.space import Space
@@ -89,6 +89,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Settings:
+    exclude: tuple[str, ...]
     n_trials: int
     study_per: tuple[str, ...]
     budget: Budget | None
@@ -174,6 +175,7 @@ def read(sweeper: DictConfig, application: Application, base: DictConfig) -> Set
     if study_per and len(objectives) > 1:
         raise ValueError(f"hydra.sweeper.study_per=[{', '.join(study_per)}]: expected [] with several objectives")
     values |= {
+        "exclude": tuple(_listed(values["exclude"])),
         "study_per": tuple(study_per),
         "budget": budget,
         "max_steps": max_steps,
@@ -217,6 +219,7 @@ def _accepted(application: Application) -> dict[str, Domain]:
     return {
         "sampler": built,
         "pruner": built,
+        "exclude": exclusions.ACCEPTED,
         "n_trials": whole(1, MOST_TRIALS),
         "study_per": Domain(
             lambda value: value == [] or _names(value), "a list of keys that are searched, such as [model]"

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -12,8 +12,6 @@ from hydra.core.override_parser.types import (
     ChoiceSweep,
     IntervalSweep,
     Override,
-    Quote,
-    QuotedString,
     RangeSweep,
     Sweep,
 )
@@ -22,7 +20,9 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.distributions import check_distribution_compatibility as check_compatibility
 from optuna.trial import Trial
 
-from cifarsweep.terminal import errors
+from cifarsweep.sweeper import exclusions
+from cifarsweep.sweeper.overrides import Row, as_written, is_zip, label, parse_zip
+from cifarsweep.terminal import conditions, errors
 
 Distribution = CategoricalDistribution | IntDistribution | FloatDistribution
 
@@ -31,6 +31,9 @@ MOST_STEPS = 100_000
 
 MOST_OPTIONS = 10_000
 """A sampler that visits each point looks at all values of a key for each trial."""
+
+MOST_LOOKED_AT = 1_000_000
+"""Combinations of values, to count those that are not excluded: 3 s."""
 
 MOST_NUMBER, MOST_WHOLE = 1e100, 2**60
 """Samplers subtract, square and convert the ends of a range; these are far from where that overflows."""
@@ -63,6 +66,8 @@ class Parameter:
     """Of a choice: each value as it stands after `=` in an override, in the order of the distribution's choices."""
     steps: tuple[float, ...] = ()
     """Of a range of floats: exactly the numbers that Hydra makes of it."""
+    rows: tuple[Row, ...] = ()
+    """Of a zip, whose name is `key`: what each of the distribution's choices stands for."""
     conditions: tuple[Condition, ...] = ()
 
     @property
@@ -74,11 +79,32 @@ class Parameter:
     def is_active(self, values: Mapping[str, Any]) -> bool:
         return all(condition.holds(values) for condition in self.conditions)
 
+    @property
+    def keys(self) -> list[str]:
+        """Those that it gives values: several by a zip."""
+        return list(self.rows[0].values) if self.rows else [self.key]
+
+    def values_of(self, chosen: Any) -> Mapping[str, Any]:
+        """By key, what a value of the distribution stands for."""
+        if not self.rows:
+            return {self.key: chosen}
+        return self.rows[self.distribution.choices.index(chosen)].values  # type: ignore[union-attr]
+
+    def chosen(self, values: Mapping[str, Any]) -> Any:
+        """The value of the distribution that stands for these. Of a zip None where no row has them, or several do."""
+        if not self.rows:
+            return values[self.key]
+        given = {key: values[key] for key in self.keys if key in values}
+        matching = [i for i, row in enumerate(self.rows) if all(_is_same(row.values[k], v) for k, v in given.items())]
+        return self.distribution.choices[matching[0]] if len(matching) == 1 else None  # type: ignore[union-attr]
+
+    def values_for(self, key: str) -> list[Any]:
+        """Each choice for one of its keys, or the lowest and the highest number."""
+        return [row.values[key] for row in self.rows] or list(self.extremes)
+
     def accepts(self, value: Any) -> bool:
         if isinstance(self.distribution, CategoricalDistribution):
-            # Python's True is 1; a configuration's is not.
-            is_bool, choices = isinstance(value, bool), self.distribution.choices
-            return any(value == choice and is_bool == isinstance(choice, bool) for choice in choices)
+            return any(_is_same(value, choice) for choice in self.distribution.choices)
         if isinstance(value, bool) or not isinstance(value, int | float):
             return False
         if self.steps:
@@ -111,15 +137,22 @@ class Parameter:
             return trial.suggest_int(self.name, d.low, d.high, step=d.step, log=d.log)
         return self._exact(trial.suggest_float(self.name, d.low, d.high, step=d.step, log=d.log))
 
-    def override(self, value: Any) -> str:
-        """The override that gives the key this value."""
-        if isinstance(self.distribution, CategoricalDistribution):
-            return f"{self.key}={self.texts[self.distribution.choices.index(value)]}"
-        return f"{self.key}={self._exact(value)!r}"
+    def overrides(self, values: Mapping[str, Any]) -> tuple[str, ...]:
+        """Those that give its keys these values."""
+        value = self.chosen(values)
+        if not isinstance(self.distribution, CategoricalDistribution):
+            return (f"{self.key}={self._exact(value)!r}",)
+        index = self.distribution.choices.index(value)
+        return self.rows[index].texts if self.rows else (f"{self.key}={self.texts[index]}",)
 
     def _exact(self, value: Any) -> Any:
         """The number of Hydra's range. Sums of binary steps differ in the last digit; a run's identity would too."""
         return min(self.steps, key=lambda step: abs(step - value)) if self.steps else value
+
+
+def _is_same(a: Any, b: Any) -> bool:
+    """Python's True is 1; a configuration's is not."""
+    return bool(a == b) and isinstance(a, bool) == isinstance(b, bool)
 
 
 @dataclass(frozen=True)
@@ -128,10 +161,12 @@ class Space:
 
     parameters: tuple[Parameter, ...]
     fixed: tuple[str, ...] = ()
+    excluded: tuple[conditions.Condition, ...] = ()
+    """On keys that are searched: no trial may have such values."""
 
     @property
     def keys(self) -> list[str]:
-        return list(dict.fromkeys(parameter.key for parameter in self.parameters))
+        return list(dict.fromkeys(key for parameter in self.parameters for key in parameter.keys))
 
     def active(self, values: Mapping[str, Any]) -> Iterator[Parameter]:
         """The parameters of a trial. The caller fills in `values` as they come."""
@@ -143,7 +178,7 @@ class Space:
         """What `choose` gives for each key that is active with the values chosen before it."""
         values: dict[str, Any] = {}
         for parameter in self.active(values):
-            values[parameter.key] = choose(parameter)
+            values |= parameter.values_of(choose(parameter))
         return values
 
     def suggest(self, trial: Trial) -> dict[str, Any]:
@@ -155,21 +190,31 @@ class Space:
 
         The values of keys in `instead` take the place of whatever they would be.
         """
-        texts = [*self.fixed, *(p.override(values[p.key]) for p in self.active(values))]
+        texts = [*self.fixed, *(text for p in self.active(values) for text in p.overrides(values))]
         kept = [text for text in texts if text.partition("=")[0] not in (instead or {})]
         return [*kept, *(f"{key}={as_written(value)}" for key, value in (instead or {}).items())]
 
     def values(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """From an Optuna trial's parameters, by name, to values by key."""
-        return {p.key: p._exact(params[p.name]) for p in self.parameters if p.name in params}
+        given = [p.values_of(p._exact(params[p.name])) for p in self.parameters if p.name in params]
+        return {key: value for values in given for key, value in values.items()}
 
     def place(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Optuna's fixed parameters for some or all values by key. ValueError names what does not fit."""
-        given = {key: _label(value) for key, value in given.items()}
+        given = {key: label(value) for key, value in given.items()}
         placed: dict[str, Any] = {}
+        named = {exclusions.name_of(key): value for key, value in given.items()}
+        for condition in self.excluded:
+            if all(comparison.key in named for comparison in condition.comparisons) and condition.holds(named.get):
+                raise ValueError(f"hydra.sweeper.exclude leaves it out, by {condition}")
         for key, value in given.items():
             if key not in self.keys:
                 raise ValueError(f"{key}: not searched, expected some of {', '.join(self.keys)}")
+            if (zipped := next((p for p in self.parameters if p.rows and key in p.keys), None)) is not None:
+                if (chosen := zipped.chosen(given)) is None:
+                    raise ValueError(f"{key}={value}: expected values of one row of {zipped.key}={zipped.text}")
+                placed[zipped.name] = chosen
+                continue
             possible = [p for p in self.parameters if p.key == key and all(c.may_hold(given) for c in p.conditions)]
             if not any(p.accepts(value) for p in possible):
                 accepted = " or ".join(p.text for p in possible) or "no value under these conditions"
@@ -177,19 +222,50 @@ class Space:
             placed |= {p.name: value for p in possible if p.accepts(value)}
         return placed
 
+    def excluding(self, given: str | Sequence[str]) -> "Space":
+        """The space without trials of which one of these conditions holds."""
+        fixed = [
+            override
+            for override in map(OverridesParser.create().parse_override, self.fixed)
+            if not override.is_delete()
+        ]
+        known = {exclusions.name_of(override.get_key_element()): label(override._value) for override in fixed}
+        values = {key: [value] for key, value in known.items()}
+        for parameter in self.parameters:
+            is_choice = isinstance(parameter.distribution, CategoricalDistribution)
+            for key in parameter.keys:
+                listed = parameter.values_for(key) if is_choice else [0]
+                values.setdefault(exclusions.name_of(key), []).extend(listed)
+        return replace(self, excluded=tuple(exclusions.narrowed(exclusions.parse(given, values), known)))
+
+    def excludes(self, values: Mapping[str, Any]) -> bool:
+        """Whether a trial with these values is left out."""
+        named = {exclusions.name_of(key): value for key, value in values.items()}
+        return any(condition.holds(named.get) for condition in self.excluded)
+
+    @property
+    def combinations(self) -> Iterator[dict[str, Any]] | None:
+        """The values of every trial, of those as well that are left out. None where a value is continuous."""
+        if any(parameter.options is None for parameter in self.parameters):
+            return None
+
+        def further(values: dict[str, Any], parameters: Sequence[Parameter]) -> Iterator[dict[str, Any]]:
+            if not parameters:
+                yield values
+                return
+            first, *rest = parameters
+            options = first.options if first.is_active(values) else None
+            for chosen in [{}] if options is None else map(first.values_of, options):
+                yield from further({**values, **chosen}, rest)
+
+        return further({}, self.parameters)
+
     def size(self, at_most: int) -> int | None:
         """How many different trials there are, counted up to `at_most`. None where a value is continuous."""
-        trials: list[dict[str, Any]] = [{}]
-        for parameter in self.parameters:
-            if (options := parameter.options) is None:
-                return None
-            longer = (
-                {**values, **further}
-                for values in trials
-                for further in (({parameter.key: value} for value in options) if parameter.is_active(values) else ({},))
-            )
-            trials = list(itertools.islice(longer, at_most))
-        return len(trials)
+        if (combinations := self.combinations) is None:
+            return None
+        left = (values for values in itertools.islice(combinations, MOST_LOOKED_AT) if not self.excludes(values))
+        return sum(1 for _ in itertools.islice(left, at_most))
 
     def divided(self, keys: Sequence[str]) -> Iterator[tuple[dict[str, Any], "Space"]]:
         """Each combination of values of `keys`, and the space that is left with these values fixed.
@@ -198,9 +274,11 @@ class Space:
         """
         divided: dict[str, Parameter] = {}
         for key in keys:
-            parameter = next((p for p in self.parameters if p.key == key), None)
+            parameter = next((p for p in self.parameters if key in p.keys), None)
             if parameter is None:
                 raise ValueError(f"{key}: not searched, expected some of {', '.join(self.keys)}")
+            if parameter.rows:
+                raise ValueError(f"{key}: stands in {parameter.key}={parameter.text}, expected a key by itself")
             if parameter.conditions or parameter.options is None:
                 raise ValueError(f"{key}={parameter.text}: expected choice(…) or range(…) without a condition")
             divided[key] = parameter
@@ -211,8 +289,10 @@ class Space:
                 for p in self.parameters
                 if p.key not in values and all(condition.may_hold(values) for condition in p.conditions)
             )
-            overrides = (parameter.override(values[key]) for key, parameter in divided.items())
-            yield values, Space(left, (*self.fixed, *overrides))
+            overrides = (text for parameter in divided.values() for text in parameter.overrides(values))
+            excluded = exclusions.narrowed(self.excluded, {exclusions.name_of(key): v for key, v in values.items()})
+            if all(condition.comparisons for condition in excluded):
+                yield values, Space(left, (*self.fixed, *overrides), tuple(excluded))
 
     def check_finite(self, sampler: str) -> None:
         """ValueError where a sampler that visits each point would never come to an end, or not to its first trial."""
@@ -259,11 +339,17 @@ def describe(distribution: Distribution) -> str:
 # parsing
 
 
-def parse(params: Mapping[str, Any], arguments: Sequence[str], loader: ConfigLoader | None = None) -> Space:
+def parse(
+    params: Mapping[str, Any],
+    arguments: Sequence[str],
+    loader: ConfigLoader | None = None,
+    is_taken: Callable[[str], bool] = lambda name: False,
+) -> Space:
     """The space of `params` (key: grammar, or conditions that lead to grammar) and of overrides on a command line.
 
     A sweep on the command line takes the place of the same key in `params`; what is no sweep is fixed.
-    `loader` lists a group's options for glob(…). ValueError names what is not accepted.
+    `loader` lists a group's options for glob(…); `is_taken` says which names no zip may have. ValueError names what is
+    not accepted.
     """
     parser = OverridesParser.create(config_loader=loader)
     searched: dict[str, list[Parameter]] = {}
@@ -271,12 +357,15 @@ def parse(params: Mapping[str, Any], arguments: Sequence[str], loader: ConfigLoa
     for key, value in params.items():
         if value is None:  # takes the key out of a space that ships
             continue
+        if is_zip(value):
+            searched[str(key)] = [_zipped(parser, str(key), value, is_taken)]
+            continue
         override = None if isinstance(value, Mapping) else _override(parser, str(key), value)
         if override and not override.is_sweep_override():
             fixed[str(key)] = str(override.input_line)
         else:
             searched[str(key)] = list(_branches(parser, str(key), value, ()))
-    _check_conditions(searched)
+    _check_conditions(_by_key(searched))
     replaced = set()
     for override in parser.parse_overrides(list(arguments)):
         key = override.get_key_element().removeprefix("~")
@@ -292,11 +381,37 @@ def parse(params: Mapping[str, Any], arguments: Sequence[str], loader: ConfigLoa
 
     def can_hold(condition: Condition) -> bool:
         """Whether a narrower choice on the command line leaves it a value."""
-        parents = searched[condition.key]
-        return condition.key not in replaced or any(p.accepts(value) for p in parents for value in condition.values)
+        return condition.key not in replaced or any(
+            _accept(searched[condition.key], condition.key, value) for value in condition.values
+        )
 
+    _check_zips(searched, fixed)
     reachable = [p for branches in searched.values() for p in branches if all(map(can_hold, p.conditions))]
     return Space(tuple(_parents_first(reachable)), tuple(fixed.values()))
+
+
+def _by_key(searched: Mapping[str, list[Parameter]]) -> dict[str, list[Parameter]]:
+    """With the keys of zips in place of their names."""
+    return {key: branches for branches in searched.values() for key in branches[0].keys}
+
+
+def _check_zips(searched: Mapping[str, list[Parameter]], fixed: Mapping[str, str]) -> None:
+    """ValueError where a key of a zip is given values elsewhere, too."""
+    for name, (zipped, *_) in searched.items():
+        for key in zipped.keys if zipped.rows else ():
+            others = [other for other in (*searched, *fixed) if other != name and other.lstrip("+~") == key.lstrip("+")]
+            others += [other for other, (p, *_) in searched.items() if other != name and p.rows and key in p.keys]
+            if others:
+                raise ValueError(f"{key}: stands in {name}={zipped.text} and in {others[0]}, expected it once")
+
+
+def _zipped(parser: OverridesParser, name: str, text: str, is_taken: Callable[[str], bool]) -> Parameter:
+    rows, text = parse_zip(name, text, parser, is_taken).rows, " ".join(text.split())
+    try:
+        choices = CategoricalDistribution(_labels([" ".join(row.texts) for row in rows]))
+    except ValueError as error:
+        raise ValueError(f"{name}={text}: {error}") from error
+    return Parameter(name, choices, text, rows=rows)
 
 
 def _override(parser: OverridesParser, key: str, value: Any) -> Override:
@@ -317,7 +432,7 @@ def _branches(parser: OverridesParser, key: str, value: Any, conditions: tuple[C
         try:
             override = parser.parse_override(str(text))
             is_choice = override.is_choice_sweep()
-            values = tuple(map(_label, override.sweep_iterator() if is_choice else [override._value]))
+            values = tuple(map(label, override.sweep_iterator() if is_choice else [override._value]))
         except HydraException as error:
             expected = "expected a condition such as optimizer=sgd or optimizer=sgd,adam"
             raise ValueError(f"{key}: {text}: {expected}") from error
@@ -352,40 +467,15 @@ def _parameter(override: Override, conditions: tuple[Condition, ...]) -> Paramet
         raise ValueError(f"{key}={text}: {' '.join(str(error).split())}") from error
 
 
-def _label(element: Any) -> Any:
-    """What Optuna stores for one choice: a plain value, or the text of a list or mapping."""
-    if isinstance(element, QuotedString):
-        return element.text
-    if element is None or isinstance(element, str | bool | int | float):
-        return element
-    return Override._get_value_element_as_str(element)
-
-
-def as_written(element: Any) -> str:
-    """As it stands after `=`, in quotes where it needs them.
-
-    Hydra drops the quotes inside choice(…). Without them 'null' or "it's" is another value or none.
-    """
-    text = Override._get_value_element_as_str(element)
-    if not isinstance(element, str):
-        return text
-    try:
-        if OverridesParser.create().parse_override(f"key={text}").value() == element:
-            return text
-    except HydraException:
-        pass
-    return QuotedString(element, Quote.single).with_quotes()
-
-
 def _labels(elements: Sequence[Any]) -> list[Any]:
-    labels = [_label(element) for element in elements]
+    labels = [label(element) for element in elements]
     if not labels:
         raise ValueError("no value to choose from")
-    for i, label in enumerate(labels):
-        if label != label:
+    for i, value in enumerate(labels):
+        if value != value:
             raise ValueError("nan is no choice, as it equals nothing")
-        if label in labels[:i]:  # by Python's equality, as Optuna tells them apart: 1, 1.0 and true are one
-            raise ValueError(f"{label} stands twice, or equals another choice")
+        if value in labels[:i]:  # by Python's equality, as Optuna tells them apart: 1, 1.0 and true are one
+            raise ValueError(f"{value} stands twice, or equals another choice")
     return labels
 
 
@@ -451,20 +541,23 @@ def _check_conditions(searched: Mapping[str, list[Parameter]]) -> None:
             if condition.key not in searched:
                 raise ValueError(f"{key}: the condition {condition.text} names {condition.key}, which is not searched")
             for value in condition.values:
-                if not any(parent.accepts(value) for parent in searched[condition.key]):
+                if not _accept(searched[condition.key], condition.key, value):
                     accepted = " or ".join(parent.text for parent in searched[condition.key])
                     raise ValueError(f"{key}: the condition {condition.text} never holds, {condition.key}={accepted}")
+
+
+def _accept(parents: Iterable[Parameter], key: str, value: Any) -> bool:
+    return any(any(_is_same(value, row.values[key]) for row in p.rows) if p.rows else p.accepts(value) for p in parents)
 
 
 def _parents_first(parameters: list[Parameter]) -> Iterator[Parameter]:
     """In the order written, except that a parameter comes after what its conditions name."""
     waiting, placed = list(parameters), set[str]()
     while waiting:
-        pending = {parameter.key for parameter in waiting}
+        pending = {key for parameter in waiting for key in parameter.keys}
         ready = [p for p in waiting if not pending & {condition.key for condition in p.conditions} - placed]
         if not ready:
             raise ValueError(f"{', '.join(sorted(pending))}: the conditions depend on each other in a circle")
         yield ready[0]
         waiting.remove(ready[0])
-        if ready[0].key not in {parameter.key for parameter in waiting}:
-            placed.add(ready[0].key)
+        placed |= {*ready[0].keys} - {key for parameter in waiting for key in parameter.keys}

@@ -22,12 +22,14 @@ from cifarsweep.results.study_records import Direction
 from cifarsweep.sweeper import heartbeat, settings, storage
 from cifarsweep.sweeper.promotion import SampledStudy, is_paused
 from cifarsweep.sweeper.pruning import dominates
-from cifarsweep.sweeper.queue import SPENT, Queue
+from cifarsweep.sweeper.queue import EXCLUDED, SPENT, Queue
 from cifarsweep.sweeper.settings import Settings
-from cifarsweep.sweeper.space import Space
+from cifarsweep.sweeper.space import MOST_STEPS, Space
 from cifarsweep.terminal.domains import as_typed
 
 WAIT_SECONDS = 0.5
+EXCLUDED_BEFORE_CHANCE, MOST_EXCLUDED = 10, 1000
+"""A sampler that has come to what is excluded proposes it again and again. After so many in a row chance proposes."""
 FINALIST, SEED, VALUES = "finalist", "seed", "values"
 """Of a final run: the number of the trial whose configuration it has, its seed, and its values by key."""
 
@@ -152,7 +154,12 @@ class OpenStudy:
 
     @property
     def trials(self) -> list[FrozenTrial]:
-        return self.study.get_trials(deepcopy=False)
+        """Those that the study has room for, and runs of a warm start. Excluded proposals are none."""
+        return [trial for trial in self.study.get_trials(deepcopy=False) if EXCLUDED not in trial.user_attrs]
+
+    @property
+    def num_excluded(self) -> int:
+        return len(self.study.get_trials(deepcopy=False)) - len(self.trials)
 
     @property
     def settled(self) -> list[FrozenTrial]:
@@ -187,11 +194,16 @@ class OpenStudy:
             return self.queue.claim(worker)
 
         def claim() -> optuna.Trial | None:
-            trial = self.queue.claim(worker)
-            if trial is None:
-                return None
-            self._make_sampler(trial.number)
-            return self.queue.suggest(trial, self.plan.space.suggest, self._sampled)
+            most = MOST_STEPS if self.plan.settings.enumerates else MOST_EXCLUDED
+            for num_excluded in range(most):
+                if (claimed := self.queue.claim(worker)) is None:
+                    return None
+                self._make_sampler(claimed.number, at_random=num_excluded >= EXCLUDED_BEFORE_CHANCE)
+                trial = self.queue.suggest(claimed, self.plan.space.suggest, self._sampled)
+                if not self.plan.space.excludes(self.values(trial)):
+                    return trial
+                self.queue.leave_out(trial)
+            raise ValueError(f"hydra.sweeper.exclude: left out {most:,} proposals in a row, expected fewer")
 
         try:
             return self.queue.take(claim) if self.plan.settings.samples_in_turn else claim()
@@ -200,8 +212,12 @@ class OpenStudy:
                 self.queue.give_back(worker)
             raise
 
-    def _make_sampler(self, trial: int) -> None:
-        self.study.sampler = self._sampled.sampler = settings.make_sampler(self.plan.settings, self.plan.space, trial)
+    def _make_sampler(self, trial: int, *, at_random: bool = False) -> None:
+        made_of = self.plan.settings
+        if at_random and not made_of.enumerates:
+            random = {"_target_": "optuna.samplers.RandomSampler", "seed": made_of.sampler.get("seed")}
+            made_of = replace(made_of, sampler=random)
+        self.study.sampler = self._sampled.sampler = settings.make_sampler(made_of, self.plan.space, trial)
 
     def values(self, trial: optuna.Trial | FrozenTrial) -> dict[str, Any]:
         """By key."""

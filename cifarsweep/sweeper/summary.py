@@ -85,6 +85,9 @@ def conclude(
         with files.atomic(whole.folder / "optimization_results.yaml") as file:
             file.write(OmegaConf.to_yaml(OmegaConf.create(results)))
     lines = _lines(search.plan, search.trials, seconds, application, shares) if is_single else []
+    for study in studies.searches:
+        if num_excluded := study.num_excluded:
+            lines.append(f"{study.plan.title}hydra.sweeper.exclude left out {count(num_excluded, 'proposal')}")
     for line in [*lines, *_lines_of_studies(whole, studies, seconds, application.unit)]:
         progress.line(line)
     _raise_for_failures(studies)
@@ -245,10 +248,11 @@ def importances(space: Space, trials: Sequence[FrozenTrial], direction: Directio
     rows, order = [space.values(trial.params) for trial, _ in places], [float(place) for _, place in places]
     distributions: dict[str, BaseDistribution] = {}
     columns: dict[str, list[Any]] = {}
-    for key in space.keys:
-        if all(key in row for row in rows):
-            branches = [next(p for p in space.active(row) if p.key == key) for row in rows]
-            distributions[key], columns[key] = _merged([row[key] for row in rows], branches)
+    for key in dict.fromkeys(parameter.key for parameter in space.parameters):  # of a zip its name
+        branches = [p for row in rows for p in space.active(row) if p.key == key]
+        if len(branches) == len(rows):
+            chosen = [branch.chosen(row) for branch, row in zip(branches, rows, strict=True)]
+            distributions[key], columns[key] = _merged(chosen, branches)
     study = optuna.create_study(direction="maximize")
     for i in range(len(rows)):
         params = {key: column[i] for key, column in columns.items()}

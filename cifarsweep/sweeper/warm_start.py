@@ -26,7 +26,7 @@ def add_runs(plan: StudyPlan, study: optuna.Study, compose: Composer, applicatio
         study.add_trial(
             optuna.trial.create_trial(
                 state=TrialState.COMPLETE,
-                params={parameter.name: values[parameter.key] for parameter in active},
+                params={parameter.name: parameter.chosen(values) for parameter in active},
                 distributions={parameter.name: parameter.distribution for parameter in active},
                 values=list(run.values),
                 user_attrs={"run": run.name, WARM: True},
@@ -37,13 +37,13 @@ def add_runs(plan: StudyPlan, study: optuna.Study, compose: Composer, applicatio
 
 
 def _values(space: Space, run: KnownRun) -> dict[str, Any] | None:
-    """What a run's configuration has for each key that is active in it; None where the space has no such value."""
+    """What a run's configuration has for each key that is active in it; None where the space has no such values."""
     tree = OmegaConf.create(dict(run.config))
     values: dict[str, Any] = {}
     for parameter in space.active(values):
-        key = parameter.key.lstrip("+")
-        value = run.choices[key] if key in run.choices else OmegaConf.select(tree, key)
-        if not parameter.accepts(value):
+        for key in parameter.keys:
+            name = key.lstrip("+")
+            values[key] = run.choices[name] if name in run.choices else OmegaConf.select(tree, name)
+        if not parameter.accepts(parameter.chosen(values)):
             return None
-        values[parameter.key] = value
-    return values
+    return None if space.excludes(values) else values

@@ -30,6 +30,7 @@ from cifarsweep.sweeper.promotion import PAUSED, PROMOTED
 from cifarsweep.sweeper.queue import (
     DEATHS,
     DETAILS,
+    EXCLUDED,
     LAST,
     PAUSE_TIME,
     REASON,
@@ -46,7 +47,7 @@ from cifarsweep.terminal import errors, progress
 DIRECTORY = "has_directory"
 """That the trial has a folder of its own."""
 RESERVED = {DEATHS, DETAILS, LAST, REASON, SPENT, WARM, WORKER, FINALIST, SEED, VALUES, pruning.STEPS, "enqueued"}
-RESERVED |= {DIRECTORY, PAUSED, PAUSE_TIME, PROMOTED, WASTED}
+RESERVED |= {DIRECTORY, EXCLUDED, PAUSED, PAUSE_TIME, PROMOTED, WASTED}
 """Names of facts by which the engine itself knows a trial."""
 RETRY_SECONDS = 5.0
 """A trial asks a storage that is lost at most so often, as each time may take seconds."""

@@ -11,11 +11,12 @@ from typing import Any
 
 import hydra
 from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.core.utils import env_override
 from hydra.types import TaskFunction
 
 from cifarsweep.results import sweeps
-from cifarsweep.sweeper import hydra_compat
+from cifarsweep.sweeper import hydra_compat, overrides
 from cifarsweep.terminal import arguments, boundary, command_line, progress, streams
 from cifarsweep.training import groups, sweep
 from cifarsweep.training.application import task
@@ -63,13 +64,27 @@ def _prepare_arguments() -> None:
     """Parses the arguments once before Hydra does, so that a mistake is one line; puts -m before the overrides.
 
     Where -m stands between overrides, argparse does not accept those after it. A key of the engine that had another
-    name is translated.
+    name is translated, and so is name=zip(…), which Hydra's parser refuses.
     """
     words = [word.replace("hydra.sweeper.max_epochs=", "hydra.sweeper.max_steps=", 1) for word in sys.argv[1:]]
-    sys.argv[1:] = sorted(words, key=lambda word: word not in ("-m", "--multirun"))
+    sweeps = {"-m", "--multirun"}
+    sys.argv[1:] = sorted(
+        (_zip_for_hydra(word, bool(sweeps & {*words})) for word in words), key=lambda word: word not in sweeps
+    )
     parser = get_args_parser()
     parser.error = arguments.refuse  # type: ignore[method-assign]
     parser.parse_args()
+
+
+def _zip_for_hydra(word: str, is_sweep: bool) -> str:
+    """name=zip(…) where the sweeper looks for it, and any other word as it is. ValueError without a sweep."""
+    name, _, value = word.partition("=")
+    if not overrides.is_zip(value):
+        return word
+    if not is_sweep:
+        raise ValueError(f"{word}: is for a sweep, expected -m before it")
+    overrides.check_name(name)
+    return f"++hydra.sweeper.params.{name}={QuotedString(value, Quote.single).with_quotes()}"
 
 
 def _unwind_on_signals() -> None:

@@ -1,6 +1,7 @@
 """The sweep that this process runs, under any sweeper and launcher: its folder, its lock and its record."""
 
 import contextlib
+import re
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 
 from cifarsweep.results import folders, sweeps
 from cifarsweep.results.locks import Lock
-from cifarsweep.sweeper import grid, hydra_compat
+from cifarsweep.sweeper import grid, hydra_compat, overrides
 from cifarsweep.terminal import command_line, progress
 from cifarsweep.training import schema
 from cifarsweep.training.configuration import plain
@@ -55,8 +56,10 @@ def _check(config: DictConfig) -> None:
     for key in OF_THE_SWEEP:
         of_key = [word for word in words if word.startswith(f"{key}=")]
         swept = [word for word in of_key if parser.parse_override(word).is_sweep_override()]
-        if isinstance(params, DictConfig) and key in params:
-            swept.append(f"hydra.sweeper.params.{key}")
+        if isinstance(params, DictConfig):
+            zipped = re.compile(rf"[(,]\s*\+*{key}\s*=")
+            named = [str(name) for name, text in params.items() if overrides.is_zip(text) and zipped.search(text)]
+            swept += [f"hydra.sweeper.params.{name}" for name in ([key] if key in params else named)]
         if swept:
             raise ValueError(f"{swept[0]}: expected one value, as {key} is the whole sweep's")
     schema.check_values({key: OmegaConf.select(config, key) for key in OF_THE_SWEEP})

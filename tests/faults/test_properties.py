@@ -108,7 +108,9 @@ def test_any_text_of_a_choice_comes_back(text: str) -> None:
         return
     (parameter,) = parse({}, [f"a=choice({quoted},1)"]).parameters
     assert parameter.options is not None
-    back = OverridesParser.create().parse_override(parameter.override(parameter.options[0])).value()
+    back = (
+        OverridesParser.create().parse_override(parameter.overrides({parameter.key: parameter.options[0]})[0]).value()
+    )
     assert back == expected
 
 

@@ -271,7 +271,7 @@ def test_a_space_is_usable_or_refused(sampler: str, text: str) -> None:
         value = space.suggest(trial := study.ask())["x"]
         assert parameter.accepts(value)
         assert not (isinstance(value, float) and math.isnan(value))
-        assert parse({}, [parameter.override(value)]).parameters == ()
+        assert parse({}, [parameter.overrides({parameter.key: value})[0]]).parameters == ()
         study.tell(trial, 0.5)
     assert time.process_time() - started < SECONDS
 

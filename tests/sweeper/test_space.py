@@ -87,7 +87,7 @@ def test_every_value_goes_back_to_an_override_that_hydra_reads_as_the_same_value
     (parameter,) = parse({}, [override]).parameters
     assert parameter.options is not None
     for value in parameter.options:
-        read = OverridesParser.create().parse_override(parameter.override(value)).value()
+        read = OverridesParser.create().parse_override(parameter.overrides({parameter.key: value})[0]).value()
         labelled = value if not isinstance(read, list | dict) else read
         assert (read, type(read)) == (labelled, type(labelled))
 
@@ -97,7 +97,10 @@ def test_the_values_are_those_of_hydras_own_sweep(override: str) -> None:
     swept = [f"a={text}" for text in OverridesParser.create().parse_override(override).sweep_string_iterator()]
     (parameter,) = parse({}, [override]).parameters
     assert parameter.options is not None
-    ours = [OverridesParser.create().parse_override(parameter.override(value)).value() for value in parameter.options]
+    ours = [
+        OverridesParser.create().parse_override(parameter.overrides({parameter.key: value})[0]).value()
+        for value in parameter.options
+    ]
     hydras = [OverridesParser.create().parse_override(text).value() for text in swept]
     assert sorted(ours, key=str) == sorted(hydras, key=str)
 
@@ -105,7 +108,7 @@ def test_the_values_are_those_of_hydras_own_sweep(override: str) -> None:
 @given(st.floats(min_value=1e-300, max_value=1e99))
 def test_a_sampled_float_is_read_back_exactly(value: float) -> None:
     (parameter,) = parse({}, ["a=interval(0,1e100)"]).parameters
-    assert OverridesParser.create().parse_override(parameter.override(value)).value() == value
+    assert OverridesParser.create().parse_override(parameter.overrides({parameter.key: value})[0]).value() == value
 
 
 def test_a_float_step_from_optuna_becomes_the_number_of_hydras_range() -> None:
@@ -120,7 +123,7 @@ def test_glob_chooses_among_a_groups_options() -> None:
         loader = GlobalHydra.instance().config_loader()
         (parameter,) = parse({}, ["model=glob(layers*,exclude=layers1)"], loader).parameters
     assert parameter.distribution == Choice(["layers2", "layers3", "layers4", "layers5"])
-    assert parameter.override("layers5") == "model=layers5"
+    assert parameter.overrides({"model": "layers5"})[0] == "model=layers5"
 
 
 # conditions
