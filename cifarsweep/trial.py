@@ -43,7 +43,10 @@ def report(step: int, measured: float | Mapping[str, Any]) -> bool:
 
 
 def record(**facts: Any) -> None:
-    """Keeps facts, such as the name of a run, with the trial in the study's storage."""
+    """Keeps facts, such as the name of a run, with the trial in the study's storage.
+
+    Raises Pruned where one of them breaks a constraint of the search: told early, it saves the rest of the work.
+    """
     trial = _current.get()
     if trial is not None:
         trial.record(**facts)

@@ -131,7 +131,7 @@ class Searched(StudyWithFinalRuns):
     @property
     def num_ended(self) -> int:
         """How many of its trials have ended."""
-        return sum(trial.state in ("complete", *EARLY, "failed") for trial in self.trials)
+        return sum(trial.state in ("complete", "infeasible", *EARLY, "failed") for trial in self.trials)
 
     @property
     def num_epochs(self) -> int:

@@ -29,7 +29,7 @@ NOT_ENOUGH = "not enough runs to say"
 NOT_ENOUGH_BEGINNING = "Not enough runs to say"
 OVERFITTING = 2.0
 """Training accuracy, measured on augmented images before the epoch has ended, may be this many points ahead."""
-ENDED = ("complete", *EARLY, "failed")
+ENDED = ("complete", "infeasible", *EARLY, "failed")
 TRIALS_PER_KEY = 10
 """An importance estimate counts only with at least this many complete trials for each key; a rule of thumb."""
 NUM_PAIRS_SHOWN = 6

@@ -9,7 +9,7 @@ from cifarsweep.results import identity
 from cifarsweep.results.typed import FileRecord, Record, Unexpected
 
 FORMAT = identity.FORMAT
-State = Literal["complete", "pruned", "paused", "failed", "running", "waiting"]
+State = Literal["complete", "infeasible", "pruned", "paused", "failed", "running", "waiting"]
 STATES = get_args(State)
 EARLY = ("pruned", "paused")
 """Of trials that have stopped before their last step. A paused one may go on."""

@@ -36,7 +36,7 @@ class KnownRun:
     choices: Mapping[str, str]
     """The option that was chosen in each configuration group."""
     values: Sequence[float]
-    """One for each objective."""
+    """One for each figure that was asked for."""
     is_of: Callable[[DictConfig], bool]
     """Whether it is what this configuration would train."""
 
@@ -92,8 +92,11 @@ class Application:
         """What a step costs with so many threads. None where it cannot be measured beforehand."""
         return None
 
-    def known_runs(self, config: DictConfig, objectives: Sequence[str]) -> Iterable[KnownRun]:
-        """Finished runs that `hydra.sweeper.warm_start` may count as trials of a search with this configuration."""
+    def known_runs(self, config: DictConfig, figures: Sequence[str]) -> Iterable[KnownRun]:
+        """Finished runs that `hydra.sweeper.warm_start` may count as trials of a search with this configuration.
+
+        `figures` are the names of the objectives, and of what constraints are about.
+        """
         return ()
 
     def device(self, config: DictConfig) -> str:

@@ -20,6 +20,7 @@ from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from cifarsweep.sweeper.constraints import is_infeasible
 from cifarsweep.sweeper.promotion import PausingPruner
 from cifarsweep.sweeper.space import Parameter, Space
 
@@ -50,18 +51,18 @@ class Encoding:
         self.space = space
         self.ordered = tuple(
             all(_order(parameter) is not None for parameter in space.parameters if parameter.key == key)
-            for key in space.keys
+            for key in space.dimensions
         )
 
     def place(self, values: Mapping[str, Any]) -> tuple[float, ...]:
         """From 0 to 1 for each key that is ordered, the number of the choice for others; -1 where it does not apply."""
-        places = dict.fromkeys(self.space.keys, -1.0)
+        places = dict.fromkeys(self.space.dimensions, -1.0)
         for parameter in self.space.active(values):
-            places[parameter.key] = self.place_of(parameter, values[parameter.key])
+            places[parameter.key] = self.place_of(parameter, parameter.chosen(values))
         return tuple(places.values())
 
     def place_of(self, parameter: Parameter, value: Any) -> float:
-        if self.ordered[self.space.keys.index(parameter.key)]:
+        if self.ordered[self.space.dimensions.index(parameter.key)]:
             return _place(parameter, value)
         return float([str(option) for option in parameter.options or ()].index(str(value)))
 
@@ -260,12 +261,13 @@ class Curves:
 
         proposals = [self.encoding.space.filled(anywhere) for _ in range(NUM_ANYWHERE)]
         proposals += [self._near(place, rng, fixed) for place in self.most_promising for _ in range(NUM_NEAR)]
+        proposals = [values for values in proposals if not self.encoding.space.excludes(values)] or proposals
         improvement = self._improvement([self.encoding.place(values) for values in proposals])
         return proposals[int(np.argmax(improvement))]
 
     def _near(self, place: tuple[float, ...], rng: random.Random, fixed: Mapping[str, Any]) -> dict[str, Any]:
         """Values as at this place but for one choice at least, and for some of the numbers a little."""
-        keys = self.encoding.space.keys
+        keys = self.encoding.space.dimensions
         by_key, changed = dict(zip(keys, place, strict=True)), rng.choice(keys)
 
         def near(parameter: Parameter) -> Any:
@@ -298,7 +300,7 @@ def _seen(trial: FrozenTrial, sign: int, rungs: Sequence[int], last: int) -> dic
         values[last] = sign * trial.values[0]
     if trial.state == TrialState.FAIL:
         values[last] = -math.inf
-    return values
+    return {last: -math.inf} if is_infeasible(trial) else values
 
 
 class CurveGPSampler(BaseSampler):
@@ -325,7 +327,7 @@ class CurveGPSampler(BaseSampler):
             values = space.filled(lambda parameter: self._spread(parameter, trial.number, rng))
         else:
             values = curves.proposal(rng, trial.system_attrs.get("fixed_params", {}))
-        return {parameter.name: values[parameter.key] for parameter in space.active(values)}
+        return {parameter.name: parameter.chosen(values) for parameter in space.active(values)}
 
     def _spread(self, parameter: Parameter, number: int, rng: random.Random) -> Any:
         """A Latin hypercube's value: those of the first trials are spread evenly over each parameter."""

@@ -119,6 +119,8 @@ def _line(study: OpenStudy, trial: FrozenTrial, unit: str) -> str:
     settings = " ".join(f"{key}={summary.short(value)}" for key, value in study.values(trial).items())
     if trial.state == TrialState.FAIL:
         return f"{done}: {trial.user_attrs.get(REASON)}  {settings}"
+    if state == "infeasible":
+        done += f" ({summary.broken(trial)})"
     step = summary.last_step(trial)
     after = f" after {unit} {step}" if state in EARLY and step else ""
     best_numbers = [other.number for other in best_trials(study.plan, study.queue.ours())]

@@ -10,8 +10,8 @@ import functools
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
@@ -49,6 +49,8 @@ class Outcome:
     values: Sequence[float] | None = None
     reason: str | None = None
     details: str | None = None
+    violations: Mapping[str, float] = field(default_factory=dict)
+    """By how much it breaks each constraint; 0 or less where it does not."""
 
 
 P = ParamSpec("P")
@@ -356,6 +358,8 @@ class Queue:
             trial.set_user_attr(DETAILS, outcome.details)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            for constraint, violation in outcome.violations.items():
+                trial.set_constraint(constraint, violation)
             self._study.tell(trial, outcome.values, outcome.state)
         if outcome.state == TrialState.FAIL:
             self._stop_after_failures()

@@ -304,7 +304,9 @@ def _ended(whole: StudyPlan, record: StudyRecord | StudiesRecord | None) -> set[
     ended: set[tuple[Any, ...]] = set()
     for search in record.searches if record else ():
         name = search.name if isinstance(search, StudyRecord) else whole.name_of(search.values)
-        ended |= {(name, t.number, repr(t.values)) for t in search.trials if t.state in ("complete", "pruned")}
+        ended |= {
+            (name, t.number, repr(t.values)) for t in search.trials if t.state in ("complete", "infeasible", "pruned")
+        }
     if isinstance(record, StudiesRecord):
         for study in record.studies:
             finals = name_of_finals(whole.name_of(study.values), record.final_on)

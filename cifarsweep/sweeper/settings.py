@@ -15,8 +15,9 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.exceptions import ExperimentalWarning
 
 from cifarsweep.results.study_records import DIRECTIONS, Direction
-from cifarsweep.sweeper import exclusions, local
+from cifarsweep.sweeper import constraints, exclusions, local
 from cifarsweep.sweeper.application import Application
+from cifarsweep.sweeper.constraints import Constraint
 from cifarsweep.sweeper.promotion import PausingPruner
 from cifarsweep.sweeper.space import Space
 from cifarsweep.terminal import formatting
@@ -90,6 +91,7 @@ class Budget:
 @dataclass(frozen=True)
 class Settings:
     exclude: tuple[str, ...]
+    constraints: tuple[Constraint, ...]
     n_trials: int
     study_per: tuple[str, ...]
     budget: Budget | None
@@ -154,6 +156,11 @@ def read(sweeper: DictConfig, application: Application, base: DictConfig) -> Set
     if len(objectives) != len(directions):
         count = f"{len(objectives)}, one for each of {', '.join(objectives)}"
         raise ValueError(f"hydra.sweeper.direction={as_typed(values['direction'])}: expected {count}")
+
+    def check_figure(name: str) -> None:
+        if known is not None and name not in known:
+            raise ValueError(f"{name}: expected some of {', '.join(known)}")
+
     budget = None
     kind, _, amount = str(values["budget"] or "").partition(":")
     if kind == "trials":
@@ -176,6 +183,7 @@ def read(sweeper: DictConfig, application: Application, base: DictConfig) -> Set
         raise ValueError(f"hydra.sweeper.study_per=[{', '.join(study_per)}]: expected [] with several objectives")
     values |= {
         "exclude": tuple(_listed(values["exclude"])),
+        "constraints": constraints.parse(values["constraints"], check_figure),
         "study_per": tuple(study_per),
         "budget": budget,
         "max_steps": max_steps,
@@ -220,6 +228,7 @@ def _accepted(application: Application) -> dict[str, Domain]:
         "sampler": built,
         "pruner": built,
         "exclude": exclusions.ACCEPTED,
+        "constraints": exclusions.ACCEPTED._replace(text="a list of conditions, such as ['params<=200000']"),
         "n_trials": whole(1, MOST_TRIALS),
         "study_per": Domain(
             lambda value: value == [] or _names(value), "a list of keys that are searched, such as [model]"

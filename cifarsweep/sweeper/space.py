@@ -168,6 +168,11 @@ class Space:
     def keys(self) -> list[str]:
         return list(dict.fromkeys(key for parameter in self.parameters for key in parameter.keys))
 
+    @property
+    def dimensions(self) -> list[str]:
+        """The keys, and for the keys of a zip its name."""
+        return list(dict.fromkeys(parameter.key for parameter in self.parameters))
+
     def active(self, values: Mapping[str, Any]) -> Iterator[Parameter]:
         """The parameters of a trial. The caller fills in `values` as they come."""
         for parameter in self.parameters:

@@ -20,6 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from cifarsweep.results.study_records import Direction
 from cifarsweep.sweeper import heartbeat, settings, storage
+from cifarsweep.sweeper.constraints import is_infeasible
 from cifarsweep.sweeper.promotion import SampledStudy, is_paused
 from cifarsweep.sweeper.pruning import dominates
 from cifarsweep.sweeper.queue import EXCLUDED, SPENT, Queue
@@ -102,6 +103,7 @@ class StudyPlan:
             objectives=(self.finals.objective,),
             directions=(self.finals.direction,),
             budget=None,
+            constraints=(),
         )
         return replace(self, name=name_of_finals(self.name, without.final_on), settings=without, is_final=True)
 
@@ -304,7 +306,7 @@ class Studies:
 
 
 def best_trials(plan: StudyPlan, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The best complete trial, or with several objectives those that no other beats in all of them, best first."""
+    """The best trial, or with several objectives those that no other beats in all of them, best first."""
     complete, directions = ranked(plan, trials), plan.settings.directions
     if len(directions) == 1:
         return complete[:1]
@@ -312,9 +314,10 @@ def best_trials(plan: StudyPlan, trials: Sequence[FrozenTrial]) -> list[FrozenTr
 
 
 def ranked(plan: StudyPlan, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The complete trials, best first."""
+    """The complete trials that break no constraint, best first."""
 
     def gain(trial: FrozenTrial) -> list[float]:
         return [v if d == "maximize" else -v for v, d in zip(trial.values, plan.settings.directions, strict=True)]
 
-    return sorted((trial for trial in trials if trial.state == TrialState.COMPLETE), key=gain, reverse=True)
+    complete = (trial for trial in trials if trial.state == TrialState.COMPLETE and not is_infeasible(trial))
+    return sorted(complete, key=gain, reverse=True)

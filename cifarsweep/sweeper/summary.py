@@ -30,6 +30,7 @@ from cifarsweep.results.study_records import (
     TrialRecord,
 )
 from cifarsweep.sweeper.application import Application
+from cifarsweep.sweeper.constraints import is_infeasible
 from cifarsweep.sweeper.promotion import is_paused
 from cifarsweep.sweeper.pruning import STEPS
 from cifarsweep.sweeper.queue import DETAILS, REASON, WARM
@@ -64,7 +65,14 @@ WIDEST = 0.7
 
 
 def state(trial: FrozenTrial) -> State:
+    if is_infeasible(trial):
+        return "infeasible"
     return "paused" if is_paused(trial) else _STATES[trial.state]
+
+
+def broken(trial: FrozenTrial) -> str | None:
+    """The constraints that the trial breaks."""
+    return ", ".join(text for text, violation in trial.constraints.items() if violation > 0) or None
 
 
 def conclude(
@@ -205,7 +213,7 @@ def _record(plan: StudyPlan, trial: FrozenTrial) -> TrialRecord:
         params=plan.space.values(trial.params),
         epochs={str(step): steps[step] for step in sorted(steps)},
         run=trial.user_attrs.get("run"),
-        reason=trial.user_attrs.get(REASON),
+        reason=trial.user_attrs.get(REASON) or broken(trial),
         started=started,
         finished=finished,
         warm_start=WARM in trial.user_attrs,
@@ -248,7 +256,7 @@ def importances(space: Space, trials: Sequence[FrozenTrial], direction: Directio
     rows, order = [space.values(trial.params) for trial, _ in places], [float(place) for _, place in places]
     distributions: dict[str, BaseDistribution] = {}
     columns: dict[str, list[Any]] = {}
-    for key in dict.fromkeys(parameter.key for parameter in space.parameters):  # of a zip its name
+    for key in space.dimensions:
         branches = [p for row in rows for p in space.active(row) if p.key == key]
         if len(branches) == len(rows):
             chosen = [branch.chosen(row) for branch, row in zip(branches, rows, strict=True)]
@@ -340,7 +348,8 @@ def _lines(
     best = best_trials(plan, trials)
     if not best:
         goes_on = "; a larger budget goes on with those that pause" if counts["paused"] and plan.settings.budget else ""
-        return [*lines, f"no trial is complete yet{goes_on}"]
+        feasible = " and breaks no constraint" if counts["infeasible"] else ""
+        return [*lines, f"no trial is complete yet{feasible}{goes_on}"]
     several = len(plan.settings.directions) > 1
     if several:
         lines.append(f"{len(best)} trials that no other beats in every objective:")

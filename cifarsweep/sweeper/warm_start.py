@@ -6,6 +6,7 @@ import optuna
 from omegaconf import OmegaConf
 from optuna.trial import TrialState
 
+from cifarsweep.sweeper import constraints
 from cifarsweep.sweeper.application import Application, KnownRun
 from cifarsweep.sweeper.jobs import Composer
 from cifarsweep.sweeper.queue import WARM
@@ -18,7 +19,10 @@ def add_runs(plan: StudyPlan, study: optuna.Study, compose: Composer, applicatio
     """Adds each run that a trial of this study could have made, once."""
     known = {trial.user_attrs.get("run") for trial in study.get_trials(deepcopy=False)}
     added = 0
-    for run in application.known_runs(compose(plan.space.fixed), plan.settings.objectives):
+    objectives, constrained = plan.settings.objectives, plan.settings.constraints
+    names = dict.fromkeys([*objectives, *(constraint.figure for constraint in constrained)])
+    for run in application.known_runs(compose(plan.space.fixed), [*names]):
+        figures = dict(zip(names, run.values, strict=True))
         values = None if run.name in known else _values(plan.space, run)
         if values is None or not run.is_of(compose(plan.space.overrides(values))):
             continue
@@ -28,7 +32,8 @@ def add_runs(plan: StudyPlan, study: optuna.Study, compose: Composer, applicatio
                 state=TrialState.COMPLETE,
                 params={parameter.name: parameter.chosen(values) for parameter in active},
                 distributions={parameter.name: parameter.distribution for parameter in active},
-                values=list(run.values),
+                values=[figures[name] for name in objectives],
+                constraints=constraints.violations(constrained, figures),
                 user_attrs={"run": run.name, WARM: True},
             )
         )

@@ -10,7 +10,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from cifarsweep import trial as current_trial
 from cifarsweep.results import files, locks, sweeps
-from cifarsweep.sweeper import jobs, local, pruning, storage, summary
+from cifarsweep.sweeper import constraints, jobs, local, pruning, storage, summary
 from cifarsweep.sweeper.application import Application
 from cifarsweep.sweeper.heartbeat import Heartbeat
 from cifarsweep.sweeper.promotion import PAUSED, PROMOTED
@@ -143,9 +143,11 @@ class Worker:
                 config.hydra.sweep.subdir = f"{study.plan.subfolder}/{config.hydra.sweep.subdir}"
         with current_trial.working_on(handle):
             outcome = _outcome(jobs.run(config, self.task, self.context, is_trial=True), handle.objectives)
+            outcome = handle.judged(outcome)
         handle.tell_rest()
         # A run that was trained before is complete, however little of it the budget or the pruner left.
-        return Outcome(TrialState.PRUNED) if handle.is_cut and outcome.state == TrialState.COMPLETE else outcome
+        is_cut = handle.is_cut and outcome.state == TrialState.COMPLETE
+        return replace(outcome, state=TrialState.PRUNED, values=None) if is_cut else outcome
 
 
 class _Handle:
@@ -158,6 +160,9 @@ class _Handle:
         """Whether the study's budget, or with a budget its pruner, has ended the trial. Nothing more of it counts."""
         self.paused_at: int | None = None
         """The step after which the trial was told to pause."""
+        self._constraints = study.plan.settings.constraints
+        self._figures: dict[str, Any] = dict(trial.user_attrs)
+        """The last ones by name, and facts. Those of an earlier process may not be told again."""
         self._may_pause = study.plan.settings.pauses
         self.has_directory = DIRECTORY in trial.user_attrs
         self._last_step = -1
@@ -168,6 +173,7 @@ class _Handle:
 
     def report(self, step: int, measured: float | Mapping[str, Any]) -> bool:
         figures = self._checked(step, measured)
+        self._figures |= figures
         if self.is_cut or self._plan.is_final:
             return self.is_cut
         return bool(self._tell(lambda: self._report(int(step), figures)))
@@ -177,6 +183,7 @@ class _Handle:
         return self.paused_at is not None
 
     def record(self, **facts: Any) -> None:
+        """Raises Pruned where a fact breaks a constraint: facts do not change, as figures of a step do."""
         for key, value in facts.items():
             if key in RESERVED:
                 raise ValueError(f"trial.record({key}=…): the search keeps facts of its own under this name")
@@ -186,6 +193,23 @@ class _Handle:
                 raise ValueError(f"trial.record({key}=…): expected what JSON can hold, here {_kind(value)}") from error
         for key, value in facts.items():
             self._tell(partial(self._trial.set_user_attr, key, value))
+        self._figures |= facts
+        if any(violation > 0 for violation in constraints.violations(self._constraints, facts).values()):
+            raise current_trial.Pruned
+
+    def judged(self, outcome: Outcome) -> Outcome:
+        """With the constraints that the trial breaks. A complete one fails where their figures are not known."""
+        if outcome.state == TrialState.FAIL:
+            return outcome
+        if outcome.state == TrialState.COMPLETE:
+            self._figures |= zip(self.objectives, outcome.values or (), strict=True)
+        violations = constraints.violations(self._constraints, self._figures)
+        for constraint in self._constraints if outcome.state == TrialState.COMPLETE else ():
+            if str(constraint) not in violations:
+                told = "expected it as a number in trial.report or trial.record"
+                reason = f"hydra.sweeper.constraints={constraint}: the trial has no {constraint.figure}, {told}"
+                return Outcome(TrialState.FAIL, reason=reason)
+        return replace(outcome, violations=violations)
 
     def directory(self) -> Path:
         folder = directory_of(self._plan, self._trial.number)

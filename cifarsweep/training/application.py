@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from cifarsweep import trial
 from cifarsweep.results import folders, identity, records, sweeps
-from cifarsweep.results.records import RunResult, Status
+from cifarsweep.results.records import Description, RunResult, Status
 from cifarsweep.results.study_records import EARLY
 from cifarsweep.sweeper import local
 from cifarsweep.sweeper.application import Application, Cost, KnownRun
@@ -76,7 +76,7 @@ class ImageTraining(Application):
 
         return cost.measure(Configuration.of(config, choices), threads)
 
-    def known_runs(self, config: DictConfig, objectives: Sequence[str]) -> Iterator[KnownRun]:
+    def known_runs(self, config: DictConfig, figures: Sequence[str]) -> Iterator[KnownRun]:
         """The complete runs in outputs/runs. What cannot be read is named and passed over, as by the report."""
         for run_dir in sorted((Path(config.outputs) / "runs").glob("*/")):
             try:
@@ -85,7 +85,7 @@ class ImageTraining(Application):
                     continue
                 result.check(run_dir)
                 recorded = records.read_config(run_dir)
-                values, choices = [result.as_dict()[name] for name in objectives], recorded["run"]["choices"]
+                values, choices = [result.as_dict()[name] for name in figures], recorded["run"]["choices"]
             except (ValueError, OSError, KeyError) as error:
                 progress.line(f"not counted as a trial, cannot be read: {errors.one_line(error)}")
             else:
@@ -158,8 +158,13 @@ def _sweep_job(cfg: DictConfig, job: Any) -> Any:
         register(run=run_dir.absolute())
         trial.record(run=run_dir.name)
 
+    def describe(about: Description) -> None:
+        trial.record(params=about.params, flops=about.flops)
+
     try:
-        result = _train(cfg, job, announce)
+        result = _train(cfg, job, announce, describe)
+    except trial.Pruned:  # by what is known before training
+        raise
     except Exception as error:
         register(error=errors.one_line(error))
         raise
@@ -173,7 +178,12 @@ def _sweep_job(cfg: DictConfig, job: Any) -> Any:
     return [result.as_dict()[name] for name in searched.objectives]
 
 
-def _train(cfg: DictConfig, job: Any, announce: Callable[[Path], None]) -> RunResult:
+def _train(
+    cfg: DictConfig,
+    job: Any,
+    announce: Callable[[Path], None],
+    describe: Callable[[Description], None] = lambda about: None,
+) -> RunResult:
     configuration = Configuration.of(cfg, chosen_options(job))
     folders.check_writable(Path(configuration.values["outputs"]), "outputs")
     from cifarsweep.training import run  # PyTorch, 1.8 s, which an argument error need not wait for
@@ -187,4 +197,4 @@ def _train(cfg: DictConfig, job: Any, announce: Callable[[Path], None]) -> RunRe
             answers[epoch] = ("paused" if trial.pauses() else "pruned") if stops else None
         return answers[epoch]
 
-    return run.train(configuration, report, announce)
+    return run.train(configuration, report, announce, describe)

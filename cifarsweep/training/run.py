@@ -33,11 +33,12 @@ def train(
     configuration: Configuration,
     report: Report = lambda epoch, figures: None,
     announce: Callable[[Path], None] = lambda run_dir: None,
+    describe: Callable[[Description], None] = lambda about: None,
 ) -> RunResult:
     """Trains the configuration, or finds it trained.
 
-    `report` gets the figures of each epoch, of a recorded run as well. `announce` gets the run's directory before
-    the training starts.
+    `describe` gets what is known before anything is trained or written. `report` gets the figures of each epoch, of a
+    recorded run as well. `announce` gets the run's directory before the training starts.
     """
     values = configuration.values
     run_files.show_log("cifarsweep.data")
@@ -48,6 +49,7 @@ def train(
         raise ValueError(f"batch_size={values['batch_size']}: expected {most}")
     session = Session(configuration, dataset)
     about, runs_dir = session.description, Path(values["outputs"]) / "runs"
+    describe(about)
     begun = (run / name for run in runs_dir.glob(f"*-{about.run_id}") for name in (CHECKPOINT, "model.pt"))
     if not any(path.exists() for path in begun):
         dry_step.check(session)

@@ -10,6 +10,8 @@ from test_arrows import assert_modules_know_only
 KNOWS = {
     "application": "settings space",
     "cluster": "",
+    "constraints": "",
+    "curve_gp": "constraints promotion space",
     "database": "",
     "estimate": "application jobs studies",
     "exclusions": "",
@@ -26,14 +28,14 @@ KNOWS = {
     "queue": "promotion settings storage",
     "search": "application cluster estimate exclusions hydra_compat jobs journal local monitor overrides pruning queue "
     "settings space storage studies summary warm_start worker",
-    "settings": "application exclusions local promotion space",
+    "settings": "application constraints exclusions local promotion space",
     "overrides": "",
     "space": "exclusions overrides",
     "storage": "database journal",
-    "studies": "heartbeat promotion pruning queue settings space storage",
-    "summary": "application promotion pruning queue space studies",
-    "warm_start": "application jobs queue space studies",
-    "worker": "application heartbeat jobs local promotion pruning queue storage studies summary",
+    "studies": "constraints heartbeat promotion pruning queue settings space storage",
+    "summary": "application constraints promotion pruning queue space studies",
+    "warm_start": "application constraints jobs queue space studies",
+    "worker": "application constraints heartbeat jobs local promotion pruning queue storage studies summary",
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +194,21 @@ def test_a_trial_has_the_values_of_a_row_and_conditions_on_its_keys_hold(tmp_pat
         assert study.overrides(trial)[0] == f"model={values['model']}"
         study.queue.finish(trial, "me", in_memory.complete(1.0))
     assert sorted(seen) == [("layers2", 0.1, 8), ("layers2", 0.1, 16), ("layers3", 0.05, 32), ("layers4", 0.02, 32)]
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "curve_gp"])
+def test_samplers_learn_which_row_is_best(tmp_path: Path, sampler: str) -> None:
+    searched = {"ml": ML, "x": "interval(0,1)"}
+    plan = in_memory.plan(tmp_path, searched, n_trials=25, sampler=in_memory.option("sampler", sampler, seed=1))
+    plan = replace(plan, space=plan.space.excluding(["model=layers4 & x>0.5"]))
+    study, rows = in_memory.opened(plan), []
+    while (trial := study.claim("me")) is not None:
+        values = study.values(trial)
+        assert not plan.space.excludes(values)
+        rows.append(values["model"])
+        study.queue.finish(trial, "me", in_memory.complete(values["x"] + (values["model"] == "layers3")))
+    assert len(rows) == 25
+    assert rows[10:].count("layers3") >= 8  # by chance, 5 of 15
 
 
 def test_the_trial_of_a_worker_that_died_keeps_its_row(tmp_path: Path) -> None:
