@@ -10,13 +10,14 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "cifarsweep"
 
 KNOWS = {
-    "__init__": set(),
+    "__init__": {"classifier", "report", "results", "sweeper", "terminal", "training"},
     "__main__": {"training", "report", "results", "terminal", "sweeper"},
+    "classifier": {"data", "models", "results"},
     "data": {"results"},
     "describe": {"training", "data", "report", "results", "terminal"},
     "models": set(),
     "optim": set(),
-    "predict": {"data", "models", "results", "terminal"},
+    "predict": {"classifier", "terminal"},
     "report": {"results", "terminal"},
     "rerun": {"training", "results", "terminal"},
     "results": set(),
@@ -30,17 +31,28 @@ KNOWS = {
 """Folders and files at the root of the package, and which others each may import."""
 
 LIBRARIES = {
-    "hydra": {"describe", "sweeper", "terminal", "training"},
+    "hydra": {"__init__", "describe", "sweeper", "terminal", "training"},
     "omegaconf": {"rerun", "sweeper", "terminal", "training"},
-    "optuna": {"sweeper"},
-    "pandas": {"report"},
+    "optuna": {"__init__", "sweeper"},
+    "pandas": {"__init__", "report"},
     "matplotlib": {"describe", "report"},
     "jinja2": {"report"},
-    "torch": {"data", "models", "optim", "predict", "training"},
+    "torch": {"classifier", "data", "models", "optim", "predict", "training"},
     "torchvision": {"data", "models"},
 }
 HEAVY = {"torch", "torchvision", "pandas", "matplotlib", "optuna", "jinja2"}
-LIGHT = {"__main__", "describe", "runs", "trial", "watch", "results", "terminal", "training.command", "training.groups"}
+LIGHT = {
+    "__init__",
+    "__main__",
+    "describe",
+    "runs",
+    "trial",
+    "watch",
+    "results",
+    "terminal",
+    "training.command",
+    "training.groups",
+}
 LIGHT |= {
     "training.application",
     "training.configuration",

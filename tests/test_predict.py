@@ -10,7 +10,7 @@ import torch
 from conftest import Command
 from PIL import Image
 
-from cifarsweep import models, predict
+from cifarsweep import classifier, models, predict
 
 
 @pytest.fixture
@@ -43,11 +43,11 @@ def run_dir(tmp_path: Path) -> Path:
 
 
 def test_the_probabilities_are_the_softmax_of_the_scores(run_dir: Path) -> None:
-    predictor = predict.load(run_dir)
-    red = dict(predict.classify(predictor, run_dir.parent / "red.png"))
+    model = classifier.load(run_dir)
+    red = dict(predict.classify(model, run_dir.parent / "red.png"))
     assert red["rose"] > 0.99
     assert sum(red.values()) == pytest.approx(1)
-    assert dict(predict.classify(predictor, run_dir.parent / "blue.jpg"))["sky"] > 0.99
+    assert dict(predict.classify(model, run_dir.parent / "blue.jpg"))["sky"] > 0.99
 
 
 def test_the_command_names_the_class_of_each_image(run_dir: Path, cifarsweep: Command) -> None:
@@ -68,7 +68,7 @@ def test_a_target_outside_our_models_is_refused(run_dir: Path) -> None:
     for target in ("os.system", "cifarsweep.models.nn", "cifarsweep.models._channels_last", "print"):
         torch.save({**content, "target": target}, run_dir / "model.pt")
         with pytest.raises(ValueError, match="expected one of cifarsweep"):
-            predict.load(run_dir)
+            classifier.load(run_dir)
 
 
 def test_a_pickle_is_never_run(run_dir: Path, tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_a_pickle_is_never_run(run_dir: Path, tmp_path: Path) -> None:
 
     (run_dir / "model.pt").write_bytes(pickle.dumps(Evil()))
     with pytest.raises(ValueError, match="not a model file"):
-        predict.load(run_dir)
+        classifier.load(run_dir)
     assert not (tmp_path / "owned").exists()
 
 

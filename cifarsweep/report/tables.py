@@ -69,6 +69,14 @@ class Tables:
         """Keys of config.yaml in which the runs differ and that have no column of their own, as model.dropout."""
         return [column for column in self.runs.columns if "." in column]
 
+    def written(self) -> dict[str, pd.DataFrame]:
+        """What stands in the files of these NAMES, with their columns and their order of rows."""
+        place = {id: place for place, id in enumerate(self.runs["run_id"])}
+        order = self.curves["run_id"].map(place).argsort(kind="stable")
+        epochs = self.curves.assign(epoch=self.curves["epoch"].astype("Int64")).iloc[order]
+        tables = (table.drop(columns="label") for table in (self.runs, self.summary))
+        return dict(zip(NAMES, (*tables, epochs.reset_index(drop=True)), strict=True))
+
 
 # reading
 
@@ -248,14 +256,7 @@ def families(table: pd.DataFrame) -> list[list[str]]:
 def write(tables: Tables, folder: Path, parquet: bool = False) -> None:
     """runs, summary and epochs, in their order of rows; as CSV with floats at full precision and empty cells where
     there is no value, as Parquet, where that is asked for, with a column's own type."""
-    place = {id: place for place, id in enumerate(tables.runs["run_id"])}
-    order = tables.curves["run_id"].map(place).argsort(kind="stable")
-    written = (
-        tables.runs.drop(columns="label"),
-        tables.summary.drop(columns="label"),
-        tables.curves.assign(epoch=tables.curves["epoch"].astype("Int64")).iloc[order],
-    )
-    for name, table in zip(NAMES, written, strict=True):
+    for name, table in tables.written().items():
         columns = [[None if v is None or v is pd.NA or v != v else v for v in table[key].tolist()] for key in table]
         files.write_csv(folder / f"{name}.csv", map(str, table), zip(*columns, strict=True))
         if parquet:

@@ -75,6 +75,25 @@ def open_storage(address: str) -> Storage:
         return _database(address) if "://" in address else journal.Journal(Path(address))
 
 
+def load_study(folder: Path, name: str | None = None, given: str | None = None) -> optuna.Study:
+    """The study of the search in this folder; the one called `name`, where it has several. ValueError lists them.
+
+    `given` is what hydra.sweeper.storage was.
+    """
+    address = address_of(given, folder)
+    if "://" not in address and not Path(address).exists():
+        raise ValueError(f"{folder}: expected a search with its {Path(address).name}, or the storage that it was given")
+    store = open_storage(address)
+    with reaching(address):
+        known = [study.study_name for study in store.get_all_studies()]
+        if is_server(address):  # it has those of other sweeps, too
+            known = [known_name for known_name in known if f"{known_name}, ".startswith(f"{folder.name}, ")]
+        meant = [known_name for known_name in known if name in (None, known_name)]
+        if len(meant) != 1:
+            raise ValueError(f"name={name}: expected one of {'; '.join(known)}")
+        return optuna.load_study(study_name=meant[0], storage=store)
+
+
 def is_server(address: str) -> bool:
     return "://" in address and _dialect(address) != "sqlite"
 

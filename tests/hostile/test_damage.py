@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_journal import DAMAGES as DAMAGES_OF_CONTENT
 
-from cifarsweep import predict, report, rerun, runs, watch
+from cifarsweep import classifier, predict, report, rerun, runs, watch
 from cifarsweep.report import depth_study, search_results, tables
 from cifarsweep.results import files, mosaic, records, sweeps
 from cifarsweep.results.records import Description, RunResult
@@ -140,7 +140,7 @@ def test_each_bit_of_a_model_counts(outputs: Path) -> None:
         place, bit = dice.randrange(len(whole)), 1 << dice.randrange(8)
         (run_dir / "model.pt").write_bytes(whole[:place] + bytes([whole[place] ^ bit]) + whole[place + 1 :])
         with pytest.raises(files.Corrupt, match=r"model\.pt: damaged: .*; python -m cifarsweep .* makes it again"):
-            predict.load(run_dir)
+            classifier.load(run_dir)
 
 
 @pytest.fixture(scope="module")
