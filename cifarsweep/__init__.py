@@ -56,8 +56,10 @@ def load_study(sweep: "StrPath", name: str | None = None, storage: str | None = 
     return load_study(folders.meant(Path(sweep), "the folder of a search, or its name"), name, storage)
 
 
-def load_model(run: "StrPath") -> "Classifier":
+def load_model(run: "StrPath", trust: bool = False) -> "Classifier":
     """The trained network of a run, by its folder, name or id, in evaluation mode and with its preprocessing.
+
+    Or that of a file which cifarsweep.export wrote; `trust` opens a .pt2 file, which may run any code.
 
     `load_model(run)(images)` takes uint8 images (N, 3, image_size, image_size) and gives probabilities (N, classes).
     It has `class_names`, `image_size` and `read(path)`, which makes such an image of a file.
@@ -66,7 +68,7 @@ def load_model(run: "StrPath") -> "Classifier":
 
     from cifarsweep import classifier
 
-    return classifier.load(Path(run))
+    return classifier.load(Path(run), trust)
 
 
 def train(*overrides: str) -> "RunResult":

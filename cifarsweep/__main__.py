@@ -15,7 +15,8 @@ def main() -> int:
     if "--help" in sys.argv[1:] or "-h" in sys.argv[1:]:
         groups.show_help(sys.argv[1:])
         return 0
-    if importlib.util.find_spec("hydra_plugins.cifarsweep_engine") is None:  # a checkout that was not installed
+    plugins = importlib.util.find_spec("hydra_plugins")  # without which the next line would raise
+    if not plugins or not importlib.util.find_spec("hydra_plugins.cifarsweep_engine"):  # a checkout, not installed
         sys.path.append(str(Path(__file__).resolve().parent / "sweeper"))
     if os.getcwd() not in sys.path and not sys.flags.safe_path:  # the console script finds what `python -m` finds
         sys.path.insert(0, os.getcwd())

@@ -15,9 +15,10 @@ KNOWS = {
     "classifier": {"data", "models", "results"},
     "data": {"results"},
     "describe": {"training", "data", "report", "results", "terminal"},
+    "export": {"classifier", "data", "report", "results", "terminal"},
     "models": set(),
     "optim": set(),
-    "predict": {"classifier", "terminal"},
+    "predict": {"classifier", "data", "results", "terminal"},
     "report": {"results", "terminal"},
     "rerun": {"training", "results", "terminal"},
     "results": set(),
@@ -37,7 +38,7 @@ LIBRARIES = {
     "pandas": {"__init__", "report"},
     "matplotlib": {"describe", "report"},
     "jinja2": {"report"},
-    "torch": {"classifier", "data", "models", "optim", "predict", "training"},
+    "torch": {"classifier", "data", "export", "models", "optim", "predict", "training"},
     "torchvision": {"data", "models"},
 }
 HEAVY = {"torch", "torchvision", "pandas", "matplotlib", "optuna", "jinja2"}

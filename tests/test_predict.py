@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -44,16 +46,53 @@ def run_dir(tmp_path: Path) -> Path:
 
 def test_the_probabilities_are_the_softmax_of_the_scores(run_dir: Path) -> None:
     model = classifier.load(run_dir)
-    red = dict(predict.classify(model, run_dir.parent / "red.png"))
+    images = [run_dir.parent / name for name in ("red.png", "blue.jpg")]
+    (_, of_red), (_, of_blue) = predict.classify(model, images)
+    assert isinstance(of_red, list)
+    assert isinstance(of_blue, list)
+    red, blue = dict(of_red), dict(of_blue)
     assert red["rose"] > 0.99
     assert sum(red.values()) == pytest.approx(1)
-    assert dict(predict.classify(model, run_dir.parent / "blue.jpg"))["sky"] > 0.99
+    assert blue["sky"] > 0.99
 
 
 def test_the_command_names_the_class_of_each_image(run_dir: Path, cifarsweep: Command) -> None:
     done = cifarsweep("run", "red.png", "blue.jpg", module="cifarsweep.predict")
     assert done.stdout.splitlines() == ["red.png: rose 100.0%, sky 0.0%", "blue.jpg: sky 100.0%, rose 0.0%"]
     assert done.returncode == 0
+
+
+def test_folders_and_patterns_stand_for_their_images(run_dir: Path, tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "album" / "old").mkdir(parents=True)
+    for number in range(5):
+        Image.new("RGB", (9, 9), (0, 0, 250)).save(tmp_path / "album" / "old" / f"{number}.png")
+    words = [str(run_dir), str(tmp_path / "album"), str(tmp_path / "*.png"), "--batch-size", "2", "--top", "1"]
+    assert predict.main(words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [
+        *(f"{tmp_path}/album/old/{number}.png: sky 100.0%" for number in range(5)),
+        f"{tmp_path}/red.png: rose 100.0%",
+    ]
+
+
+def test_a_table_has_a_row_for_each_class_that_is_shown(run_dir: Path, tmp_path: Path, capsys: Any) -> None:
+    assert predict.main([str(run_dir), str(tmp_path / "red.png"), "--csv", "--top", "5"]) == 0
+    header, *rows = csv.reader(capsys.readouterr().out.splitlines())
+    assert header == ["image", "rank", "class", "probability"]
+    assert [row[:3] for row in rows] == [
+        [str(tmp_path / "red.png"), "1", "rose"],
+        [str(tmp_path / "red.png"), "2", "sky"],
+    ]
+    assert sum(float(row[3]) for row in rows) == pytest.approx(1)
+
+
+def test_an_image_that_cannot_be_read_does_not_keep_others_waiting(run_dir: Path, tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "broken.png").write_bytes(b"none")
+    names = [str(tmp_path / name) for name in ("broken.png", "missing.png", "red.png", "red.png")]
+    assert predict.main([str(run_dir), *names]) == 1
+    said = capsys.readouterr()
+    assert said.out == 2 * f"{tmp_path}/red.png: rose 100.0%, sky 0.0%\n"
+    assert len(said.err.splitlines()) == 2
 
 
 def test_a_class_name_does_not_speak_to_the_terminal(run_dir: Path, cifarsweep: Command) -> None:
@@ -86,6 +125,9 @@ def test_a_pickle_is_never_run(run_dir: Path, tmp_path: Path) -> None:
     ("words", "message"),
     [
         (["run", "missing.png"], "missing.png"),
+        (["run", "no*.png"], "no*.png: no file has such a name"),
+        (["run", "run"], "run: no image in it, expected files ending in .bmp .gif"),
+        (["run", "red.png", "--top", "0"], "--top 0: expected 1 or more"),
         (["run", "run/model.pt"], "run/model.pt: not an image that can be read"),
         ([".", "red.png"], "no result.json in it, expected the directory of a complete run; the command that trained"),
     ],

@@ -31,7 +31,7 @@ def class_files(part: Path) -> dict[str, list[Path]]:
     classes: dict[str, list[Path]] = {}
     found: dict[str, Path] = {}
     for folder in folders:
-        of_class = _image_files(folder)
+        of_class = image_files(folder)
         if not of_class:
             endings = " ".join(sorted(IMAGE_ENDINGS))
             raise ValueError(f"{root}: no image in {folder}, expected files ending in {endings}")
@@ -43,8 +43,9 @@ def class_files(part: Path) -> dict[str, list[Path]]:
     return classes
 
 
-def _image_files(folder: Path) -> dict[str, Path]:
-    """Image files by their path without links. What is there itself keeps its own name, whatever links to it."""
+def image_files(folder: Path) -> dict[str, Path]:
+    """The folder's, at any depth, by their path without links. What is there itself keeps its own name, whatever links
+    to it."""
     found: dict[str, Path] = {}
     folders, links = [folder], deque[Path]()
     seen = {str(above) for above in Path(os.path.realpath(folder)).parents}  # a link upwards would bring all classes in

@@ -251,9 +251,12 @@ def _check_plain(value: Any) -> None:
 def write_csv(path: Path, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
     """Comma-separated, floats at full precision, None as an empty cell, texts as `cell` makes them."""
     with atomic(path) as file:
-        writer = csv.writer(_Lines(file), lineterminator="\r\n")
-        writer.writerow(map(cell, columns))
-        writer.writerows(map(cell, row) for row in rows)
+        write_rows(file, [columns])
+        write_rows(file, rows)
+
+
+def write_rows(file: IO[str], rows: Iterable[Iterable[Any]]) -> None:
+    csv.writer(_Lines(file), lineterminator="\r\n").writerows(map(cell, row) for row in rows)
 
 
 class _Lines:

@@ -20,6 +20,7 @@ Examples:
   python -m cifarsweep.report outputs/sweeps/depth              the report again
   python -m cifarsweep.describe model=layers4                   the network and the images
   python -m cifarsweep.predict outputs/runs/RUN image.png       use what was trained
+  python -m cifarsweep.export outputs/runs/RUN                  take it away: ONNX, safetensors, torch.export
   python -m cifarsweep --cfg job                                every key with its default value
 Hydra's own options: python -m cifarsweep --hydra-help"""
 

@@ -23,7 +23,7 @@ from conftest import REPOSITORY, TIMEOUT_SECONDS, Command, run_python
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cifarsweep import __main__, describe, predict, report, rerun, runs, watch
+from cifarsweep import __main__, describe, export, predict, report, rerun, runs, watch
 from cifarsweep.results import folders, sweeps
 from cifarsweep.terminal import command_line, formatting, streams
 from cifarsweep.training import command
@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[Callable[..., int], Any, str, list[str]]] = {
     "watch": (watch.main, sweeps, "is_running", ["."]),
     "runs": (runs.main, folders, "find", ["."]),
     "describe": (describe.main, describe, "compose", []),
+    "export": (export.main, export.classifier, "load", [".", "--format", "torch"]),
     "predict": (predict.main, predict, "load", [".", "image.png"]),
     "rerun": (rerun.main, rerun.RunResult, "read_or_unfinished", ["."]),
 }
