@@ -6,7 +6,8 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from cifarsweep.terminal import boundary
+from cifarsweep.results import provenance
+from cifarsweep.terminal import boundary, streams
 from cifarsweep.training import groups
 
 
@@ -14,6 +15,10 @@ from cifarsweep.training import groups
 def main() -> int:
     if "--help" in sys.argv[1:] or "-h" in sys.argv[1:]:
         groups.show_help(sys.argv[1:])
+        return 0
+    if "--version" in sys.argv[1:]:
+        versions = {"cifarsweep": "", **provenance.provenance()["versions"]}
+        streams.print_line(", ".join(f"{name} {version or 'not installed'}" for name, version in versions.items()))
         return 0
     plugins = importlib.util.find_spec("hydra_plugins")  # without which the next line would raise
     if not plugins or not importlib.util.find_spec("hydra_plugins.cifarsweep_engine"):  # a checkout, not installed

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY, Command
+from conftest import REPOSITORY, TIMEOUT_SECONDS, Command
 from PIL import Image
 
 from cifarsweep.results.folders import find
@@ -325,3 +327,31 @@ def test_the_console_script_finds_a_model_in_the_current_folder(tmp_path: Path, 
         [sys.executable, "-c", script, *words], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=240
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_version_is_shown_with_those_of_the_libraries(cifarsweep: Command) -> None:
+    done = cifarsweep("--version")
+    assert done.returncode == 0
+    assert done.stdout.startswith("cifarsweep ")
+    assert f", torch {importlib.metadata.version('torch')}, " in done.stdout
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("cifarsweep model=layers", {f"model=layers{depth}" for depth in range(1, 6)}),
+        ("cifarsweep optimizer.l", {"optimizer.lr="}),
+    ],
+)
+def test_bash_completes_options_and_keys(tmp_path: Path, line: str, expected: set[str]) -> None:
+    """As README installs it, of the command that pip makes."""
+    (install,) = re.findall(r"`(eval \S+ -sc install=bash\)\")`", (REPOSITORY / "README.md").read_text())
+    program = tmp_path / "cifarsweep"
+    program.write_text(f"#!{sys.executable}\nimport sys\nfrom cifarsweep.__main__ import main\nsys.exit(main())\n")
+    program.chmod(0o755)
+    code = f"""{install}; COMP_LINE='{line}' COMP_POINT={len(line)} COMP_CWORD=1; export COMP_LINE COMP_POINT
+hydra_bash_completion; printf '%s\\n' "${{COMPREPLY[@]}}" """
+    env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(["bash", "-c", code], env=env, capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
+    assert {*done.stdout.split()} == expected, done.stderr

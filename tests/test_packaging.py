@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import email
 import os
 import re
 import shlex
@@ -11,6 +12,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import REPOSITORY
 from test_readme import BLOCKED, commands, read_trials, run, write_files
 
@@ -19,7 +21,7 @@ from test_readme import BLOCKED, commands, read_trials, run, write_files
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built from a copy of what git would keep, so that nothing is written into the checkout."""
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
-    for name in ("pyproject.toml", "README.md"):
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
         (source / name).write_bytes((REPOSITORY / name).read_bytes())
     for folder in ("cifarsweep", "conf"):
         for file in (REPOSITORY / folder).rglob("*"):
@@ -40,6 +42,30 @@ def test_the_wheel_holds_the_configuration_and_nothing_else_at_its_top(wheel: Pa
     assert {name.split("/")[0].split("-")[0] for name in names} == {"cifarsweep", "hydra_plugins"}
     assert "hydra_plugins/cifarsweep_engine.py" in names
     assert not any(name.endswith("hydra_plugins/__init__.py") for name in names)
+
+
+def test_the_wheel_says_whose_it_is_and_under_which_licence(wheel: Path) -> None:
+    archive = zipfile.ZipFile(wheel)
+    (folder,) = {name.split("/")[0] for name in archive.namelist() if ".dist-info/" in name}
+    metadata = email.message_from_bytes(archive.read(f"{folder}/METADATA"))
+    assert (metadata["Name"], metadata["License-Expression"]) == ("cifarsweep", "MIT")
+    assert metadata["Author"] == "cifarsweep maintainers"
+    assert archive.read(f"{folder}/licenses/LICENSE") == (REPOSITORY / "LICENSE").read_bytes()
+    assert f"version = {{{metadata['Version']}}}" in (REPOSITORY / "README.md").read_text()
+
+
+@pytest.mark.parametrize(("package", "words"), [("twine", ["check", "--strict"]), ("check_wheel_contents", [])])
+def test_the_wheel_passes_its_checks(wheel: Path, package: str, words: list[str]) -> None:
+    pytest.importorskip(package)
+    command = [sys.executable, "-m", package, *words, str(wheel)]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_git_hooks_run_what_ci_lints() -> None:
+    (repository,) = yaml.safe_load((REPOSITORY / ".pre-commit-config.yaml").read_text())["repos"]
+    hooks = [hook["entry"] for hook in repository["hooks"]]
+    assert "\n" + "\n".join(hooks) + "\n" in (REPOSITORY / ".ci" / "run").read_text()
 
 
 @pytest.mark.slow
