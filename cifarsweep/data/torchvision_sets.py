@@ -1,9 +1,7 @@
-"""CIFAR-10, CIFAR-100 and Fashion-MNIST from their official files, by torchvision, which downloads them."""
+"""CIFAR-10, CIFAR-100 and Fashion-MNIST from their official files, which are downloaded where they are not there."""
 
-import contextlib
 import gzip
 import hashlib
-import io
 import shutil
 import tarfile
 import zlib
@@ -14,8 +12,9 @@ from typing import IO, Any
 
 import numpy as np
 
-from cifarsweep.data.cache import Writer, cached, file_key, temporary_folder
+from cifarsweep.data.cache import Writer, cached, file_key
 from cifarsweep.data.dataset import DataSet, split
+from cifarsweep.data.download import download
 from cifarsweep.data.image_file import first_line
 from cifarsweep.results import folders
 from cifarsweep.results.locks import Lock
@@ -43,11 +42,12 @@ def load_torchvision(
     subset: int | None = None,
     augment: Mapping[str, Any] | None = None,
     split_seed: int = 0,
+    url: str | None = None,
 ) -> DataSet:
     """cifar10, cifar100 or fashion_mnist from the official files in `root`, whose checksums torchvision compares.
 
     Archives that are there are used as they are, with no network and without writing there; what is missing is
-    downloaded.
+    downloaded, from the official site or the folder at `url`, which has the archives under their names.
     """
     if name not in FOLDERS:
         raise ValueError(f"name={name}: expected one of {', '.join(FOLDERS)}")
@@ -55,7 +55,8 @@ def load_torchvision(
     raw = folder / FOLDERS[name]
     archives = [] if _is_unpacked(raw) else _archives(name, folder, raw)
     if not archives and not _is_unpacked(raw):
-        _download(name, folder, raw)
+        _download(name, folder, raw, url)
+        archives = _archives(name, folder, raw)
     key = file_key(folder, archives) if archives else file_key(raw, raw.iterdir())
     decode = partial(_decode_archives, archives=archives) if archives else _decode
     decoded = cached(folders.expanded(cache, "cache"), name, key, partial(decode, name, folder, raw))
@@ -81,18 +82,17 @@ def _torchvision_set(name: str) -> Any:
     return {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100, "fashion_mnist": datasets.FashionMNIST}[name]
 
 
-def _download(name: str, root: Path, raw: Path) -> None:
-    """One process downloads, beside the final place: an interrupted download leaves nothing that looks whole."""
-    kind = _torchvision_set(name)
+def _download(name: str, root: Path, raw: Path, url: str | None) -> None:
+    """One process downloads the archives into `root`, which others find there."""
     try:
+        kind = _torchvision_set(name)
+        official = kind.mirrors[0] if name == "fashion_mnist" else kind.url.rpartition("/")[0]
+        sums = dict(kind.resources) if name == "fashion_mnist" else {kind.filename: kind.tgz_md5}
         root.mkdir(parents=True, exist_ok=True)
         with Lock(root / f".{name}.lock"):
-            if raw.is_dir() and any(raw.iterdir()):
-                return  # another process was first
-            with temporary_folder(root, f"{name}.part") as part, contextlib.redirect_stdout(io.StringIO()):
-                kind(str(part), download=True)
-                raw.parent.mkdir(parents=True, exist_ok=True)
-                (part / raw.relative_to(root)).rename(raw)
+            for archive in ARCHIVES[name]:
+                if not (root / archive).exists() and not (raw / archive).exists():
+                    download(f"{(url or official).rstrip('/')}/{archive}", root / archive, sums[archive])
     except Exception as error:  # urllib, HTTP, socket, checksum and file errors all mean the same to the user
         raise ValueError(
             f"root={root}: {raw.name} is not there and its download failed ({first_line(error)}); expected "

@@ -12,7 +12,7 @@ FORMAT = 1
 _DETERMINES = ("data", "model", "optimizer", "schedule", "loss", "trainer", "batch_size", "seed")
 
 DOES_NOT_DETERMINE = {
-    "data": {"_target_", "name", "root", "cache"},
+    "data": {"_target_", "name", "root", "url", "cache"},
     "trainer": {"device", "threads", "compile", "deterministic"},
 }
 

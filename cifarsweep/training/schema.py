@@ -59,6 +59,7 @@ DOMAINS = {
     "loss.label_smoothing": _PART,
     "data.name": _matching(r"[^\W\d_].{0,99}", "a name of up to 100 characters"),
     "data.root": _FOLDER,
+    "data.url": _matching(r"https?://\S+", "an address that begins with http:// or https://").or_null(),
     "data.cache": _FOLDER,
     "data.size": domains.whole(8, 1024),
     "data.val_size": _images(0),

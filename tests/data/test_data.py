@@ -16,7 +16,7 @@ from conftest import REAL_CIFAR10, REPOSITORY
 from PIL import Image
 
 from cifarsweep import data
-from cifarsweep.data import augment, cache, torchvision_sets
+from cifarsweep.data import augment, cache
 from cifarsweep.data.dataset import stratified
 
 
@@ -361,32 +361,3 @@ def test_the_real_cifar10_has_its_published_statistics_and_costs_little_to_open_
     seconds, mebibytes = map(float, done.stdout.split())
     assert seconds < 1
     assert mebibytes < 100
-
-
-# downloads
-
-
-def test_an_interrupted_download_is_done_again_and_nobody_sees_half_of_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    raw = tmp_path / "cifar-10-batches-py"
-
-    def kind(root: str, download: bool) -> None:
-        folder = Path(root) / raw.name
-        folder.mkdir()
-        (folder / "one").touch()
-        assert not raw.exists()
-        if not (tmp_path / "online").exists():
-            raise ConnectionError("gone")
-        (folder / "two").touch()
-
-    monkeypatch.setattr(torchvision_sets, "_torchvision_set", lambda name: kind)
-    with pytest.raises(ValueError, match="its download failed \\(gone\\)"):
-        torchvision_sets._download("cifar10", tmp_path, raw)
-    assert not raw.exists()
-    (tmp_path / ".cifar10.part.killed").mkdir()
-    (tmp_path / "online").touch()
-    torchvision_sets._download("cifar10", tmp_path, raw)
-    assert sorted(path.name for path in raw.iterdir()) == ["one", "two"]
-    assert not list(tmp_path.glob(".cifar10.part*"))
-    torchvision_sets._download("cifar10", tmp_path, raw)  # as the second of two processes
