@@ -81,7 +81,15 @@ class Display:
 
     def __init__(self, console: Console | None = None) -> None:
         self._lock = threading.RLock()
-        self._console = console or Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+        self._console = console or Console(
+            # rich takes FORCE_COLOR, which notebooks and CI set, for a terminal, and fills a file with live lines.
+            force_terminal=sys.stdout is not None and sys.stdout.isatty(),
+            force_jupyter=False,
+            highlight=False,
+            markup=False,
+            emoji=False,
+            soft_wrap=True,
+        )
         self._live: Live | None = None
         self._watched: dict[Source, _Watched] = {}
         self._whole: tuple[Whole, float] | None = None
