@@ -25,7 +25,8 @@ KNOWS = {
     "runs": {"results", "terminal"},
     "sweeper": {"results", "terminal", "trial"},
     "terminal": set(),
-    "training": {"data", "models", "optim", "results", "sweeper", "terminal", "trial"},
+    "trackers": {"results", "terminal"},
+    "training": {"data", "models", "optim", "results", "sweeper", "terminal", "trackers", "trial"},
     "trial": set(),
     "watch": {"report", "results", "sweeper", "terminal"},
 }
@@ -38,7 +39,7 @@ LIBRARIES = {
     "pandas": {"__init__", "report"},
     "matplotlib": {"describe", "report"},
     "jinja2": {"report"},
-    "torch": {"classifier", "data", "export", "models", "optim", "predict", "training"},
+    "torch": {"classifier", "data", "export", "models", "optim", "predict", "trackers", "training"},
     "torchvision": {"data", "models"},
 }
 HEAVY = {"torch", "torchvision", "pandas", "matplotlib", "optuna", "jinja2"}
@@ -47,6 +48,7 @@ LIGHT = {
     "__main__",
     "describe",
     "runs",
+    "trackers",
     "trial",
     "watch",
     "results",

@@ -28,6 +28,7 @@ MISTAKES = [
     (["-m", "seed=range(0)"], "seed=range(0): stands for no value, expected one or more"),
     (["-m", "model=glob(zzz*)"], "model=glob(zzz*): stands for no value, expected one or more"),
     (["-m", "model=layers2,3"], "model=3: no such option, expected one of layers1, layers2, layers3"),
+    (["tracker=[mlflow, nosuch]"], "tracker=nosuch: no such option, expected one of mlflow, none, tensorboard"),
     (["optimizer=null"], "optimizer=null: no such option, expected one of adam"),
     (["~seed"], "seed: missing, expected a whole number, 0 or more"),
     (["hydra.sweeper.foo=1"], "hydra.sweeper.foo: no such key; hydra.sweeper accepts max_batch_size, params"),

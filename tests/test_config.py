@@ -29,6 +29,7 @@ TABLE = {
     "loss": {"cross_entropy", "label_smoothing", "square_error"},
     "data": {"cifar10", "cifar100", "fashion_mnist", "image_folder", "shapes"},
     "trainer": {"default", "quick"},
+    "tracker": {"none", "tensorboard", "mlflow", "wandb", "trackio"},
 }
 
 

@@ -197,4 +197,5 @@ def _train(
             answers[epoch] = ("paused" if trial.pauses() else "pruned") if stops else None
         return answers[epoch]
 
-    return run.train(configuration, report, announce, describe)
+    swept = Path(job.runtime.cwd, job.sweep.dir) if job.mode == RunMode.MULTIRUN else None
+    return run.train(configuration, report, announce, describe, swept)

@@ -15,6 +15,7 @@ import hydra
 from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 
+from cifarsweep import trackers
 from cifarsweep.results import folders
 from cifarsweep.sweeper import hydra_compat, jobs
 from cifarsweep.terminal import errors
@@ -41,6 +42,8 @@ class Configuration:
         values = plain(cfg)
         schema.check(values)
         check_choices(choices)
+        if name := trackers.missing(values.get("tracker") or {}):
+            raise ValueError(f"tracker={name}: not installed, expected its package, by pip install -e '.[{name}]'")
         values["outputs"] = str(folders.expanded(values["outputs"], "outputs"))
         return cls(cfg, values, dict(choices))
 
@@ -53,8 +56,9 @@ def plain(cfg: DictConfig, resolve: bool = True) -> dict[str, Any]:
 
 
 def chosen_options(job: Any) -> dict[str, str]:
-    """The option that was chosen in each group, from Hydra's part of a configuration."""
-    return {group: option for group, option in job.runtime.choices.items() if not group.startswith("hydra/")}
+    """The option that was chosen in each group, from Hydra's part of a configuration. Of trackers there are several."""
+    choices = job.runtime.choices.items()
+    return {group: option for group, option in choices if not group.startswith("hydra/") and group != "tracker"}
 
 
 def check_choices(choices: Mapping[str, Any]) -> None:
@@ -174,7 +178,7 @@ def _unknown_option(words: list[str], file: str | None) -> str | None:
         group, _, value = word.lstrip("+").partition("=")
         if not group:
             return f"{word}: expected key=value"
-        for option in value.split(",") if group in known else ():
+        for option in re.split(r",\s*", value.strip("[]")) if group in known else ():
             if f"{group}/{option}" == file or (file is None and option not in known[group]):
                 return f"{group}={option}: no such option, expected one of {', '.join(known[group])}"
     return None

@@ -15,7 +15,8 @@ from cifarsweep.data import Batcher
 from cifarsweep.results import files, folders, identity, locks, provenance, records
 from cifarsweep.results.records import CHECKPOINT, Description, Epoch, RunResult, Status
 from cifarsweep.results.study_records import EARLY
-from cifarsweep.terminal import command_line, errors, progress
+from cifarsweep.terminal import command_line, domains, errors, progress
+from cifarsweep.trackers import TrackedRun, Trackers
 from cifarsweep.training import checkpoint, dry_step, loop, process, run_files
 from cifarsweep.training.configuration import Configuration
 from cifarsweep.training.session import Session, load_data
@@ -34,11 +35,13 @@ def train(
     report: Report = lambda epoch, figures: None,
     announce: Callable[[Path], None] = lambda run_dir: None,
     describe: Callable[[Description], None] = lambda about: None,
+    sweep: Path | None = None,
 ) -> RunResult:
     """Trains the configuration, or finds it trained.
 
     `describe` gets what is known before anything is trained or written. `report` gets the figures of each epoch, of a
-    recorded run as well. `announce` gets the run's directory before the training starts.
+    recorded run as well. `announce` gets the run's directory before the training starts. `sweep` is the folder of the
+    sweep that this run is a job of.
     """
     values = configuration.values
     run_files.show_log("cifarsweep.data")
@@ -61,10 +64,20 @@ def train(
         announce(run_dir)
         run_files.write_pictures(session)
         result = None if values["force"] else _recorded(session, run_dir, report)
+        tracked = _trackers(session, run_dir, sweep, result)
         if result:
+            tracked.epochs(records.read_metrics(run_dir))
+            tracked.end(result)
             progress.result(f"{run_dir}: trained before, {result}")
             return result
-        return _train(session, run_dir, lock, report)
+        return _train(session, run_dir, lock, report, tracked)
+
+
+def _trackers(session: Session, run_dir: Path, sweep: Path | None, result: RunResult | None) -> Trackers:
+    values, about = session.values, session.description
+    settings = dict(domains.flat(identity.identity(values, about.data_fingerprint)))
+    run = TrackedRun(run_dir, about.run_id, Path(values["outputs"]), settings, sweep, is_anew=values["force"])
+    return Trackers(values.get("tracker") or {}, run, result)
 
 
 def _recorded(session: Session, run_dir: Path, report: Report) -> RunResult | None:
@@ -122,7 +135,7 @@ def _made_again(session: Session, run_dir: Path, result: RunResult, names: Set[s
     return True
 
 
-def _train(session: Session, run_dir: Path, lock: locks.Lock, report: Report) -> RunResult:
+def _train(session: Session, run_dir: Path, lock: locks.Lock, report: Report, tracked: Trackers) -> RunResult:
     """Trains, from where an earlier process stopped, and writes the run's files, result.json last.
 
     A failure is recorded there and raised again. Nothing is written once the lock is lost.
@@ -137,7 +150,7 @@ def _train(session: Session, run_dir: Path, lock: locks.Lock, report: Report) ->
             log.info("goes on after epoch %d", len(epochs))
             progress.detail(f"{run_dir.name}: goes on after epoch {len(epochs)}/{session.description.epochs}")
         try:
-            figures = _fit(session, run_dir, lock, epochs, report)
+            figures = _fit(session, run_dir, lock, epochs, report, tracked)
             lock.check()
         except locks.Lost:
             raise
@@ -145,13 +158,15 @@ def _train(session: Session, run_dir: Path, lock: locks.Lock, report: Report) ->
             lock.check()
             log.exception("failed")
             with contextlib.suppress(OSError):  # a full disk may be the very reason
-                _result(session, started, epochs, {"status": "failed", "error": errors.one_line(error)}).write(run_dir)
+                ended = {"status": "failed", "error": errors.one_line(error)}
+                tracked.end(_result(session, started, epochs, ended).write(run_dir))
             raise
         finally:
             progress.end()
         result = _result(session, started, epochs, figures).write(run_dir)
         if result.status in FINAL:
             files.remove(run_dir / CHECKPOINT)
+        tracked.end(result)
         log.info("%s", result)
         progress.result(f"{run_dir}: {result}")
     return result
@@ -172,7 +187,9 @@ def _resume(session: Session, run_dir: Path) -> list[Epoch]:
     return epochs
 
 
-def _fit(session: Session, run_dir: Path, lock: locks.Lock, epochs: list[Epoch], report: Report) -> dict[str, Any]:
+def _fit(
+    session: Session, run_dir: Path, lock: locks.Lock, epochs: list[Epoch], report: Report, tracked: Trackers
+) -> dict[str, Any]:
     """Trains the epochs that are missing and adds them to `epochs`. Returns the status and figures of the end."""
     values, about, num_steps = session.values, session.description, session.steps_per_epoch
     data = session.dataset.batchers(session.device)
@@ -187,7 +204,8 @@ def _fit(session: Session, run_dir: Path, lock: locks.Lock, epochs: list[Epoch],
         slug, done, total = run_dir.name.rpartition("-")[0], (epoch - 1) * num_steps, about.epochs * num_steps
         return progress.track(shuffled, progress.Stage(slug, epoch, about.epochs, accuracy, done, total))
 
-    # A search may have missed the end of an epoch, so it hears of each again.
+    # A search may have missed the end of an epoch, so it hears of each again. So may a tracker.
+    tracked.epochs(epochs)
     answers = [_reported(report, about, epochs[:n]) for n in range(1, len(epochs) + 1)]
     stopped = next(filter(None, answers), None)
     remaining = loop.train(
@@ -207,6 +225,7 @@ def _fit(session: Session, run_dir: Path, lock: locks.Lock, epochs: list[Epoch],
         lock.check()
         checkpoint.save(run_dir / CHECKPOINT, about.run_id, epochs, session.model, session.optimizer)
         records.write_metrics(run_dir, epochs)
+        tracked.epochs(epochs)
         line = _epoch_line(epoch, about.epochs, num_steps * about.batch_size)
         log.info("%s", line)
         progress.detail(f"{run_dir.name}: {line}")

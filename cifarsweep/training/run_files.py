@@ -58,7 +58,8 @@ def set_aside(error: files.Corrupt) -> None:
 
 def write_known(run_dir: Path, session: Session) -> None:
     """The files on what is known before the training."""
-    records.write_config(run_dir, session.values, session.description, session.choices)
+    values = {key: value for key, value in session.values.items() if key != "tracker"}  # addresses may hold passwords
+    records.write_config(run_dir, values, session.description, session.choices)
     records.write_layers(run_dir, session.layers)
 
 

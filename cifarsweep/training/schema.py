@@ -24,6 +24,8 @@ _LARGE = 1e38  # about what float32 holds, as the weights are
 _PART = domains.number("a number from 0 to below 1", lambda x: 0 <= x < 1)
 _FOLDER = Domain(lambda value: isinstance(value, str) and value not in ("", "???") and "\0" not in value, "a folder")
 
+_NAME = _matching(r"[\w][\w./ -]{0,99}", "a name of up to 100 letters, digits and . _ / -")
+
 
 def _images(at_least: int) -> Domain:
     return domains.number(
@@ -72,6 +74,14 @@ DOMAINS = {
     "data.augment.crop": domains.whole(0, 1023),
     "data.augment.flip": domains.BOOLEAN,
     "data.augment.cutout": domains.whole(0, 1024),
+    "tracker.tensorboard.folder": _FOLDER.or_null(),
+    "tracker.mlflow.uri": domains.TEXT.or_null(),
+    "tracker.mlflow.experiment": _NAME,
+    "tracker.wandb.project": _NAME,
+    "tracker.wandb.entity": _NAME.or_null(),
+    "tracker.wandb.mode": domains.one_of("online", "offline").or_null(),
+    "tracker.trackio.project": _NAME,
+    "tracker.trackio.space_id": _NAME.or_null(),
     "trainer.epochs": domains.whole(1, 1_000_000),
     "trainer.device": _matching(r"auto|cpu|mps|cuda(:\d{1,3})?", "one of auto, cpu, cuda, cuda:N, mps"),
     "trainer.precision": domains.one_of("fp32", "bf16"),
@@ -109,7 +119,9 @@ def check(config: Mapping[str, Any]) -> None:
     for group in (*CALLS, "trainer"):
         if not isinstance(config.get(group), Mapping):
             raise ValueError(f"{group}: missing, expected {group}= and one of the group's options")
-    domains.check("", config, {**dict.fromkeys((*CALLS, "trainer"), domains.ANYTHING), **_below("")})
+    known = {**dict.fromkeys((*CALLS, "trainer", "tracker"), domains.ANYTHING), **_below("")}
+    domains.check("", {"tracker": None, **config}, known)
+    _check_trackers(config.get("tracker") or {})
     domains.check("trainer.", config["trainer"], _below("trainer."))
     for group in CALLS:
         _check_call(group, config[group])
@@ -123,6 +135,13 @@ def check(config: Mapping[str, Any]) -> None:
     of_layers = config["model"]["_target_"].endswith(".LayersNet")
     if of_layers and config["batch_size"] == 1 and config["model"].get("norm", "batch") == "batch":
         raise ValueError("batch_size=1: expected 2 or more with model.norm=batch, which compares images of a batch")
+
+
+def _check_trackers(chosen: Mapping[str, Any]) -> None:
+    options = {key.split(".")[1]: domains.ANYTHING for key in DOMAINS if key.startswith("tracker.")}
+    domains.check_keys("tracker.", chosen, options)
+    for name, keys in chosen.items():
+        domains.check(f"tracker.{name}.", keys, _below(f"tracker.{name}."))
 
 
 def _is_finite(value: Any) -> bool:

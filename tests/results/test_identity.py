@@ -51,6 +51,8 @@ IDS = {
     "search=quick": "76698e19d737",
     "study=default": "b8b9a3dd2058",
     "study=quick": "8dbb83e3c946",
+    **dict.fromkeys(("tracker=none", "tracker=tensorboard", "tracker=mlflow"), "76698e19d737"),
+    **dict.fromkeys(("tracker=wandb", "tracker=trackio"), "76698e19d737"),
     "trainer=default": "76698e19d737",
     "trainer=quick": "fbfd25f3c6a9",
 }

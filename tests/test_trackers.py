@@ -1,0 +1,313 @@
+"""Runs in the tools of others: each run and each step once, to the last digit, whatever was killed on the way."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import REPOSITORY, start_python
+from hypothesis import given
+from hypothesis import strategies as st
+
+import cifarsweep
+from cifarsweep import trackers
+from cifarsweep.results import records
+from cifarsweep.results.records import Epoch, RunResult
+from cifarsweep.trackers import TrackedRun, Trackers
+
+KEYS: dict[str, dict[str, Any]] = {
+    "tensorboard": {"folder": None},
+    "mlflow": {"uri": None, "experiment": "cifarsweep"},
+    "wandb": {"project": "cifarsweep", "entity": None, "mode": "offline"},
+    "trackio": {"project": "cifarsweep", "space_id": None},
+}
+
+
+def chosen(name: str, outputs: Path) -> dict[str, dict[str, Any]]:
+    """Trackio keeps everything in one folder, where each test has a project of its own."""
+    return {name: {**KEYS[name], "project": outputs.parent.name} if name == "trackio" else KEYS[name]}
+
+
+EPOCHS = [Epoch(n, 0.1 / n, 2.3 / 7**n, 1 / 3 + n / 10, None if n == 2 else 1e-17 / n, 0.1 * n, 1.5) for n in (1, 2, 3)]
+ID = "0123456789ab"
+CURVES = {
+    key: [(epoch.epoch, value) for epoch in EPOCHS if (value := getattr(epoch, key)) is not None]
+    for key in records.METRICS[1:]
+}
+
+
+def tracked(outputs: Path, **further: Any) -> TrackedRun:
+    run_dir = outputs / "runs" / f"layers2-s0-{ID}"
+    run_dir.mkdir(parents=True, exist_ok=True)
+    (run_dir / "confusion.csv").write_text("true,a\na,1\n")
+    settings = {"optimizer.lr": 0.1, "model._target_": "cifarsweep.models.LayersNet", "data.augment": None}
+    return TrackedRun(run_dir, ID, outputs, settings, outputs / "sweeps" / "first", **further)
+
+
+def result(status: str = "complete") -> RunResult:
+    values = {"status": status, "run_id": ID, "epochs_trained": 3, "val_accuracy": 0.3, "test_accuracy": 1 / 3}
+    return RunResult.of({**values, "finished": "2026-01-01T00:00:00+00:00"})
+
+
+def begin(outputs: Path, name: str) -> None:
+    """What a process does that is killed after the second epoch."""
+    halfway = Trackers(chosen(name, outputs), tracked(outputs))
+    halfway.epochs(EPOCHS[:1])
+    halfway.epochs(EPOCHS[:2])
+    time.sleep(2)  # Trackio and W&B write a little later
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+Curves = dict[str, list[tuple[int, float]]]
+
+
+def settled(outputs: Path, name: str, expected: Curves) -> Curves:
+    """What the tool has once that is what is expected, or after 20 s: the process of W&B writes a little later."""
+    end = time.monotonic() + 20
+    while (found := read(outputs, name)) != expected and time.monotonic() < end:
+        time.sleep(0.1)
+    return found
+
+
+def read(outputs: Path, name: str) -> Curves:
+    """The figures of the only run that the tool has, by their names: steps and values, in the order of the tool."""
+    found: Curves = READERS[name](outputs)
+    return {key: values for key, values in found.items() if key in records.METRICS}
+
+
+def read_tensorboard(outputs: Path) -> Curves:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.util.tensor_util import make_ndarray
+
+    (folder,) = (outputs / "tensorboard").iterdir()
+    events = EventAccumulator(str(folder)).Reload()
+    tags = [tag for tag in events.Tags()["tensors"] if tag in (*records.METRICS, "test_accuracy")]
+    return {tag: [(e.step, float(make_ndarray(e.tensor_proto))) for e in events.Tensors(tag)] for tag in tags}
+
+
+def read_mlflow(outputs: Path) -> Curves:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{outputs / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("cifarsweep")
+    parent, child = sorted(client.search_runs([experiment.experiment_id]), key=lambda run: len(run.data.metrics))
+    assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert parent.info.run_name == "first"
+    names = child.data.metrics
+    return {name: [(m.step, m.value) for m in client.get_metric_history(child.info.run_id, name)] for name in names}
+
+
+def read_wandb(outputs: Path) -> Curves:
+    """The file of an offline run: a header of 7 bytes, then a log of LevelDB: blocks of 32 kB with parts of records."""
+    from wandb.proto import wandb_internal_pb2
+
+    (file,) = (outputs / "wandb").glob("offline-run-*/*.wandb")
+    data, place, whole = file.read_bytes(), 7, b""
+    found: Curves = {}
+    while place + 7 <= len(data):
+        if 2**15 - place % 2**15 < 7:
+            place += 2**15 - place % 2**15
+            continue
+        length, kind = int.from_bytes(data[place + 4 : place + 6], "little"), data[place + 6]
+        whole += data[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):  # whole, or its last part
+            record, whole = wandb_internal_pb2.Record.FromString(whole), b""
+            values = {item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.history.item}
+            for key in values.keys() - {"_step", "_runtime", "_timestamp"}:
+                found.setdefault(key, []).append((values["_step"], values[key]))
+    return found
+
+
+def read_trackio(outputs: Path) -> Curves:
+    from trackio.sqlite_storage import SQLiteStorage
+
+    found: Curves = {}
+    project = outputs.parent.name
+    (run,) = SQLiteStorage.get_runs(project)
+    for row in SQLiteStorage.get_logs(project, run):
+        for key, value in row.items():
+            found.setdefault(key, []).append((row["step"], value))
+    return found
+
+
+READERS = {"tensorboard": read_tensorboard, "mlflow": read_mlflow, "wandb": read_wandb, "trackio": read_trackio}
+
+
+@pytest.fixture
+def outputs(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path_factory.getbasetemp() / "trackio"))  # read at its import
+    monkeypatch.setenv("PYTHONPATH", f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'tests'}")
+    return tmp_path / "outputs"
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_a_killed_run_that_goes_on_is_held_once_with_every_step_once(outputs: Path, name: str) -> None:
+    pytest.importorskip(name)
+    code = f"import pathlib, test_trackers; test_trackers.begin(pathlib.Path({str(outputs)!r}), {name!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+    resumed = Trackers(chosen(name, outputs), tracked(outputs))
+    resumed.epochs(EPOCHS[:2])
+    resumed.epochs(EPOCHS)
+    resumed.end(result())
+    assert settled(outputs, name, CURVES) == CURVES
+
+    again = Trackers(chosen(name, outputs), tracked(outputs), result())
+    again.epochs(EPOCHS)
+    again.end(result())
+    assert settled(outputs, name, CURVES) == CURVES
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_a_run_that_was_trained_before_is_given_to_a_tool_that_lacks_it(outputs: Path, name: str) -> None:
+    pytest.importorskip(name)
+    later = Trackers(chosen(name, outputs), tracked(outputs), result())
+    later.epochs(EPOCHS)
+    later.end(result())
+    assert settled(outputs, name, CURVES) == CURVES
+
+
+@pytest.mark.parametrize(
+    ("status", "in_mlflow"),
+    [("complete", "FINISHED"), ("pruned", "KILLED"), ("diverged", "FAILED"), ("failed", "FAILED")],
+)
+def test_mlflow_holds_settings_status_and_files(outputs: Path, status: str, in_mlflow: str) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    run = Trackers({"mlflow": KEYS["mlflow"]}, tracked(outputs))
+    run.epochs(EPOCHS)
+    run.end(result(status))
+    client = mlflow.MlflowClient(f"sqlite:///{outputs / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("cifarsweep")
+    (found,) = client.search_runs([experiment.experiment_id], f"tags.`cifarsweep.run_id` = '{ID}'")
+    assert found.info.status == in_mlflow
+    assert found.data.params["optimizer.lr"] == "0.1"
+    assert found.data.tags["cifarsweep.status"] == status
+    assert [file.path for file in client.list_artifacts(found.info.run_id)] == ["confusion.csv"]
+
+
+def test_a_run_that_is_trained_anew_begins_anew_in_mlflow(outputs: Path) -> None:
+    pytest.importorskip("mlflow")
+    Trackers({"mlflow": KEYS["mlflow"]}, tracked(outputs)).epochs(EPOCHS)
+    Trackers({"mlflow": KEYS["mlflow"]}, tracked(outputs, is_anew=True)).epochs(EPOCHS[:1])
+    assert read(outputs, "mlflow")["lr"] == [(1, 0.1)]
+
+
+def test_figures_that_are_not_finite_are_left_out() -> None:
+    figures = trackers._of_epoch(Epoch(1, 0.1, math.nan, 0.5, math.inf, None, 1.0))
+    assert figures == {"lr": 0.1, "train_accuracy": 0.5, "seconds": 1.0}
+
+
+def test_a_tracker_that_fails_costs_a_line_and_no_other_tracker(
+    outputs: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    heard: list[int] = []
+
+    class Fine:
+        def __init__(self, run: TrackedRun) -> None: ...
+
+        def epochs(self, epochs: Any) -> None:
+            heard.append(len(epochs))
+
+        def end(self, result: RunResult) -> None: ...
+
+    class Broken(Fine):
+        def epochs(self, epochs: Any) -> None:
+            raise ConnectionError("the server is gone\nfor good")
+
+    monkeypatch.setattr(trackers, "ADAPTERS", {"broken": Broken, "fine": Fine})
+    both = Trackers({"broken": {}, "fine": {}}, tracked(outputs))
+    both.epochs(EPOCHS[:1])
+    both.epochs(EPOCHS)
+    both.end(result())
+    assert heard == [1, 3]
+    said = f"tracker=broken: the server is gone for good; layers2-s0-{ID} goes on without it\n"
+    assert capsys.readouterr().out == said
+    assert json.loads((tracked(outputs).run_dir / "trackers.json").read_text()).keys() == {"fine"}
+
+
+@given(
+    st.recursive(
+        st.none() | st.text() | st.integers(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+    )
+)
+def test_whatever_stands_in_the_record_of_trackers_is_survived(tmp_path_factory: Any, content: Any) -> None:
+    run = tracked(tmp_path_factory.getbasetemp() / "record")
+    (run.run_dir / trackers.DONE).write_text(json.dumps(content))
+    Trackers({}, run, result()).end(result())
+
+
+def test_a_server_that_is_not_there_costs_a_line(small: list[str], tmp_path: Path, capsys: Any) -> None:
+    pytest.importorskip("mlflow")
+    trained = cifarsweep.train(*small, "trainer.epochs=1", "tracker=mlflow", "tracker.mlflow.uri=http://127.0.0.1:9")
+    assert trained.status == "complete"
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("tracker=mlflow: ")]
+    assert line.endswith(" goes on without it")
+
+
+def test_a_tracker_whose_package_is_missing_is_named_before_anything_starts(
+    small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trackers, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"^tracker=wandb: not installed, .* pip install -e '\.\[wandb\]'$"):
+        cifarsweep.train(*small, "tracker=wandb")
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_trackers_change_no_run_and_stand_in_no_file_of_it(small: list[str], tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    plain = cifarsweep.train(*small, "trainer.epochs=1")
+    (run_dir,) = (tmp_path / "outputs" / "runs").glob("*-*")
+    assert cifarsweep.train(*small, "trainer.epochs=1", "tracker=tensorboard") == plain
+    assert read_tensorboard(tmp_path / "outputs")["val_accuracy"] == [(1, plain.val_accuracy)]
+    assert "tensorboard" not in (run_dir / "config.yaml").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds a worker in /proc")
+def test_a_sweep_whose_worker_is_killed_is_in_every_tool_as_in_its_tables(
+    small: list[str], outputs: Path, tmp_path: Path
+) -> None:
+    from toy_search import descendants, kill
+
+    for name in ("tensorboard", "mlflow"):
+        pytest.importorskip(name)
+    words = ["-m", "cifarsweep", "-m", *small, "trainer.epochs=20", "seed=range(3)", "name=first"]
+    words += ["hydra.launcher.n_workers=2", "tracker=[tensorboard,mlflow]"]
+    process = start_python(*words, cwd=tmp_path, TRACKIO_DIR=os.environ["TRACKIO_DIR"])
+    while not [*outputs.glob("runs/*/metrics.csv")]:
+        assert process.poll() is None, process.communicate()
+    kill(descendants(process.pid)[-1])
+    _, stderr = process.communicate(timeout=240)
+    assert process.returncode == 0, stderr
+
+    from mlflow import MlflowClient
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.util.tensor_util import make_ndarray
+
+    client = MlflowClient(f"sqlite:///{outputs / 'mlflow.db'}")
+    found = client.search_runs([client.get_experiment_by_name("cifarsweep").experiment_id])
+    (parent,) = [run for run in found if "cifarsweep.sweep" in run.data.tags]
+    curves = cifarsweep.load_epochs(outputs)
+    runs = {run.data.tags["cifarsweep.run_id"]: run for run in found if run is not parent}
+    assert runs.keys() == {*curves["run_id"]}
+    assert len(found) == 4
+    for run_id, curve in curves.groupby("run_id"):
+        run = runs[str(run_id)]
+        assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert (run.info.status, parent.info.status) == ("FINISHED", "FINISHED")
+        (folder,) = (outputs / "tensorboard").glob(f"*-{run_id}")
+        events = EventAccumulator(str(folder)).Reload()
+        for key in records.METRICS[1:]:
+            expected = [*zip(curve["epoch"], curve[key], strict=True)]
+            assert [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, key)] == expected
+            assert [(e.step, float(make_ndarray(e.tensor_proto))) for e in events.Tensors(key)] == expected
