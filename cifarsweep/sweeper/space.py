@@ -397,15 +397,16 @@ def parse(
 
 def _by_key(searched: Mapping[str, list[Parameter]]) -> dict[str, list[Parameter]]:
     """With the keys of zips in place of their names."""
-    return {key: branches for branches in searched.values() for key in branches[0].keys}
+    return {key: branches for name, branches in searched.items() for key in (branches[0].keys if branches else [name])}
 
 
 def _check_zips(searched: Mapping[str, list[Parameter]], fixed: Mapping[str, str]) -> None:
     """ValueError where a key of a zip is given values elsewhere, too."""
-    for name, (zipped, *_) in searched.items():
-        for key in zipped.keys if zipped.rows else ():
+    zips = {name: branches[0] for name, branches in searched.items() if branches and branches[0].rows}
+    for name, zipped in zips.items():
+        for key in zipped.keys:
             others = [other for other in (*searched, *fixed) if other != name and other.lstrip("+~") == key.lstrip("+")]
-            others += [other for other, (p, *_) in searched.items() if other != name and p.rows and key in p.keys]
+            others += [other for other, parameter in zips.items() if other != name and key in parameter.keys]
             if others:
                 raise ValueError(f"{key}: stands in {name}={zipped.text} and in {others[0]}, expected it once")
 
