@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from cifarsweep.results import files, records
+from cifarsweep.results import files, folders, records
 from cifarsweep.results.locks import Lock
 from cifarsweep.results.records import Epoch, RunResult
 from cifarsweep.terminal import errors, progress
@@ -128,7 +128,8 @@ class TensorBoard:
         from torch.utils.tensorboard.writer import SummaryWriter
 
         self._run = run
-        place = (Path(folder).expanduser() if folder else run.outputs / "tensorboard") / run.run_dir.name
+        parent = folders.expanded(folder, "tracker.tensorboard.folder") if folder else run.outputs / "tensorboard"
+        place = parent / run.run_dir.name
         for old in place.glob("events.out.tfevents.*"):
             files.remove(old)
         self._writer = SummaryWriter(str(place))

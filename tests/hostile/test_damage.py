@@ -385,12 +385,12 @@ EXAMPLES: dict[type[FileRecord], dict[str, Any]] = {
     StudyRecord: {
         "format": 1, "name": "s", "objectives": ["val_accuracy"], "directions": ["maximize"], "n_trials": 1,
         "params": ["lr"], "log": [], "importances": {"lr": 1.0}, "importance_intervals": {"lr": [0.5, 1.0]},
-        "best": [0], "best_command": "x", "trials": [TRIAL],
+        "best": [0], "best_command": "x", "trials": [TRIAL], "single_run": ["seed=1"],
     },
     StudiesRecord: {
         "format": 1, "name": "s", "study_per": ["model"], "objectives": ["val_accuracy"], "directions": ["maximize"],
         "budget": "9 trials", "max_epochs": 8, "finalists": 1, "repeats": 1, "seeds": [1], "final_on": "train",
-        "studies": [SEARCH],
+        "studies": [SEARCH], "single_run": ["seed=1"],
     },
 }  # fmt: skip
 """A file of each kind, which has every record in it that files have."""

@@ -412,7 +412,7 @@ def test_a_trial_that_could_not_be_sampled_is_free_again(
         name=name,
         address=database,
         folder=tmp_path,
-        space=SimpleNamespace(suggest=suggest),
+        space=SimpleNamespace(suggest=suggest, values=dict, excludes=lambda values: False),
         is_final=False,
         finals=None,
     )
