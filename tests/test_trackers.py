@@ -88,7 +88,7 @@ def read_tensorboard(outputs: Path) -> Curves:
     from tensorboard.util.tensor_util import make_ndarray
 
     (folder,) = (outputs / "tensorboard").iterdir()
-    events = EventAccumulator(str(folder)).Reload()
+    events = EventAccumulator(str(folder), {"tensors": 0}).Reload()  # 0: all of them
     tags = [tag for tag in events.Tags()["tensors"] if tag in (*records.METRICS, "test_accuracy")]
     return {tag: [(e.step, float(make_ndarray(e.tensor_proto))) for e in events.Tensors(tag)] for tag in tags}
 
@@ -306,7 +306,7 @@ def test_a_sweep_whose_worker_is_killed_is_in_every_tool_as_in_its_tables(
         assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
         assert (run.info.status, parent.info.status) == ("FINISHED", "FINISHED")
         (folder,) = (outputs / "tensorboard").glob(f"*-{run_id}")
-        events = EventAccumulator(str(folder)).Reload()
+        events = EventAccumulator(str(folder), {"tensors": 0}).Reload()  # 0: all of them
         for key in records.METRICS[1:]:
             expected = [*zip(curve["epoch"], curve[key], strict=True)]
             assert [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, key)] == expected
