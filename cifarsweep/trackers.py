@@ -7,10 +7,12 @@ so far and adds those that its tool lacks. What only this run writes is written 
 import contextlib
 import hashlib
 import io
+import logging
 import math
 import netrc
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -32,7 +34,8 @@ STATUS_OF_MLFLOW = {
     "diverged": "FAILED",
     "failed": "FAILED",
 }
-FINAL = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "test_loss", "test_accuracy", "train_seconds")
+FIGURES, TESTS = tuple(records.METRICS[1:]), ("test_loss", "test_accuracy")
+"""Of an epoch, and of a complete run beside those of its last epoch."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,7 @@ def _figures(record: Epoch | RunResult, names: Sequence[str]) -> dict[str, float
 
 
 def _of_epoch(epoch: Epoch) -> dict[str, float]:
-    return _figures(epoch, records.METRICS[1:])
+    return _figures(epoch, FIGURES)
 
 
 class TensorBoard:
@@ -144,7 +147,7 @@ class TensorBoard:
     def end(self, result: RunResult) -> None:
         from torch.utils.tensorboard.summary import hparams
 
-        tests = _figures(result, ("test_loss", "test_accuracy"))
+        tests = _figures(result, TESTS)
         self._scalars(tests, result.epochs_trained)
         settings = {
             **self._run.settings,
@@ -170,9 +173,15 @@ class MLflow:
             os.environ.setdefault(f"MLFLOW_HTTP_REQUEST_{key}", value)
         from mlflow import MlflowClient
 
+        for name in ("mlflow", "alembic"):  # which tell of each table that they make
+            logging.getLogger(name).setLevel(logging.WARNING)
         outputs = run.outputs.absolute()
-        self._run, self._client = run, MlflowClient(uri or f"sqlite:///{outputs / 'mlflow.db'}")
-        with Lock(outputs / "runs" / ".locks" / "mlflow.lock"):  # of two that begin, one makes the tables and the sweep
+        lock = Lock(outputs / "runs" / ".locks" / "mlflow.lock")
+        self._run = run
+        self._turn: contextlib.AbstractContextManager[Any] = contextlib.nullcontext() if uri else lock
+        """In a file of SQLite, one process writes at a time, and others are told that it is locked."""
+        with lock:  # of two that begin, one makes the tables and the run of the sweep
+            self._client = MlflowClient(uri or f"sqlite:///{outputs / 'mlflow.db'}")
             known = self._client.get_experiment_by_name(experiment)
             place = None if uri else (outputs / "mlartifacts").as_uri()
             self._experiment = known.experiment_id if known else self._client.create_experiment(experiment, place)
@@ -182,7 +191,7 @@ class MLflow:
                 self._parent = self._found("cifarsweep.sweep", where, run.sweep.name, {})
             nested = {"mlflow.parentRunId": self._parent} if self._parent else {}
             self._id = self._found("cifarsweep.run_id", run.run_id, run.run_dir.name, nested, run.is_anew)
-        self._has = {name: {each.step for each in self._history(name)} for name in records.METRICS[1:]}
+            self._has = {name: {each.step for each in self._history(name)} for name in (*FIGURES, *TESTS)}
 
     def _found(self, tag: str, value: str, name: str, tags: Mapping[str, str], is_anew: bool = False) -> str:
         """The MLflow run with this tag, which is made where there is none, and runs now."""
@@ -207,23 +216,25 @@ class MLflow:
                     self._has[name].add(epoch.epoch)
                     new.append(Metric(name, value, now, epoch.epoch))
         if new:
-            self._client.log_batch(self._id, metrics=new)
+            with self._turn:
+                self._client.log_batch(self._id, metrics=new)
 
     def end(self, result: RunResult) -> None:
         from mlflow.entities import Metric, Param, RunTag
 
-        tests = _figures(result, ("test_loss", "test_accuracy"))
+        tests = _figures(result, TESTS)
         metrics = [
-            Metric(name, value, 0, result.epochs_trained) for name, value in tests.items() if not self._history(name)
+            Metric(name, value, 0, result.epochs_trained) for name, value in tests.items() if not self._has[name]
         ]
         params = [Param(key, str(value)) for key, value in self._run.settings.items()]
         tags = [RunTag("cifarsweep.status", result.status), *([RunTag("error", result.error)] if result.error else [])]
-        self._client.log_batch(self._id, metrics, params, tags)
-        for path in self._run.artefacts:
-            self._client.log_artifact(self._id, str(path))
-        self._client.set_terminated(self._id, STATUS_OF_MLFLOW[result.status])
-        if self._parent:  # the last run of the sweep leaves it so
-            self._client.set_terminated(self._parent)
+        with self._turn:
+            self._client.log_batch(self._id, metrics, params, tags)
+            for path in self._run.artefacts:
+                self._client.log_artifact(self._id, str(path))
+            self._client.set_terminated(self._id, STATUS_OF_MLFLOW[result.status])
+            if self._parent:  # the last run of the sweep leaves it so
+                self._client.set_terminated(self._parent)
 
 
 class WandB:
@@ -233,6 +244,8 @@ class WandB:
     """
 
     def __init__(self, run: TrackedRun, project: str, entity: str | None, mode: str | None) -> None:
+        if "wandb" not in sys.modules:  # a parent's service would hold the run of a process that was killed
+            os.environ.pop("WANDB_SERVICE", None)
         import wandb
 
         mode = mode or os.environ.get("WANDB_MODE") or ("online" if self._has_logged_in() else "offline")
@@ -273,7 +286,9 @@ class WandB:
     def end(self, result: RunResult) -> None:
         import wandb
 
-        self._run.summary.update({"status": result.status, "error": result.error, **_figures(result, FINAL)})
+        self._run.summary.update(
+            {"status": result.status, "error": result.error, **_figures(result, (*TESTS, "train_seconds"))}
+        )
         artefact = wandb.Artifact(f"run-{result.run_id}", type="run")
         for path in self._tracked.artefacts:
             artefact.add_file(str(path))
@@ -289,8 +304,8 @@ class Trackio:
 
         self._tracked = run
         if run.is_anew and space_id is None:
-            for known in trackio.Api().runs(project):
-                if known.name == run.run_dir.name:
+            with contextlib.suppress(ValueError):  # the project does not exist yet
+                for known in [each for each in trackio.Api().runs(project) if each.name == run.run_dir.name]:
                     known.delete()
         with contextlib.redirect_stdout(io.StringIO()):  # what it prints is not about training
             self._run = trackio.init(
@@ -318,7 +333,7 @@ class Trackio:
     def end(self, result: RunResult) -> None:
         with contextlib.redirect_stdout(io.StringIO()):
             if result.status == "complete":
-                self._log(_figures(result, ("test_loss", "test_accuracy")), result.epochs_trained + 1)
+                self._log(_figures(result, TESTS), result.epochs_trained + 1)
                 for path in self._tracked.artefacts:
                     self._run.log_artifact(path, name=f"{result.run_id}-{path.name}", type="run")
             else:  # it may go on, so that no step may come after its epochs
