@@ -136,41 +136,46 @@ def list_jobs(
     parser = OverridesParser.create(config_loader=loader)
     by_key: dict[str, list[tuple[str, ...]]] = {}
     zips: dict[str, str] = {}
+    """Of each key of a zip the zip's name."""
+
+    def add(name: str, choices: list[tuple[str, ...]], text: str | None) -> None:
+        by_key[name] = choices
+        if math.prod(map(len, by_key.values())) > MOST_JOBS:
+            fewer = f"expected up to {MOST_JOBS} jobs; hydra/sweeper=study searches among more"
+            raise ValueError(f"{text}: {fewer}")
+
+    def check_once(key: str, now_in: str) -> None:
+        if (name := zips.get(key.lstrip("+~"))) is not None:
+            raise ValueError(f"{key}: stands in {name}=zip(…) and in {now_in}, expected it once")
+
     for name, value in params.items():
         if overrides.is_zip(value):
             pairs = overrides.parse_zip(name, value, parser, is_taken)
-            by_key[name] = [row.texts for row in pairs.rows]
+            for key in pairs.keys:
+                check_once(key, name)
+                zips[key.lstrip("+")] = name
+            rows = [row.texts for row in pairs.rows]
             if pairs.is_shuffled:
-                random.shuffle(by_key[name])
-            zips |= {key.lstrip("+"): name for key in pairs.keys if _is_new(key, zips.get(key.lstrip("+")), name)}
+                random.shuffle(rows)
+            add(name, rows, f"{name}={' '.join(value.split())}")
     words = [*(f"{key}={value}" for key, value in params.items() if key not in by_key), *arguments]
     for override in parser.parse_overrides(words):
         key = override.get_key_element()
-        _is_new(key, zips.get(key.lstrip("+~")), "an override of its own")
+        check_once(key, "an override of its own")
         if not override.is_sweep_override():
-            by_key[key] = [(override.input_line or f"{key}={override.get_value_element_as_str()}",)]
+            add(key, [(override.input_line or f"{key}={override.get_value_element_as_str()}",)], override.input_line)
         elif override.is_discrete_sweep():
             sweep: Any = override._value
             if isinstance(sweep, RangeSweep) and any(True for _ in itertools.islice(sweep.range(), MOST_JOBS, None)):
                 sweep.shuffle = False  # Hydra would make a list of it
             values = itertools.islice(override.sweep_string_iterator(), MOST_JOBS + 1)
-            by_key[key] = [(f"{key}={value}",) for value in values]
+            add(key, [(f"{key}={value}",) for value in values], override.input_line)
             if not by_key[key]:
                 raise ValueError(f"{override.input_line}: stands for no value, expected one or more")
         else:
             space = override.get_value_string()
             raise ValueError(f"{key}={space}: a grid needs a list of values; hydra/sweeper=study searches an interval")
-        if math.prod(map(len, by_key.values())) > MOST_JOBS:
-            fewer = f"expected up to {MOST_JOBS} jobs; hydra/sweeper=study searches among more"
-            raise ValueError(f"{override.input_line}: {fewer}")
     return [list(itertools.chain(*combination)) for combination in itertools.product(*by_key.values())]
-
-
-def _is_new(key: str, zipped_in: str | None, now_in: str) -> bool:
-    """ValueError where a key of a zip is given values elsewhere, too."""
-    if zipped_in is not None:
-        raise ValueError(f"{key}: stands in {zipped_in}=zip(…) and in {now_in}, expected it once")
-    return True
 
 
 def not_excluded(combinations: Sequence[list[str]], given: str | Sequence[str]) -> list[list[str]]:

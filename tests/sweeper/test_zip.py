@@ -101,6 +101,12 @@ def test_several_zips_and_other_keys_are_crossed() -> None:
     assert parse(params | {"e": "choice(1,2)"}, []).size(100) == 12
 
 
+def test_zips_whose_rows_make_too_many_jobs_are_refused_before_they_are_listed() -> None:
+    params = {name: f"zip({name}1=range(5000), {name}2=range(5000))" for name in ("a", "b")}
+    with pytest.raises(ValueError, match=r"^b=zip\(b1=range\(5000\), b2=range\(5000\)\): expected up to \d+ jobs; "):
+        grid.list_jobs([], params, None)
+
+
 def test_a_shuffled_zip_keeps_its_pairs() -> None:
     params = {"ab": f"shuffle(zip(a=range(20), b={list(range(20))}))"}
     orders = []
