@@ -9,6 +9,7 @@ from typing import Any
 from optuna.trial import FrozenTrial
 
 from cifarsweep.terminal import conditions
+from cifarsweep.terminal.conditions import is_number
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,7 @@ def parse(given: str | Sequence[str], check_figure: Callable[[str], None]) -> tu
 def violations(constraints: Iterable[Constraint], figures: Mapping[str, Any]) -> dict[str, float]:
     """Of the constraints whose figure is known, by their text."""
     known = ((constraint, figures.get(constraint.figure)) for constraint in constraints)
-    return {
-        str(constraint): constraint.violation(float(value))
-        for constraint, value in known
-        if isinstance(value, int | float) and not isinstance(value, bool)
-    }
+    return {str(constraint): constraint.violation(float(value)) for constraint, value in known if is_number(value)}
 
 
 def is_infeasible(trial: FrozenTrial) -> bool:

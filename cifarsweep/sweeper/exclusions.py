@@ -26,14 +26,11 @@ def name_of(key: str) -> str:
 def parse(given: str | Sequence[str], values: Mapping[str, Collection[Any]]) -> list[Condition]:
     """ValueError says what is not accepted. `values` are some of each key that a job has, of every type."""
 
-    def is_number(value: Any) -> bool:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-
     def check(key: str) -> None:
         if key not in values:
             raise ValueError(f"{key}: no override of a job, expected some of {', '.join(values)}")
 
-    numbers = {key for key, listed in values.items() if all(map(is_number, listed))}
+    numbers = {key for key, listed in values.items() if all(map(conditions.is_number, listed))}
     try:
         return [conditions.parse(text, check, numbers) for text in ([given] if isinstance(given, str) else given)]
     except ValueError as error:

@@ -172,6 +172,8 @@ def read(sweeper: DictConfig, application: Application, base: DictConfig) -> Set
     max_steps = values["max_steps"] or application.max_steps(base)
     if values["pruner"].get("max_resource") == "auto" and max_steps:
         values["pruner"]["max_resource"] = max_steps
+    if _name(values["sampler"]) == "CurveGPSampler" and len(objectives) > 1:
+        raise ValueError(f"hydra/sweeper/sampler=curve_gp: expected one objective, here {', '.join(objectives)}")
     _check_pauses(values, objectives, max_steps)
     study_per, finalists = _listed(values["study_per"]), values["finalists"]
     if finalists and len(objectives) > 1:
@@ -200,9 +202,7 @@ def _pauses(pruner: Mapping[str, Any]) -> bool:
 
 
 def _check_pauses(values: Mapping[str, Any], objectives: list[str], max_steps: int | None) -> None:
-    """ValueError where trials cannot pause and go on, or be judged before they end."""
-    if _name(values["sampler"]) == "CurveGPSampler" and len(objectives) > 1:
-        raise ValueError(f"hydra/sweeper/sampler=curve_gp: expected one objective, here {', '.join(objectives)}")
+    """ValueError where trials cannot pause and go on."""
     if not _pauses(values["pruner"]):
         return
     pruner, first = f"hydra/sweeper/pruner={_name(values['pruner'])}", values["pruner"].get("min_resource")

@@ -9,7 +9,7 @@ import operator
 import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 _COMPARISON = re.compile(r"\s*([\w.@/:-]+)\s*(!=|<=|>=|==?|<|>)(.*)", re.DOTALL)
 # A quote opens a text only where a value begins: can't is a word.
@@ -33,7 +33,7 @@ class Comparison:
         value = value_of(self.key)
         if self.sign in ("=", "!="):
             return any(_equals(value, wanted) for wanted in self.values) == (self.sign == "=")
-        wanted: Any = number(self.values[0]) if _is_number(value) else self.values[0]
+        wanted: Any = number(self.values[0]) if is_number(value) else self.values[0]
         if value is None or isinstance(value, str) != isinstance(wanted, str):
             return False
         return bool(_ORDER[self.sign](value, wanted))
@@ -80,12 +80,12 @@ def _values(text: str) -> tuple[tuple[str, ...], str]:
         text = text[1:]
 
 
-def _checked(comparison: Comparison, is_number: bool) -> Comparison:
+def _checked(comparison: Comparison, of_numbers: bool) -> Comparison:
     has_order = comparison.sign in _ORDER
     if has_order and len(comparison.values) > 1:
         raise ValueError(f"{comparison}: expected one value; = takes several")
     given = [value for value in comparison.values if has_order or value not in _NOTHING]
-    if is_number and any(isinstance(number(value), str) for value in given):
+    if of_numbers and any(isinstance(number(value), str) for value in given):
         raise ValueError(f"{comparison}: expected a number")
     return comparison
 
@@ -95,10 +95,10 @@ def _equals(value: Any, wanted: str) -> bool:
         return value is None and wanted in _NOTHING
     if isinstance(value, bool):
         return wanted == str(value).lower()
-    return bool(value == number(wanted)) if _is_number(value) else fnmatch.fnmatchcase(str(value), wanted)
+    return bool(value == number(wanted)) if is_number(value) else fnmatch.fnmatchcase(str(value), wanted)
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

@@ -67,10 +67,9 @@ def _prepare_arguments() -> None:
     name is translated, and so is name=zip(…), which Hydra's parser refuses.
     """
     words = [word.replace("hydra.sweeper.max_epochs=", "hydra.sweeper.max_steps=", 1) for word in sys.argv[1:]]
-    sweeps = {"-m", "--multirun"}
-    sys.argv[1:] = sorted(
-        (_zip_for_hydra(word, bool(sweeps & {*words})) for word in words), key=lambda word: word not in sweeps
-    )
+    flags = {"-m", "--multirun"}
+    is_sweep = not flags.isdisjoint(words)
+    sys.argv[1:] = sorted((_zip_for_hydra(word, is_sweep) for word in words), key=lambda word: word not in flags)
     parser = get_args_parser()
     parser.error = arguments.refuse  # type: ignore[method-assign]
     parser.parse_args()
