@@ -5,6 +5,7 @@ MOBSTER (Klein et al., Model-based Asynchronous Hyperparameter and Neural Archit
 process knows complete trials only, its TPE takes a trial that was stopped for a bad one.
 """
 
+import copy
 import math
 import random
 import re
@@ -23,6 +24,7 @@ from optuna.trial import FrozenTrial, TrialState
 from cifarsweep.sweeper.constraints import is_infeasible
 from cifarsweep.sweeper.promotion import PausingPruner
 from cifarsweep.sweeper.space import Parameter, Space
+from cifarsweep.terminal.conditions import is_number
 
 Array = NDArray[np.float64]
 
@@ -49,10 +51,11 @@ class Encoding:
 
     def __init__(self, space: Space) -> None:
         self.space = space
-        self.ordered = tuple(
-            all(_order(parameter) is not None for parameter in space.parameters if parameter.key == key)
-            for key in space.dimensions
-        )
+        self._orders = {parameter.name: _order(parameter) for parameter in space.parameters}
+        self._is_ordered = dict.fromkeys(space.dimensions, True)
+        for parameter in space.parameters:
+            self._is_ordered[parameter.key] &= self._orders[parameter.name] is not None
+        self.ordered = tuple(self._is_ordered.values())
 
     def place(self, values: Mapping[str, Any]) -> tuple[float, ...]:
         """From 0 to 1 for each key that is ordered, the number of the choice for others; -1 where it does not apply."""
@@ -62,9 +65,10 @@ class Encoding:
         return tuple(places.values())
 
     def place_of(self, parameter: Parameter, value: Any) -> float:
-        if self.ordered[self.space.dimensions.index(parameter.key)]:
-            return _place(parameter, value)
-        return float([str(option) for option in parameter.options or ()].index(str(value)))
+        if not self._is_ordered[parameter.key]:
+            return float([str(option) for option in parameter.options or ()].index(str(value)))
+        choices = self._orders[parameter.name]
+        return choices.index(value) / max(1, len(choices) - 1) if choices else place_in(parameter, value)
 
 
 def _order(parameter: Parameter) -> list[Any] | None:
@@ -72,7 +76,7 @@ def _order(parameter: Parameter) -> list[Any] | None:
     if not isinstance(parameter.distribution, CategoricalDistribution):
         return []
     choices = list(parameter.distribution.choices)
-    if all(isinstance(choice, int | float) and not isinstance(choice, bool) for choice in choices):
+    if all(map(is_number, choices)):
         return sorted(choices)
     numbered = [re.fullmatch(r"(\D*)(\d{1,9})", str(choice)) for choice in choices]
     if len({match and match[1] for match in numbered}) != 1 or numbered[0] is None:
@@ -80,9 +84,8 @@ def _order(parameter: Parameter) -> list[Any] | None:
     return sorted(choices, key=lambda choice: int(re.sub(r"\D", "", str(choice))))
 
 
-def _place(parameter: Parameter, value: Any) -> float:
-    if choices := _order(parameter):
-        return choices.index(value) / max(1, len(choices) - 1)
+def place_in(parameter: Parameter, value: float) -> float:
+    """From 0 to 1, the place of a number in its interval, on its scale."""
     low, high = parameter.distribution.low, parameter.distribution.high  # type: ignore[union-attr]
     scale = math.log if parameter.distribution.log else float  # type: ignore[union-attr]
     return min(1.0, max(0.0, (scale(value) - scale(low)) / ((scale(high) - scale(low)) or 1.0)))
@@ -92,6 +95,11 @@ def _drawn(parameter: Parameter, place: float) -> Any:
     """The value at a place from 0 to 1."""
     if (options := parameter.options) is not None:
         return options[min(int(place * len(options)), len(options) - 1)]
+    return value_at(parameter, place)
+
+
+def value_at(parameter: Parameter, place: float) -> float:
+    """The number at a place from 0 to 1 of its interval, on its scale."""
     low, high = parameter.distribution.low, parameter.distribution.high  # type: ignore[union-attr]
     value = low * (high / low) ** place if parameter.distribution.log else low + (high - low) * place  # type: ignore[union-attr]
     return min(max(value, low), high)
@@ -128,8 +136,7 @@ class CurveModel:
     def with_(self, places: Sequence[tuple[float, ...]], trials: Sequence[int]) -> "CurveModel":
         """As if these trials had come to the values that are expected of them."""
         expected, _ = self.predict(places, trials)
-        other = object.__new__(CurveModel)
-        other.__dict__ |= self.__dict__
+        other = copy.copy(self)
         other._x = np.vstack([self._x, np.array(places, dtype=float)])
         other._trial = np.concatenate([self._trial, np.array(trials)])
         other._left = np.concatenate([self._left, np.zeros(len(trials))])

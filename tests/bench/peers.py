@@ -30,8 +30,8 @@ from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import Trial, TrialState
-from surrogate import value_at
 
+from cifarsweep.sweeper.curve_gp import value_at
 from cifarsweep.sweeper.space import Parameter, Space
 
 Make = Callable[[Search], Method]

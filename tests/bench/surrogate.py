@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from optuna.distributions import CategoricalDistribution
 from scipy import linalg, optimize, stats
 
-from cifarsweep.sweeper.space import Parameter, Space
+from cifarsweep.sweeper.curve_gp import place_in
+from cifarsweep.sweeper.space import Space
 
 Array = NDArray[np.float64]
 CEILING = 0.02
@@ -35,19 +36,6 @@ ORDERED = ("model", "batch_size")
 """Choices that are steps of one scale."""
 NUM_FEATURES = 1024
 """Of a draw from the prior (Rahimi and Recht, Random Features for Large-Scale Kernel Machines)."""
-
-
-def place_in(parameter: Parameter, value: float) -> float:
-    """From 0 to 1, the place of a number in its interval, on its scale."""
-    low, high = parameter.distribution.low, parameter.distribution.high  # type: ignore[union-attr]
-    scale = math.log if parameter.distribution.log else float  # type: ignore[union-attr]
-    return min(1.0, max(0.0, (scale(value) - scale(low)) / (scale(high) - scale(low))))
-
-
-def value_at(parameter: Parameter, place: float) -> float:
-    """The number at a place from 0 to 1."""
-    low, high = parameter.distribution.low, parameter.distribution.high  # type: ignore[union-attr]
-    return low * (high / low) ** place if parameter.distribution.log else low + (high - low) * place  # type: ignore[union-attr]
 
 
 def encoded(space: Space, settings: Mapping[str, Any]) -> list[list[float]]:
