@@ -76,14 +76,14 @@ def train(*overrides: str) -> "RunResult":
 
     As on the command line: the same folder, the same resuming after an interruption, the same figures.
     """
-    import sys
     from pathlib import Path
-    from unittest import mock
 
     from cifarsweep.results import folders
+    from cifarsweep.terminal import command_line
     from cifarsweep.training import configuration, run
 
-    with _one_line_errors(overrides), mock.patch.object(sys, "argv", ["cifarsweep/__main__.py", *overrides]):
+    command = ["python", "-m", "cifarsweep", *overrides]
+    with _one_line_errors(overrides), command_line.standing_for(command):
         composed = configuration.compose([*overrides])
         folders.check_writable(Path(composed.values["outputs"]), "outputs")
         return run.train(composed)

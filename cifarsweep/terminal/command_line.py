@@ -1,12 +1,27 @@
 """The words that a process was started with, and what of them nobody else may read. Knows no key."""
 
+import contextlib
 import re
 import sys
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 _SECRET = r"[\w.-]*(?:pass|pwd|secret|token|credential|key)[\w.-]*"
 """Parameters of an address that hold a credential, or name the file of one: password, sslpassword, access_token, …"""
+
+_stands_for: ContextVar[Sequence[str] | None] = ContextVar("stands_for", default=None)
+
+
+@contextlib.contextmanager
+def standing_for(words: Sequence[str]) -> Iterator[None]:
+    """What is done within it is recorded as done by the command of these words: a call from Python has none."""
+    token = _stands_for.set(words)
+    try:
+        yield
+    finally:
+        _stands_for.reset(token)
 
 
 def program() -> list[str]:
@@ -17,7 +32,9 @@ def program() -> list[str]:
 
 def words() -> list[str]:
     """With its arguments, without credentials."""
-    return [*program(), *map(without_credentials, sys.argv[1:])]
+    command = _stands_for.get()
+    begin, arguments = (program(), sys.argv[1:]) if command is None else ([], command)
+    return [*begin, *map(without_credentials, arguments)]
 
 
 def without_credentials(text: str) -> str:
