@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from optuna.trial import TrialState
 from test_search import Toy, toy  # noqa: F401
 
 from cifarsweep.sweeper import space
-from cifarsweep.sweeper.curve_gp import CurveModel, Encoding, Observation
+from cifarsweep.sweeper.curve_gp import CurveModel, Curves, Encoding, Observation
 from cifarsweep.sweeper.queue import Outcome
 from cifarsweep.sweeper.studies import OpenStudy
 
@@ -197,6 +198,67 @@ def test_what_a_person_asks_for_is_tried_and_the_rest_proposed(tmp_path: Path) -
     values = study.values(trial)
     assert (values["optimizer"], values["momentum"]) == ("sgd", 0.5)
     assert set(values) == set(SPACE)
+
+
+def searched_until(tmp_path: Path, num_trials: int, **keys: Any) -> OpenStudy:
+    """A study with so many complete trials, in which sgd is better, of 40."""
+    sampler = in_memory.option("sampler", "curve_gp", n_startup_trials=6)
+    study = in_memory.opened(in_memory.plan(tmp_path, SPACE, sampler=sampler, n_trials=40, **keys))
+    for _ in range(num_trials):
+        complete_one(study)
+    return study
+
+
+def complete_one(study: OpenStudy) -> dict[str, Any]:
+    trial = study.claim("worker")
+    assert trial is not None
+    values = study.values(trial)
+    study.queue.finish(trial, "worker", in_memory.complete(curve(values)[-1]))
+    return values
+
+
+def seen_by(study: OpenStudy, trials: list[optuna.trial.FrozenTrial]) -> Curves:
+    curves = Curves.of(trials, Encoding(study.plan.space), study.study.direction, [1, 2, 4], None)
+    assert curves is not None
+    return curves
+
+
+def test_what_runs_already_promises_less_to_the_next_worker(tmp_path: Path) -> None:
+    study = searched_until(tmp_path, 12)
+    running = study.claim("another")
+    assert running is not None
+    place = Encoding(study.plan.space).place(study.values(running))
+    before, now = (seen_by(study, trials) for trials in (study.trials[:-1], study.trials))
+    assert now._improvement([place])[0] < before._improvement([place])[0] / 2
+
+
+def test_an_infeasible_trial_is_no_example_however_good(tmp_path: Path) -> None:
+    study = searched_until(tmp_path, 12)
+    best = max(study.trials, key=lambda trial: trial.values[0])
+    broken = optuna.trial.create_trial(
+        params=best.params, distributions=best.distributions, values=[9.0], constraints={"params<=1": 1.0}
+    )
+    curves = seen_by(study, [*study.trials, broken])
+    assert curves.model.mean + curves.model.deviation * curves.best == pytest.approx(best.values[0])
+
+
+def test_what_a_person_asks_for_is_part_of_what_the_model_proposes(tmp_path: Path) -> None:
+    study = searched_until(tmp_path, 15)
+    study.study.enqueue_trial(study.plan.space.place({"optimizer": "adam"}))
+    trial = study.claim("worker")
+    assert trial is not None
+    assert trial.relative_params["optimizer"] == "adam"
+    assert study.values(trial)["optimizer"] == "adam"
+
+
+def test_the_model_proposes_nothing_that_is_excluded(tmp_path: Path) -> None:
+    study = searched_until(tmp_path, 0)
+    study.plan = replace(study.plan, space=study.plan.space.excluding("optimizer=sgd"))
+    proposed = [complete_one(study) for _ in range(6)]
+    begun = study.num_excluded
+    proposed += [complete_one(study) for _ in range(12)]
+    assert {values["optimizer"] for values in proposed} == {"adam"}
+    assert study.num_excluded == begun
 
 
 def test_failures_are_not_tried_again_and_again(tmp_path: Path) -> None:
