@@ -22,6 +22,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from cifarsweep.sweeper.constraints import is_infeasible
+from cifarsweep.sweeper.exclusions import EXCLUDED
 from cifarsweep.sweeper.promotion import PausingPruner
 from cifarsweep.sweeper.space import Parameter, Space
 from cifarsweep.terminal.conditions import is_number
@@ -242,7 +243,7 @@ class Curves:
         """None where no trial has come to a step. Trials that run are taken to end as they are expected to."""
         sign = 1 if direction == StudyDirection.MAXIMIZE else -1
         last = last_step or max((t.last_step for t in trials if t.last_step is not None), default=1)
-        begun = {trial.number: trial for trial in trials if trial.params}
+        begun = {trial.number: trial for trial in trials if trial.params and EXCLUDED not in trial.user_attrs}
         places = {number: encoding.place(encoding.space.values(trial.params)) for number, trial in begun.items()}
         observations = [
             Observation(places[number], number, step, value)

@@ -9,6 +9,8 @@ from cifarsweep.terminal import conditions
 from cifarsweep.terminal.conditions import Condition
 from cifarsweep.terminal.domains import Domain
 
+EXCLUDED = "excluded"
+"""Of a proposal that hydra.sweeper.exclude leaves out: it counts as no trial, and another one takes its place."""
 ACCEPTED = Domain(
     lambda value: (
         isinstance(value, str)

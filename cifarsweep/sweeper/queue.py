@@ -19,6 +19,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from cifarsweep.results.locks import is_held
+from cifarsweep.sweeper.exclusions import EXCLUDED
 from cifarsweep.sweeper.promotion import PAUSED, PROMOTED, PausingPruner, SampledStudy, is_paused
 from cifarsweep.sweeper.settings import Budget, Settings
 from cifarsweep.sweeper.storage import Storage
@@ -36,8 +37,6 @@ DROPPED = "dropped"
 so that they need not be read again and again."""
 STATELESS = "says_that_trials_keep_nothing"
 """Of the study: that a person was told that its paused trials keep nothing to go on from."""
-EXCLUDED = "excluded"
-"""Of a proposal that hydra.sweeper.exclude leaves out: it counts as no trial, and another one takes its place."""
 NO_END = 10**9
 
 

@@ -21,9 +21,10 @@ from optuna.trial import FrozenTrial, TrialState
 from cifarsweep.results.study_records import Direction
 from cifarsweep.sweeper import heartbeat, settings, storage
 from cifarsweep.sweeper.constraints import is_infeasible
+from cifarsweep.sweeper.exclusions import EXCLUDED
 from cifarsweep.sweeper.promotion import SampledStudy, is_paused
 from cifarsweep.sweeper.pruning import dominates
-from cifarsweep.sweeper.queue import EXCLUDED, SPENT, Queue
+from cifarsweep.sweeper.queue import SPENT, Queue
 from cifarsweep.sweeper.settings import Settings
 from cifarsweep.sweeper.space import MOST_STEPS, Space
 from cifarsweep.terminal.domains import as_typed

@@ -25,12 +25,12 @@ from cifarsweep import trial as current_trial
 from cifarsweep.results import files, locks, sweeps
 from cifarsweep.sweeper import constraints, jobs, local, pruning, storage, summary
 from cifarsweep.sweeper.application import Application
+from cifarsweep.sweeper.exclusions import EXCLUDED
 from cifarsweep.sweeper.heartbeat import Heartbeat
 from cifarsweep.sweeper.promotion import PAUSED, PROMOTED
 from cifarsweep.sweeper.queue import (
     DEATHS,
     DETAILS,
-    EXCLUDED,
     LAST,
     PAUSE_TIME,
     REASON,

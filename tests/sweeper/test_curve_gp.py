@@ -17,6 +17,7 @@ from test_search import Toy, toy  # noqa: F401
 
 from cifarsweep.sweeper import space
 from cifarsweep.sweeper.curve_gp import CurveModel, Curves, Encoding, Observation
+from cifarsweep.sweeper.exclusions import EXCLUDED
 from cifarsweep.sweeper.queue import Outcome
 from cifarsweep.sweeper.studies import OpenStudy
 
@@ -253,12 +254,22 @@ def test_what_a_person_asks_for_is_part_of_what_the_model_proposes(tmp_path: Pat
 
 def test_the_model_proposes_nothing_that_is_excluded(tmp_path: Path) -> None:
     study = searched_until(tmp_path, 0)
-    study.plan = replace(study.plan, space=study.plan.space.excluding("optimizer=sgd"))
+    study.plan = replace(study.plan, space=study.plan.space.excluding("model=layers10"))
     proposed = [complete_one(study) for _ in range(6)]
     begun = study.num_excluded
     proposed += [complete_one(study) for _ in range(12)]
-    assert {values["optimizer"] for values in proposed} == {"adam"}
+    assert {values["model"] for values in proposed} == {"layers1", "layers2"}
     assert study.num_excluded == begun
+
+
+def test_a_proposal_that_was_left_out_says_nothing_of_its_neighbours(tmp_path: Path) -> None:
+    study = searched_until(tmp_path, 12)
+    best = max(study.trials, key=lambda trial: trial.values[0])
+    left_out = optuna.trial.create_trial(
+        state=TrialState.FAIL, params=best.params, distributions=best.distributions, user_attrs={EXCLUDED: True}
+    )
+    left_out.number = 99
+    assert seen_by(study, [*study.trials, left_out]).best == seen_by(study, study.trials).best
 
 
 def test_failures_are_not_tried_again_and_again(tmp_path: Path) -> None:

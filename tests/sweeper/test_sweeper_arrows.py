@@ -11,7 +11,7 @@ KNOWS = {
     "application": "settings space",
     "cluster": "",
     "constraints": "",
-    "curve_gp": "constraints promotion space",
+    "curve_gp": "constraints exclusions promotion space",
     "database": "",
     "estimate": "application jobs studies",
     "exclusions": "",
@@ -25,17 +25,17 @@ KNOWS = {
     "pickling": "",
     "promotion": "",
     "pruning": "",
-    "queue": "promotion settings storage",
+    "queue": "exclusions promotion settings storage",
     "search": "application cluster estimate exclusions hydra_compat jobs journal local monitor overrides pruning queue "
     "settings space storage studies summary warm_start worker",
     "settings": "application constraints exclusions local promotion space",
     "overrides": "",
     "space": "exclusions overrides",
     "storage": "database journal",
-    "studies": "constraints heartbeat promotion pruning queue settings space storage",
+    "studies": "constraints exclusions heartbeat promotion pruning queue settings space storage",
     "summary": "application constraints promotion pruning queue space studies",
     "warm_start": "application constraints jobs queue space studies",
-    "worker": "application constraints heartbeat jobs local promotion pruning queue storage studies summary",
+    "worker": "application constraints exclusions heartbeat jobs local promotion pruning queue storage studies summary",
 }
 
 
