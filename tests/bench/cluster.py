@@ -126,7 +126,7 @@ class Worker:
     def _pass_time(self) -> None:
         """Until its connection is closed, as it is where steps take longer than two seconds."""
         if isinstance(self._storage, Database):
-            self._storage._close()
+            self._storage._optuna.engine.dispose()
 
     def leave(self) -> None:
         self._heartbeat.release()
