@@ -1,6 +1,7 @@
 """What a study found: study.json, which the report reads, and the lines at its end."""
 
 import math
+import os
 import random
 import shlex
 import statistics
@@ -37,6 +38,7 @@ from cifarsweep.sweeper.queue import DETAILS, REASON, WARM
 from cifarsweep.sweeper.space import Parameter, Space
 from cifarsweep.sweeper.studies import FINALIST, SEED, OpenStudy, Studies, StudyPlan, best_trials, ranked
 from cifarsweep.terminal import progress
+from cifarsweep.terminal.command_line import without_credentials
 from cifarsweep.terminal.domains import as_typed
 from cifarsweep.terminal.formatting import count, duration, plain_lines
 
@@ -98,6 +100,8 @@ def conclude(
             lines.append(f"{study.plan.title}hydra.sweeper.exclude left out {count(num_excluded, 'proposal')}")
     for line in [*lines, *_lines_of_studies(whole, studies, seconds, application.unit)]:
         progress.line(line)
+    place = without_credentials(whole.address) if "://" in whole.address else os.path.relpath(whole.address)
+    progress.line(f"in a browser: optuna-dashboard {shlex.quote(place)}")
     _raise_for_failures(studies)
     if not is_single:
         values = [trial.value for study in studies.searches for trial in best_trials(study.plan, study.trials)]
