@@ -109,6 +109,10 @@ class Application:
     def lost(self, config: DictConfig, reason: str) -> None:
         """Called where the process of a job has died for good."""
 
+    def note(self, config: DictConfig) -> str:
+        """What a note on the study says of its trials' facts: sentences of Markdown, each with a space after it."""
+        return ""
+
     def drop_state(self, folder: Path, facts: Mapping[str, Any]) -> None:
         """Removes what a paused trial would go on from, elsewhere than in its directory.
 

@@ -43,6 +43,7 @@ from cifarsweep.sweeper.application import Application
 from cifarsweep.sweeper.jobs import Composer
 from cifarsweep.sweeper.monitor import Monitor
 from cifarsweep.sweeper.overrides import as_written, taken_names
+from cifarsweep.sweeper.promotion import PAUSED
 from cifarsweep.sweeper.pruning import STEPS
 from cifarsweep.sweeper.queue import DEATHS, SPENT
 from cifarsweep.sweeper.settings import Settings
@@ -52,6 +53,7 @@ from cifarsweep.sweeper.worker import Worker
 from cifarsweep.terminal import domains, errors, progress
 
 POLL_SECONDS = 0.5
+NOTE = "dashboard:note"
 WAIT_FOR_WORKERS_SECONDS = 10.0
 """For jobs of Slurm to end once no trial is left. Those that still wait for a node would hold the command up."""
 MOST_CHOICES_CHECKED = 20
@@ -272,8 +274,23 @@ def _create(setting: _Setting, whole: StudyPlan, plans: Sequence[StudyPlan]) -> 
         for key, value in now.items():
             if before.get(key) != value:
                 study.set_user_attr(key, value)
+        _keep_note(study, plan.folder, setting.application.note(setting.base))
         if plan.finals:
             make(study_name=plan.final().name, directions=plan.final().settings.directions)
+
+
+def _keep_note(study: optuna.Study, folder: Path, of_application: str) -> None:
+    """A note on the study, under the names that optuna-dashboard has for it (0.21). One that is there stays.
+
+    Trials have none: every step of a worker reads what the study knows, and their notes would be kept there.
+    """
+    known = study._storage.get_study_system_attrs(study._study_id)
+    note = (
+        f"The search in `{folder.absolute()}`. {of_application}A trial that is paused is shown as waiting; its user "
+        f"attribute `{PAUSED}` is the step that it has reached."
+    )
+    for key, value in ((f"{NOTE}_str:0", note), (f"{NOTE}_ver", 1)) if f"{NOTE}_ver" not in known else ():
+        study._storage.set_study_system_attr(study._study_id, key, value)
 
 
 def _keep_records(whole: StudyPlan) -> None:

@@ -105,6 +105,10 @@ class ImageTraining(Application):
         if job.run:
             records.mark_failed(folders.run_of(folder, job.run, job.path), reason)
 
+    def note(self, config: DictConfig) -> str:
+        runs = Path(config.outputs, "runs").absolute()
+        return f"A trial's user attribute `run` is the name of its run's folder in `{runs}`. "
+
     def drop_state(self, folder: Path, facts: Mapping[str, Any]) -> None:
         if run_dir := folders.runs_of(folder).get(str(facts.get("run"))):
             records.drop_checkpoint(run_dir)

@@ -21,7 +21,9 @@ import pytest
 from conftest import server  # noqa: F401
 from test_search import Toy, read_study, start_toy, toy  # noqa: F401
 
-pytest.importorskip("optuna_dashboard")
+import cifarsweep
+
+optuna_dashboard = pytest.importorskip("optuna_dashboard")
 CLI = "import sys; from optuna_dashboard._cli import main; sys.argv[0] = 'optuna-dashboard'; main()"
 WORDS = ["hydra/sweeper/pruner=promote", "trainer.epochs=4"]
 
@@ -53,10 +55,14 @@ def dashboard(storage: str) -> Iterator[Callable[[str], Any]]:
         process.wait()
 
 
-def trials_in(ask: Callable[[str], Any]) -> dict[int, dict[str, Any]]:
+def study_in(ask: Callable[[str], Any]) -> dict[str, Any]:
     (summary,) = ask("studies")["study_summaries"]
-    study = ask(f"studies/{summary['study_id']}?after=0")
-    return {trial["number"]: trial for trial in study["trials"]}
+    study: dict[str, Any] = ask(f"studies/{summary['study_id']}?after=0")
+    return study
+
+
+def trials_in(ask: Callable[[str], Any]) -> dict[int, dict[str, Any]]:
+    return {trial["number"]: trial for trial in study_in(ask)["trials"]}
 
 
 def attributes(trial: dict[str, Any]) -> dict[str, str]:
@@ -71,7 +77,10 @@ def printed_storage(stdout: str) -> str:
 
 def compare_with_the_record(folder: Path, storage: str) -> None:
     with dashboard(storage) as ask:
-        shown = trials_in(ask)
+        study = study_in(ask)
+    shown, note = {trial["number"]: trial for trial in study["trials"]}, study["note"]["body"]
+    assert f"`{folder / 'outputs' / 'runs'}`" in note  # where the folder that a trial's `run` names is
+    assert "`paused`" in note
     recorded = read_study(folder)["trials"]
     assert shown.keys() == {trial["number"] for trial in recorded}
     for trial in recorded:
@@ -89,6 +98,14 @@ def compare_with_the_record(folder: Path, storage: str) -> None:
 def test_the_command_at_the_end_of_a_search_shows_its_trials(toy: Toy, tmp_path: Path) -> None:  # noqa: F811
     done = toy(*WORDS, "hydra.sweeper.n_trials=9")
     compare_with_the_record(tmp_path, str(tmp_path / printed_storage(done.stdout)))
+
+
+def test_a_note_that_a_person_wrote_stays(toy: Toy, tmp_path: Path) -> None:  # noqa: F811
+    toy(*WORDS, "hydra.sweeper.n_trials=1")
+    study = cifarsweep.load_study(tmp_path / "outputs" / "sweeps" / "toy")
+    optuna_dashboard.save_note(study, "my own words")
+    toy(*WORDS, "hydra.sweeper.n_trials=2")
+    assert optuna_dashboard.get_note(study) == "my own words"
 
 
 def test_a_database_is_shown_as_well(toy: Toy, tmp_path: Path, server: postgresql.Server) -> None:  # noqa: F811
