@@ -7,6 +7,7 @@ so far and adds those that its tool lacks. What only this run writes is written 
 import contextlib
 import hashlib
 import io
+import json
 import logging
 import math
 import netrc
@@ -101,9 +102,10 @@ class Trackers:
             return known if isinstance(known, dict) else {}
         return {}
 
-    def _of(self, name: str, result: RunResult) -> list[Any]:
-        """What the tool was given, and where: another address begins anew."""
-        return [result.status, result.finished, dict(self._chosen[name])]
+    def _of(self, name: str, result: RunResult) -> list[str]:
+        """What the tool was given, and where: another address, which may hold a password, begins anew."""
+        where = hashlib.sha256(json.dumps(dict(self._chosen[name]), sort_keys=True).encode()).hexdigest()[:12]
+        return [result.status, result.finished, where]
 
 
 def missing(chosen: Mapping[str, Any]) -> str | None:
@@ -175,6 +177,7 @@ class MLflow:
 
         for name in ("mlflow", "alembic"):  # which tell of each table that they make
             logging.getLogger(name).setLevel(logging.WARNING)
+        logging.getLogger("urllib3").setLevel(logging.ERROR)  # it tells of each attempt; the last one's error is ours
         outputs = run.outputs.absolute()
         lock = Lock(outputs / "runs" / ".locks" / "mlflow.lock")
         self._run = run
@@ -246,6 +249,9 @@ class WandB:
     def __init__(self, run: TrackedRun, project: str, entity: str | None, mode: str | None) -> None:
         if "wandb" not in sys.modules:  # a parent's service would hold the run of a process that was killed
             os.environ.pop("WANDB_SERVICE", None)
+        # 90 and no end: a run would wait for a server that is gone
+        for key, value in (("INIT_TIMEOUT", "20"), ("FINISH_TIMEOUT", "120"), ("SILENT", "true")):
+            os.environ.setdefault(f"WANDB_{key}", value)
         import wandb
 
         mode = mode or os.environ.get("WANDB_MODE") or ("online" if self._has_logged_in() else "offline")

@@ -232,7 +232,7 @@ def test_a_tracker_that_fails_costs_a_line_and_no_other_tracker(
     heard: list[int] = []
 
     class Fine:
-        def __init__(self, run: TrackedRun) -> None: ...
+        def __init__(self, run: TrackedRun, uri: str | None = None) -> None: ...
 
         def epochs(self, epochs: Any) -> None:
             heard.append(len(epochs))
@@ -244,14 +244,16 @@ def test_a_tracker_that_fails_costs_a_line_and_no_other_tracker(
             raise ConnectionError("the server is gone\nfor good")
 
     monkeypatch.setattr(trackers, "ADAPTERS", {"broken": Broken, "fine": Fine})
-    both = Trackers({"broken": {}, "fine": {}}, tracked(outputs))
+    both = Trackers({"broken": {}, "fine": {"uri": "http://me:sesame@host"}}, tracked(outputs))
     both.epochs(EPOCHS[:1])
     both.epochs(EPOCHS)
     both.end(result())
     assert heard == [1, 3]
     said = f"tracker=broken: the server is gone for good; layers2-s0-{ID} goes on without it\n"
     assert capsys.readouterr().out == said
-    assert json.loads((tracked(outputs).run_dir / "trackers.json").read_text()).keys() == {"fine"}
+    record = (tracked(outputs).run_dir / "trackers.json").read_text()
+    assert json.loads(record).keys() == {"fine"}
+    assert "sesame" not in record
 
 
 @given(
@@ -265,12 +267,22 @@ def test_whatever_stands_in_the_record_of_trackers_is_survived(tmp_path_factory:
     Trackers({}, run, result()).end(result())
 
 
-def test_a_server_that_is_not_there_costs_a_line(small: list[str], tmp_path: Path, capsys: Any) -> None:
-    pytest.importorskip("mlflow")
-    trained = cifarsweep.train(*small, "trainer.epochs=1", "tracker=mlflow", "tracker.mlflow.uri=http://127.0.0.1:9")
-    assert trained.status == "complete"
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("tracker=mlflow: ")]
+@pytest.mark.parametrize("name", ["mlflow", "wandb"])
+def test_a_server_that_is_not_there_costs_a_line_and_its_password_stands_nowhere(
+    small: list[str], tmp_path: Path, name: str
+) -> None:
+    pytest.importorskip(name)
+    words = [f"tracker={name}", *(["tracker.mlflow.uri=http://me:sesame@127.0.0.1:9"] if name == "mlflow" else [])]
+    server = {"WANDB_API_KEY": 40 * "0", "WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_INIT_TIMEOUT": "2"}
+    process = start_python(
+        "-m", "cifarsweep", "-m", *small, "trainer.epochs=1", "seed=0", "name=a", *words, cwd=tmp_path, **server
+    )
+    stdout, stderr = process.communicate(timeout=240)
+    assert (process.returncode, stderr) == (0, "")
+    (line,) = [line for line in stdout.splitlines() if line.startswith(f"tracker={name}: ")]
     assert line.endswith(" goes on without it")
+    written = [path for path in (tmp_path / "outputs").rglob("*") if path.is_file()]
+    assert [path for path in written if b"sesame" in path.read_bytes()] == []
 
 
 def test_a_tracker_whose_package_is_missing_is_named_before_anything_starts(

@@ -138,6 +138,11 @@ def _stopping_on_signals() -> Iterator[None]:
 # a command's side
 
 
+def shown(overrides: Iterable[str]) -> str:
+    """The overrides of a job, by which a later command knows it."""
+    return " ".join(map(command_line.without_credentials, overrides))
+
+
 class Jobs:
     """The jobs of a sweep that this command waits for, from their submission until it has seen their end.
 
@@ -161,7 +166,7 @@ class Jobs:
         """Submits a job for these overrides of each number. ValueError where Slurm refuses them."""
         if not (self._folder / sweeps.SweepRecord.file).exists():  # of an application that keeps no record
             sweeps.open_sweep(self._folder, command_line.words(), {})
-        new = dict(zip(_submit(launcher, jobs), map(" ".join, jobs.values()), strict=True))
+        new = dict(zip(_submit(launcher, jobs), map(shown, jobs.values()), strict=True))
         self.live |= new
         sweeps.note_jobs(self._folder, submitted=new)
 

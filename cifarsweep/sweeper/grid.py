@@ -21,6 +21,7 @@ from cifarsweep.results import files
 from cifarsweep.sweeper import cluster, exclusions, hydra_compat, jobs, overrides
 from cifarsweep.sweeper.application import Application
 from cifarsweep.terminal import domains, errors, progress
+from cifarsweep.terminal.command_line import without_credentials
 from cifarsweep.terminal.domains import Domain
 
 MOST_JOBS = 100_000
@@ -64,7 +65,7 @@ def sweep(
     application.start_sweep(config, len(combinations))
     files.make_folder(folder)
     with files.atomic(folder / "multirun.yaml") as file:  # as Hydra's own sweeper
-        OmegaConf.save(config, file)
+        file.write(without_credentials(OmegaConf.to_yaml(config)))
     size = keys["max_batch_size"] or len(combinations)
     launch: Callable[[Sequence[list[str]], int], Sequence[JobReturn]] = launcher.launch
     if cluster.is_slurm(how):
@@ -93,7 +94,7 @@ def _launch_on_slurm(
     None with `detach`, unless there were such jobs.
     """
     ours, results = cluster.Jobs.of_earlier_commands(folder), dict[str, JobReturn]()
-    numbers = {" ".join(texts): number for number, texts in enumerate(combinations, start=first)}
+    numbers = {cluster.shown(texts): number for number, texts in enumerate(combinations, start=first)}
     left = set(ours.live.values())
     missing = {number: combinations[number - first] for text, number in numbers.items() if text not in left}
     if len(missing) < len(numbers):
@@ -120,7 +121,7 @@ def _launch_on_slurm(
         if ours.live:
             progress.display.line(ours.left, error=True)
         raise
-    return [results[" ".join(texts)] for texts in combinations]
+    return [results[cluster.shown(texts)] for texts in combinations]
 
 
 def list_jobs(

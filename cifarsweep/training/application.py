@@ -17,6 +17,7 @@ from cifarsweep.results.study_records import EARLY
 from cifarsweep.sweeper import local
 from cifarsweep.sweeper.application import Application, Cost, KnownRun
 from cifarsweep.terminal import errors, progress
+from cifarsweep.terminal.command_line import without_credentials
 from cifarsweep.training import schema, sweep
 from cifarsweep.training.configuration import Configuration, check_choices, chosen_options, plain
 
@@ -100,7 +101,7 @@ class ImageTraining(Application):
 
     def lost(self, config: DictConfig, reason: str) -> None:
         folder = Path(config.hydra.sweep.dir)
-        told = sweeps.register_job(folder, config.hydra.job.num, list(config.hydra.overrides.task), error=reason)
+        told = sweeps.register_job(folder, config.hydra.job.num, _words(config.hydra.overrides.task), error=reason)
         job = sweeps.SweepRecord.read(folder).jobs[told.key]
         if job.run:
             records.mark_failed(folders.run_of(folder, job.run, job.path), reason)
@@ -152,11 +153,16 @@ def _check_is_no_sweep(job: Any) -> None:
 task.application = ImageTraining()  # type: ignore[attr-defined]
 
 
+def _words(overrides: Iterable[str]) -> list[str]:
+    """As they are recorded: the address of a tracker may hold a password."""
+    return [*map(without_credentials, overrides)]
+
+
 def _sweep_job(cfg: DictConfig, job: Any) -> Any:
     if sweep.opened() is None:  # not the process that sweeps
         local.end_with_launcher()
     folder = Path(job.runtime.cwd, job.sweep.dir)  # hydra.job.chdir has changed the current one
-    register = partial(sweeps.register_job, folder, job.job.num, list(job.overrides.task))
+    register = partial(sweeps.register_job, folder, job.job.num, _words(job.overrides.task))
 
     def announce(run_dir: Path) -> None:
         register(run=run_dir.absolute())
