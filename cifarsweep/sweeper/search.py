@@ -8,8 +8,8 @@ next, and that from queue.py, which says whose a trial is.
 import contextlib
 import copy
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -95,6 +95,7 @@ def sweep(
     checked = settings.read(base.hydra.sweeper, application, base)
     if checked.exclude:
         space = not_excluded(space, checked.exclude)
+    checked = replace(checked, enqueue=tuple(_enqueued(config, checked, space)))
     application.check_search(base, checked, space)
     setting = _Setting(hydra_context, config, application, compose, base)
     whole = StudyPlan(
@@ -209,6 +210,22 @@ def not_excluded(space: Space, given: str | Sequence[str]) -> Space:
     return space
 
 
+def _enqueued(config: DictConfig, checked: Settings, space: Space) -> Iterator[dict[str, Any]]:
+    """The trials to begin with. A file's are for its own space, which the command line may have changed since."""
+    are_asked_for = any(word.startswith("hydra.sweeper.enqueue") for word in config.hydra.overrides.hydra)
+    if checked.enumerates and not are_asked_for:
+        return
+    for trial in checked.enqueue:
+        try:
+            space.place(trial)
+        except ValueError as error:
+            if are_asked_for:
+                raise ValueError(f"hydra.sweeper.enqueue: {error}; hydra.sweeper.enqueue=[] leaves it out") from error
+            progress.line(f"hydra.sweeper.enqueue leaves out a trial: {error}")
+        else:
+            yield trial
+
+
 def _check_before_start(setting: _Setting, plan: StudyPlan) -> None:
     """ValueError where the sampler, the pruner, an option or a value of the space cannot be used."""
     settings.try_out(plan.settings, plan.space)
@@ -216,11 +233,6 @@ def _check_before_start(setting: _Setting, plan: StudyPlan) -> None:
         raise ValueError(
             "hydra.sweeper.enqueue and hydra.sweeper.warm_start: not with a sampler that visits each point"
         )
-    for trial in plan.settings.enqueue:
-        try:
-            plan.space.place(trial)
-        except ValueError as error:
-            raise ValueError(f"hydra.sweeper.enqueue: {error}; hydra.sweeper.enqueue=[] leaves it out") from error
     # A few trials, which hold each choice, and with it the lowest and the highest numbers.
     most = min(MOST_CHOICES_CHECKED, max(len(parameter.extremes) for parameter in plan.space.parameters))
 

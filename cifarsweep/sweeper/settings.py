@@ -8,6 +8,7 @@ import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -28,6 +29,10 @@ _OF_ONE_SEQUENCE = ("GridSampler", "QMCSampler", "CurveGPSampler")
 """All trials of these come from one sequence, made by the study's seed."""
 _NEEDS = {"CmaEsSampler": ["cmaes"], "GPSampler": ["scipy", "torch"], "QMCSampler": ["scipy"]}
 """Packages that Optuna imports only once a trial asks for them."""
+
+_OPTIONS = Path(__file__).parent / "conf" / "hydra" / "sweeper"
+_DEFAULT = {"sampler": "curve_gp", "pruner": "promote"}
+"""What `auto` stands for with one objective. They won over recorded curves: see tests/bench/README.md."""
 
 _GIVEN = {
     "GridSampler": ["search_space"],
@@ -145,9 +150,10 @@ def read(sweeper: DictConfig, application: Application, base: DictConfig) -> Set
     epochs = values.pop(f"max_{application.unit}s", None)
     values["max_steps"] = values.get("max_steps", epochs)
     check("hydra.sweeper.", values, _accepted(application))
+    objectives = _listed(values["objectives"] or list(application.objectives))
+    _choose(values, len(objectives))
     _check_arguments("hydra.sweeper.sampler", values["sampler"], optuna.samplers.BaseSampler)
     _check_arguments("hydra.sweeper.pruner", values["pruner"], optuna.pruners.BasePruner)
-    objectives = _listed(values["objectives"] or list(application.objectives))
     directions = _listed(values["direction"] or list(application.directions))
     known = application.known_objectives
     for name in objectives:
@@ -195,6 +201,16 @@ def read(sweeper: DictConfig, application: Application, base: DictConfig) -> Set
         "enqueue": tuple(values["enqueue"]),
     }
     return Settings(**{key: values[key] for key in Settings.__annotations__})
+
+
+def _choose(values: dict[str, Any], num_objectives: int) -> None:
+    """Puts the option that serves this search in the place of sampler=auto and of pruner=auto."""
+    for group, otherwise in (("sampler", "tpe"), ("pruner", "asha")):
+        if values[group]["_target_"] == "auto":
+            serves = num_objectives == 1 and (group == "sampler" or _name(values["sampler"]) not in _ENUMERATING)
+            option = OmegaConf.load(_OPTIONS / group / f"{_DEFAULT[group] if serves else otherwise}.yaml")
+            given = {key: value for key, value in values[group].items() if value is not None and key != "_target_"}
+            values[group] = OmegaConf.to_container(OmegaConf.merge(option, given))
 
 
 def _pauses(pruner: Mapping[str, Any]) -> bool:

@@ -10,15 +10,16 @@ judged on `judge`. Time is virtual: a worker trains an epoch in the seconds that
 --proposals order: an order is a sequence of configurations, drawn from the half with replacement. All methods see the
 same orders; what their samplers propose is ignored, so that what differs is the pruner.
 --proposals surrogate: samplers propose freely from the space of the curves, and a model of the half's curves answers
-(see surrogate.py; the first row is its error with each configuration left out). An order is a draw of the model and a
-seed of the sampler.
+(see surrogate.py; the first row is its error with each configuration left out). With --enqueue the trials that
+search=default begins with come first, too. An order is a draw of the model and a seed of the sampler.
 
 A search ends with its budget, trials:N as they begin or steps:N epochs in all. `best` is the validation accuracy in
-percent after the last epoch of the best trial that trained all its epochs. The default is the first sampler with
-pruner=asha. `of default` is what a search spent as a part of what the default did, `over default` how much better its
-best is, in points, and `to default` after which part of the epochs that the default needed for its best the search was
-as good. Where it never was (`reached` says in how many percent of the orders it was), all that it spent counts, so that
-the figure is too low.
+percent after the last epoch of the best trial that trained all its epochs. The baseline is the first sampler with
+--baseline, by default tpe with asha, for long the default. `of baseline` is what a search spent as a part of what the
+baseline did, `over baseline` how much better its best is, in points, and `to baseline` after which part of the epochs
+that the baseline needed for its best the search was as good. Where it never was (`reached` says in how many percent of
+the orders it was), all that it spent counts, so that the figure is too low. Bests after so many epochs are followed by
+what they are over the baseline's final best.
 
 Methods of other packages are in peers.py. An order takes 0.01 to 0.3 s a method, MOBSTER 8 s. PASHA is made
 to train little to the end: where no trial is complete, there is no `best`.
@@ -61,9 +62,12 @@ import in_memory
 
 CURVES = Path(__file__).parent / "curves"
 SPACE = CURVES / "search" / "curves.yaml"
+ENQUEUED = yaml.safe_load((bench.REPOSITORY / "conf" / "search" / "default.yaml").read_text())["hydra"]["sweeper"][
+    "enqueue"
+]
+"""The trials that search=default begins with."""
 NOTHING = space.parse({"x": "interval(0.0, 1.0)"}, [])
 """Where proposals are ignored."""
-DEFAULT = "asha"
 PRUNERS = ["none", "asha", "asha:reduction_factor=3", "asha:reduction_factor=4", "median", "hyperband"]
 PRUNERS += [f"promote:reduction_factor={factor}" for factor in (2, 3, 4)]
 NO_END = 100_000
@@ -95,12 +99,20 @@ def surrogate(curves: Curves, searched: space.Space) -> Surrogate:
 class Engine(Method):
     """The engine's own queue, with its sampler and pruner."""
 
-    def __init__(self, search: Search, sampler: Mapping[str, Any], pruner: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        search: Search,
+        sampler: Mapping[str, Any],
+        pruner: Mapping[str, Any],
+        enqueue: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
         plan = in_memory.plan(
             Path(), {}, sampler={**sampler, "seed": search.seed}, pruner=dict(pruner),
             n_trials=search.n_trials or NO_END, max_steps=search.num_epochs,
         )  # fmt: skip
         self._study = in_memory.opened(replace(plan, space=search.space, name=str(search.seed)))
+        for trial in enqueue:
+            self._study.study.enqueue_trial(search.space.place(trial))
         self._trials: dict[int, tuple[optuna.Trial, str]] = {}
         self._dropped: set[int] = set()
         self._epoch = 0
@@ -138,15 +150,17 @@ def option(group: str, text: str) -> dict[str, Any]:
 
 
 def methods(arguments: argparse.Namespace) -> dict[str, Callable[[Search], Method]]:
-    """By name; today's default is the first."""
+    """By name; the baseline is the first."""
     proposes = arguments.proposals == "surrogate"
     samplers = arguments.samplers if proposes else ["random"]
     found: dict[str, Callable[[Search], Method]] = {}
     for sampler in samplers:
-        for pruner in [DEFAULT, *arguments.pruners]:
+        for pruner in [arguments.baseline, *arguments.pruners]:
             keys = option("sampler", sampler), option("pruner", pruner)
             short = pruner.replace(":reduction_factor=", " ")
             found[f"{sampler} {short}" if proposes else short] = lambda search, keys=keys: Engine(search, *keys)
+            if proposes and arguments.enqueue:
+                found[f"{sampler} {short} enqueue"] = lambda search, keys=keys: Engine(search, *keys, ENQUEUED)
     others = peers.found(proposes)
     chosen = {name for pattern in arguments.peers for name in fnmatch.filter(others, pattern)}
     return found | {name: make for name, make in others.items() if name in chosen}
@@ -197,28 +211,29 @@ def ratio(values: Sequence[float], others: Sequence[float]) -> str:
 
 
 def spent(played: Mapping[str, list[Played]], known: bench.Row) -> Iterator[bench.Row]:
-    """A row a method: what it spent, what it found, and how soon it found what the default does."""
-    default = next(iter(played.values()))
+    """A row a method: what it spent, what it found, and how soon it found what the baseline does."""
+    baseline = next(iter(played.values()))
     for name, mine in played.items():
-        reached = [p.epochs_to(d.best) for p, d in zip(mine, default, strict=True)]
+        reached = [p.epochs_to(d.best) for p, d in zip(mine, baseline, strict=True)]
         until = [p.epochs if np.isinf(e) else e for p, e in zip(mine, reached, strict=True)]
         yield {
             "method": name, **known,
             "trials": float(np.mean([p.num_trials for p in mine])),
             "complete": float(np.mean([len(p.complete) for p in mine])),
             "epochs": float(np.mean([p.epochs for p in mine])),
-            "of default": ratio([p.epochs for p in mine], [d.epochs for d in default]),
+            "of baseline": ratio([p.epochs for p in mine], [d.epochs for d in baseline]),
             "minutes": float(np.mean([p.seconds for p in mine])) / 60,
             "best": with_interval([100 * p.best for p in mine]),
-            "over default": with_interval([100 * (p.best - d.best) for p, d in zip(mine, default, strict=True)], "+"),
-            "to default": ratio(until, [d.epochs_to(d.best) for d in default]),
+            "over baseline": with_interval([100 * (p.best - d.best) for p, d in zip(mine, baseline, strict=True)], "+"),
+            "to baseline": ratio(until, [d.epochs_to(d.best) for d in baseline]),
             "reached": 100 * float(np.isfinite(reached).mean()),
         }  # fmt: skip
 
 
 def against(played: Mapping[str, list[Played]], known: bench.Row, at_epochs: Sequence[int]) -> Iterator[bench.Row]:
-    """A row a method: its best after so many epochs, and after parts of the minutes that the default takes."""
-    minutes = np.mean([p.seconds for p in next(iter(played.values()))]) / 60
+    """A row a method: its best after so many epochs, and after parts of the minutes that the baseline takes."""
+    baseline = next(iter(played.values()))
+    minutes = np.mean([p.seconds for p in baseline]) / 60
     most = max(p.epochs for mine in played.values() for p in mine)
     at_epochs = [point for point in at_epochs if point <= most]
     at_minutes = [float(f"{part * minutes:.2g}") for part in (0.25, 0.5, 1)]
@@ -227,7 +242,8 @@ def against(played: Mapping[str, list[Played]], known: bench.Row, at_epochs: Seq
         for unit, points, seconds in (("epochs", at_epochs, False), ("minutes", at_minutes, True)):
             for point in points:
                 best = [100 * float(p.best_at(point * 60 if seconds else point, seconds=seconds)) for p in mine]
-                row[f"{point:g} {unit}"] = with_interval(best)
+                over = [value - 100 * b.best for value, b in zip(best, baseline, strict=True)]
+                row[f"{point:g} {unit}"] = f"{with_interval(best)} ({with_interval(over, '+')})"
         yield row
 
 
@@ -308,7 +324,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 8])
     parser.add_argument("--orders", type=int, default=60)
     parser.add_argument("--samplers", nargs="+", default=["tpe", "random"])
+    parser.add_argument("--baseline", default="asha", metavar="PRUNER")
     parser.add_argument("--pruners", nargs="*", default=PRUNERS)
+    parser.add_argument("--enqueue", action="store_true", help="with the first trials of search=default, too")
     parser.add_argument("--peers", nargs="*", default=["*"], metavar="PATTERN", help="of names; no word: none")
     parser.add_argument("--at-epochs", type=int, nargs="+", default=[50, 100, 150, 200])
     parser.add_argument("--figure", type=Path, metavar="FILE", help="for a few methods")

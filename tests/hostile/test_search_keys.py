@@ -55,7 +55,8 @@ FINITE = {"x": "choice(1, 2, 3)", "y": "range(1, 5)"}
 
 def options(group: str) -> dict[str, dict[str, Any]]:
     """The options of a group of the sweeper, by name, each with its arguments."""
-    return {path.stem: yaml.safe_load(path.read_text()) for path in sorted((CONF / "sweeper" / group).glob("*.yaml"))}
+    read = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((CONF / "sweeper" / group).glob("*.yaml"))}
+    return {name: option for name, option in read.items() if name != "auto"}  # which stands for one of the others
 
 
 OPTIONS = {"sampler": options("sampler"), "pruner": options("pruner")}

@@ -71,3 +71,30 @@ def test_the_default_sampler_finds_better_than_chance(tmp_path: Path) -> None:
         return sum(map(value, proposed[-20:])) / 20
 
     assert best("tpe") > best("random") + 0.3
+
+
+@pytest.mark.parametrize(
+    ("given", "sampler", "pruner"),
+    [
+        ({}, "CurveGPSampler", "PromotionPruner"),
+        ({"objectives": ["a", "b"], "direction": ["minimize"] * 2}, "TPESampler", "SuccessiveHalvingPruner"),
+        ({"sampler": in_memory.option("sampler", "grid")}, "GridSampler", "SuccessiveHalvingPruner"),
+        ({"sampler": in_memory.option("sampler", "random")}, "RandomSampler", "PromotionPruner"),
+        ({"pruner": in_memory.option("pruner", "median")}, "CurveGPSampler", "MedianPruner"),
+    ],
+)
+def test_auto_stands_for_what_serves_the_search(
+    given: dict[str, Any], sampler: str, pruner: str, tmp_path: Path
+) -> None:
+    auto = {
+        "sampler": in_memory.option("sampler", "auto", n_startup_trials=3),
+        "pruner": in_memory.option("pruner", "auto", min_resource=2),
+    }
+    chosen = in_memory.plan(tmp_path, {"x": "choice(1, 2)"}, **(auto | given)).settings
+    assert chosen.sampler["_target_"].endswith(f".{sampler}")
+    assert chosen.pruner["_target_"].endswith(f".{pruner}")
+    if "sampler" not in given:
+        assert chosen.sampler["n_startup_trials"] == 3
+    if "pruner" not in given:
+        assert chosen.pruner["min_resource"] == 2
+        assert chosen.pruner["reduction_factor"] == (3 if pruner == "PromotionPruner" else 2)

@@ -54,6 +54,8 @@ def toy_command(folder: Path, *words: str) -> list[str]:
     options = [word for word in words if word.startswith("--")]
     words = tuple(word for word in words if not word.startswith("--"))
     space = [] if any(word.startswith(("hydra/sweeper=", "search=")) for word in words) else ["search=quick"]
+    if space and not any(word.startswith("hydra/sweeper/pruner=") for word in words):
+        space.append("hydra/sweeper/pruner=asha")  # trials that pause start more than once
     command = [str(REPOSITORY / "tests" / "toy.py"), "-m", *options, "data=shapes", "name=toy", *space]
     return [*command, f"outputs={folder}/outputs", "trainer.epochs=3", *words]
 
@@ -438,6 +440,33 @@ def test_enqueued_trials_come_first_and_once(toy: Toy, tmp_path: Path) -> None:
     assert len(trials) == 5
 
 
+def test_a_files_enqueued_trials_are_left_out_where_they_do_not_fit_a_narrower_space(toy: Toy, tmp_path: Path) -> None:
+    words = [
+        "search=default",
+        "model=choice(layers2, layers4)",
+        "hydra/sweeper/pruner=none",
+        "hydra.sweeper.n_trials=2",
+    ]
+    done = toy(*words)
+    line = "hydra.sweeper.enqueue leaves out a trial: model=layers3: expected choice(layers2, layers4)"
+    assert (done.returncode, done.stdout.splitlines().count(line)) == (0, 1)
+    trials = read_study(tmp_path)["trials"]
+    assert [trial["params"]["optimizer.lr"] == 0.0086 for trial in trials] == [True, False]
+
+
+def test_a_grid_visits_each_point_whatever_a_file_enqueues(toy: Toy, tmp_path: Path) -> None:
+    one = [
+        "optimizer=choice(sgd)",
+        "optimizer.weight_decay=choice(0)",
+        "batch_size=choice(64)",
+        "schedule=choice(cosine)",
+    ]
+    grid = ["hydra/sweeper/sampler=grid", "model=choice(layers2, layers3)", "optimizer.lr=choice(0.1, 0.2)"]
+    done = toy("search=default", *grid, *one)
+    assert done.returncode == 0, done.stderr
+    assert states(tmp_path)["complete"] + states(tmp_path)["pruned"] == 4
+
+
 # refused before the start
 
 
@@ -446,9 +475,9 @@ def test_enqueued_trials_come_first_and_once(toy: Toy, tmp_path: Path) -> None:
     [
         (
             ["hydra/sweeper/sampler=best"],
-            "hydra/sweeper/sampler=best: no such option, expected one of bruteforce, cmaes",
+            "hydra/sweeper/sampler=best: no such option, expected one of auto, bruteforce, cmaes",
         ),
-        (["hydra/sweeper/pruner=axe"], "hydra/sweeper/pruner=axe: no such option, expected one of asha, hyperband"),
+        (["hydra/sweeper/pruner=axe"], "hydra/sweeper/pruner=axe: no such option, expected one of asha, auto, hyper"),
         (["hydra.sweeper.direction=up"], "hydra.sweeper.direction=up: expected maximize or minimize"),
         (
             ["hydra.sweeper.direction=[maximize,minimize]"],

@@ -39,7 +39,7 @@ from cifarsweep.sweeper.studies import OpenStudy
 from cifarsweep.terminal.command_line import without_credentials
 
 TOY = str(REPOSITORY / "tests" / "toy.py")
-WORDS = ["-m", "search=quick", "data=shapes", "trainer.epochs=2", "name=x"]
+WORDS = ["-m", "search=quick", "hydra/sweeper/pruner=asha", "data=shapes", "trainer.epochs=2", "name=x"]
 
 PATIENCE_SECONDS = 150
 """For what takes 5 s on an idle machine."""
