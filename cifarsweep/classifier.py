@@ -77,7 +77,7 @@ def load(path: Path, trust: bool = False) -> Classifier:
 
     `trust` opens what torch.export writes, which may run any code.
     """
-    if path.suffix in _READERS and path.is_file():
+    if path.suffix in _READERS and not path.is_dir():
         return _opened(Path(os.path.realpath(path)), _READERS[path.suffix], trust)  # the user may name it by a link
     run_dir = folders.meant(path, "the directory of a complete run, or its run_id")
     if result := RunResult.read(run_dir):
@@ -100,6 +100,8 @@ def _opened(path: Path, read: Callable[[bytes], Classifier], trust: bool) -> Cla
         return read(content).eval()
     except Exception as error:  # of pickle, zip, the runtime or the network: all say that this is no file of ours
         reason = next(iter(str(error).splitlines()), type(error).__name__)
+        if isinstance(error, KeyError):
+            reason = f"{reason} is missing in it, expected what cifarsweep wrote"
         raise ValueError(f"{path}: not a model file ({reason})") from error
 
 

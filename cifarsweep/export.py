@@ -31,7 +31,7 @@ from cifarsweep.data import DataSet
 from cifarsweep.report import tables
 from cifarsweep.results import files, folders, records, sweeps
 from cifarsweep.results.records import RunResult
-from cifarsweep.terminal import boundary, streams
+from cifarsweep.terminal import boundary, formatting, streams
 from cifarsweep.terminal.arguments import Parser
 
 BATCH = 500
@@ -50,7 +50,7 @@ DATASETS = {
 CARD = """
 # {name}
 
-`{model}` with {params:,} parameters, trained on {num_train:,} images of `{data}` for {epochs_trained} epochs with
+`{model}` with {params:,} parameters, trained on {num_train:,} images of `{data}` for {trained} with
 `{optimizer}`, seed {seed}. Classes: {class_names}.
 
 ## Results
@@ -250,6 +250,7 @@ def _card(run_dir: Path, result: RunResult, model: Classifier, accuracy: float, 
     texts = {
         **vars(result),
         "name": run_dir.name,
+        "trained": formatting.count(result.epochs_trained, "epoch"),
         "size": model.image_size,
         "class_names": ", ".join(model.class_names),
         "num_classes": len(model.class_names),

@@ -156,3 +156,19 @@ def test_a_file_that_is_no_export_is_named(tmp_path: Path, name: str, content: b
     assert predict.main([str(tmp_path / FORMATS[name]), "x.png", "--trust"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"{tmp_path / FORMATS[name]}: not a model file (")
+
+
+@pytest.mark.parametrize("file", FORMATS.values())
+def test_an_export_that_is_not_there_is_no_folder_either(tmp_path: Path, file: str, capsys: Any) -> None:
+    assert predict.main([str(tmp_path / file), "x.png", "--trust"]) == 1
+    assert capsys.readouterr().err == f"{tmp_path / file}: No such file or directory\n"
+
+
+def test_a_network_that_cifarsweep_did_not_export_is_named(tmp_path: Path, capsys: Any) -> None:
+    need("safetensors")
+    from safetensors.torch import save_file
+
+    save_file({"weight": torch.zeros(2)}, tmp_path / "model.safetensors", {"format": "pt"})
+    assert predict.main([str(tmp_path / "model.safetensors"), "x.png"]) == 1
+    reason = "not a model file ('cifarsweep' is missing in it, expected what cifarsweep wrote)"
+    assert capsys.readouterr().err == f"{tmp_path / 'model.safetensors'}: {reason}\n"
