@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -123,25 +124,30 @@ def read_mlflow(outputs: Path) -> dict[str, Curves]:
 
 
 def read_wandb(outputs: Path) -> dict[str, Curves]:
+    found: dict[str, Curves] = {}
+    for file in (outputs / "wandb").glob("offline-run-*/*.wandb"):
+        for record in wandb_records(file):
+            items = {item.key or item.nested_key[0]: item.value_json for item in record.history.item}
+            values = {key: json.loads(text) for key, text in items.items()}
+            add(found, file.stem.removeprefix("run-"), values.get("_step", 0), values)
+    return found
+
+
+def wandb_records(file: Path) -> Iterator[Any]:
     """The file of an offline run: a header of 7 bytes, then a log of LevelDB: blocks of 32 kB with parts of records."""
     from wandb.proto import wandb_internal_pb2
 
-    found: dict[str, Curves] = {}
-    for file in (outputs / "wandb").glob("offline-run-*/*.wandb"):
-        data, place, whole = file.read_bytes(), 7, b""
-        while place + 7 <= len(data):
-            if 2**15 - place % 2**15 < 7:
-                place += 2**15 - place % 2**15
-                continue
-            length, kind = int.from_bytes(data[place + 4 : place + 6], "little"), data[place + 6]
-            whole += data[place + 7 : place + 7 + length]
-            place += 7 + length
-            if kind in (1, 4):  # whole, or its last part
-                record, whole = wandb_internal_pb2.Record.FromString(whole), b""
-                items = {item.key or item.nested_key[0]: item.value_json for item in record.history.item}
-                values = {key: json.loads(text) for key, text in items.items()}
-                add(found, file.stem.removeprefix("run-"), values.get("_step", 0), values)
-    return found
+    data, place, whole = file.read_bytes(), 7, b""
+    while place + 7 <= len(data):
+        if 2**15 - place % 2**15 < 7:
+            place += 2**15 - place % 2**15
+            continue
+        length, kind = int.from_bytes(data[place + 4 : place + 6], "little"), data[place + 6]
+        whole += data[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):  # whole, or its last part
+            yield wandb_internal_pb2.Record.FromString(whole)
+            whole = b""
 
 
 def read_trackio(outputs: Path) -> dict[str, Curves]:
@@ -208,6 +214,49 @@ def test_mlflow_holds_settings_status_and_files(outputs: Path, status: str, in_m
     assert found.data.params["optimizer.lr"] == "0.1"
     assert found.data.tags["cifarsweep.status"] == status
     assert [file.path for file in client.list_artifacts(found.info.run_id)] == ["confusion.csv"]
+
+
+def status_in_tensorboard(outputs: Path) -> str:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    (folder,) = (outputs / "tensorboard").iterdir()
+    metadata = EventAccumulator(str(folder)).Reload().SummaryMetadata("_hparams_/session_start_info")
+    content = HParamsPluginData.FromString(metadata.plugin_data.content)
+    return str(content.session_start_info.hparams["status"].string_value)
+
+
+def status_in_wandb(outputs: Path) -> str:
+    (file,) = (outputs / "wandb").glob("offline-run-*/*.wandb")
+    items = [item for record in wandb_records(file) for item in record.summary.update]
+    (status,) = {json.loads(item.value_json) for item in items if item.key == "status"}
+    (code,) = [record.exit.exit_code for record in wandb_records(file) if record.HasField("exit")]
+    assert code == (status != "pruned")
+    return str(status)
+
+
+def status_in_trackio(outputs: Path) -> str:
+    import trackio
+
+    (run,) = trackio.Api().runs(outputs.parent.name)
+    (alert,) = run.alerts()
+    return str(alert["title"]).split()[0]
+
+
+@pytest.mark.parametrize("status", ["pruned", "diverged", "failed"])
+@pytest.mark.parametrize(
+    ("name", "status_in"),
+    [("tensorboard", status_in_tensorboard), ("wandb", status_in_wandb), ("trackio", status_in_trackio)],
+)
+def test_the_tool_knows_how_a_run_ended(
+    outputs: Path, name: str, status_in: Callable[[Path], str], status: str
+) -> None:
+    pytest.importorskip(name)
+    run = Trackers(chosen(name, outputs), tracked(outputs))
+    run.epochs(EPOCHS)
+    run.end(result(status))
+    assert settled(outputs, name, CURVES) == CURVES
+    assert status_in(outputs) == status
 
 
 @pytest.mark.parametrize("name", KEYS)
