@@ -337,6 +337,8 @@ class Trackio:
             self._next = step + 1
 
     def end(self, result: RunResult) -> None:
+        import trackio
+
         with contextlib.redirect_stdout(io.StringIO()):
             if result.status == "complete":
                 self._log(_figures(result, TESTS), result.epochs_trained + 1)
@@ -344,7 +346,7 @@ class Trackio:
                     self._run.log_artifact(path, name=f"{result.run_id}-{path.name}", type="run")
             else:  # it may go on, so that no step may come after its epochs
                 self._run.alert(str(result), result.error)
-            self._run.finish()
+            trackio.finish()  # as the end of the process would finish a run once more, and print a line
 
 
 ADAPTERS: Mapping[str, Callable[..., Tracker]] = {

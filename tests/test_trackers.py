@@ -353,6 +353,16 @@ def test_trackers_change_no_run_and_stand_in_no_file_of_it(small: list[str], tmp
 
 
 @pytest.mark.slow
+def test_trackers_print_nothing(small: list[str], outputs: Path, tmp_path: Path) -> None:
+    words = [*small, "trainer.epochs=1", f"tracker=[{','.join(filter(find_spec, KEYS))}]"]
+    process = start_python("-m", "cifarsweep", *words, cwd=tmp_path, WANDB_MODE="offline")
+    stdout, stderr = process.communicate(timeout=240)
+    assert (process.returncode, stderr) == (0, "")
+    lines = [line for line in stdout.splitlines() if not line.startswith("preparing ")]
+    assert [": epoch 1/1 " in lines[0], ": test accuracy " in lines[1], lines[2:]] == [True, True, []]
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds a worker in /proc")
 def test_a_sweep_whose_worker_is_killed_is_in_every_tool_as_in_its_tables(
     small: list[str], outputs: Path, tmp_path: Path
