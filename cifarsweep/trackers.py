@@ -174,6 +174,7 @@ class MLflow:
         for key, value in (("MAX_RETRIES", "1"), ("TIMEOUT", "20")):  # 7 and 120: a run would wait for ten minutes
             os.environ.setdefault(f"MLFLOW_HTTP_REQUEST_{key}", value)
         from mlflow import MlflowClient
+        from mlflow.entities import Param
 
         for name in ("mlflow", "alembic"):  # which tell of each table that they make
             logging.getLogger(name).setLevel(logging.WARNING)
@@ -194,6 +195,8 @@ class MLflow:
                 self._parent = self._found("cifarsweep.sweep", where, run.sweep.name, {})
             nested = {"mlflow.parentRunId": self._parent} if self._parent else {}
             self._id = self._found("cifarsweep.run_id", run.run_id, run.run_dir.name, nested, run.is_anew)
+            # What it has already is not written again
+            self._client.log_batch(self._id, params=[Param(key, str(value)) for key, value in run.settings.items()])
             self._has = {name: {each.step for each in self._history(name)} for name in (*FIGURES, *TESTS)}
 
     def _found(self, tag: str, value: str, name: str, tags: Mapping[str, str], is_anew: bool = False) -> str:
@@ -223,16 +226,15 @@ class MLflow:
                 self._client.log_batch(self._id, metrics=new)
 
     def end(self, result: RunResult) -> None:
-        from mlflow.entities import Metric, Param, RunTag
+        from mlflow.entities import Metric, RunTag
 
         tests = _figures(result, TESTS)
         metrics = [
             Metric(name, value, 0, result.epochs_trained) for name, value in tests.items() if not self._has[name]
         ]
-        params = [Param(key, str(value)) for key, value in self._run.settings.items()]
         tags = [RunTag("cifarsweep.status", result.status), *([RunTag("error", result.error)] if result.error else [])]
         with self._turn:
-            self._client.log_batch(self._id, metrics, params, tags)
+            self._client.log_batch(self._id, metrics, tags=tags)
             for path in self._run.artefacts:
                 self._client.log_artifact(self._id, str(path))
             self._client.set_terminated(self._id, STATUS_OF_MLFLOW[result.status])

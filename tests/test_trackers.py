@@ -204,16 +204,20 @@ def test_a_run_that_was_trained_before_is_given_to_a_tool_that_lacks_it(outputs:
 )
 def test_mlflow_holds_settings_status_and_files(outputs: Path, status: str, in_mlflow: str) -> None:
     mlflow = pytest.importorskip("mlflow")
+    client = mlflow.MlflowClient(f"sqlite:///{outputs / 'mlflow.db'}")
+
+    def found() -> Any:
+        experiment = client.get_experiment_by_name("cifarsweep")
+        (run,) = client.search_runs([experiment.experiment_id], f"tags.`cifarsweep.run_id` = '{ID}'")
+        return run
+
     run = Trackers({"mlflow": KEYS["mlflow"]}, tracked(outputs))
     run.epochs(EPOCHS)
+    assert (found().info.status, found().data.params["optimizer.lr"]) == ("RUNNING", "0.1")
     run.end(result(status))
-    client = mlflow.MlflowClient(f"sqlite:///{outputs / 'mlflow.db'}")
-    experiment = client.get_experiment_by_name("cifarsweep")
-    (found,) = client.search_runs([experiment.experiment_id], f"tags.`cifarsweep.run_id` = '{ID}'")
-    assert found.info.status == in_mlflow
-    assert found.data.params["optimizer.lr"] == "0.1"
-    assert found.data.tags["cifarsweep.status"] == status
-    assert [file.path for file in client.list_artifacts(found.info.run_id)] == ["confusion.csv"]
+    assert (found().info.status, found().data.params["optimizer.lr"]) == (in_mlflow, "0.1")
+    assert found().data.tags["cifarsweep.status"] == status
+    assert [file.path for file in client.list_artifacts(found().info.run_id)] == ["confusion.csv"]
 
 
 def status_in_tensorboard(outputs: Path) -> str:
