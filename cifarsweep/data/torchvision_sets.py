@@ -84,19 +84,21 @@ def _torchvision_set(name: str) -> Any:
 
 def _download(name: str, root: Path, raw: Path, url: str | None) -> None:
     """One process downloads the archives into `root`, which others find there."""
+    kind = _torchvision_set(name)
+    official = kind.mirrors[0] if name == "fashion_mnist" else kind.url.rpartition("/")[0]
+    place = (url or official).rstrip("/")
     try:
-        kind = _torchvision_set(name)
-        official = kind.mirrors[0] if name == "fashion_mnist" else kind.url.rpartition("/")[0]
         sums = dict(kind.resources) if name == "fashion_mnist" else {kind.filename: kind.tgz_md5}
         root.mkdir(parents=True, exist_ok=True)
         with Lock(root / f".{name}.lock"):
             for archive in ARCHIVES[name]:
                 if not (root / archive).exists() and not (raw / archive).exists():
-                    download(f"{(url or official).rstrip('/')}/{archive}", root / archive, sums[archive])
+                    download(f"{place}/{archive}", root / archive, sums[archive])
     except Exception as error:  # urllib, HTTP, socket, checksum and file errors all mean the same to the user
         raise ValueError(
-            f"root={root}: {raw.name} is not there and its download failed ({first_line(error)}); expected "
-            f"{', '.join(ARCHIVES[name])} in {root}, or the official files in {raw}, or data=shapes, which needs none"
+            f"root={root}: {raw.name} is not there and its download from {place} failed ({first_line(error)}); "
+            f"expected {', '.join(ARCHIVES[name])} in {root}, or the official files in {raw}, or data=shapes, "
+            "which needs none"
         ) from error
 
 

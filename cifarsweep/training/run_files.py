@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cifarsweep.data import Augmentation, DataSet, samples
 from cifarsweep.results import files, folders, mosaic, records
-from cifarsweep.terminal import progress
+from cifarsweep.terminal import command_line, progress
 from cifarsweep.training import checkpoint
 from cifarsweep.training.session import Session
 
@@ -58,8 +58,8 @@ def set_aside(error: files.Corrupt) -> None:
 
 def write_known(run_dir: Path, session: Session) -> None:
     """The files on what is known before the training."""
-    values = {key: value for key, value in session.values.items() if key != "tracker"}  # addresses may hold passwords
-    records.write_config(run_dir, values, session.description, session.choices)
+    values = {key: value for key, value in session.values.items() if key != "tracker"}  # which is not the run's
+    records.write_config(run_dir, command_line.hidden(values), session.description, session.choices)
     records.write_layers(run_dir, session.layers)
 
 

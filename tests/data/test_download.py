@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import cifarsweep
 from cifarsweep import data
 from cifarsweep.data import download
 
@@ -195,7 +196,7 @@ def test_a_data_set_arrives_from_another_address(
         return data.load_torchvision("cifar100", root, cache, val_size=0, url=f"{server.address}/mirror/")
 
     with pytest.raises(
-        ValueError, match=r"^root=.*: cifar-100-python is not there and its download failed \(HTTP Error"
+        ValueError, match=r"^root=.*: cifar-100-python is not .* download from http:.*/mirror failed \(HTTP Error"
     ):
         load()
     assert len(load().train_labels) == 6
@@ -203,3 +204,9 @@ def test_a_data_set_arrives_from_another_address(
     num_requests = len(server.ranges)
     assert len(load().train_labels) == 6
     assert len(server.ranges) == num_requests
+
+    where = [f"data.root={tmp_path}/root", f"data.cache={tmp_path}/cache", f"outputs={tmp_path}/outputs"]
+    small = ["data.val_size=0", "model=layers1", "batch_size=2", "trainer=quick", "trainer.epochs=1"]
+    cifarsweep.train("data=cifar100", "data.url=http://me:sesame@host", *where, *small)
+    written = [path for path in (tmp_path / "outputs").rglob("*") if path.is_file()]
+    assert [path for path in written if b"sesame" in path.read_bytes()] == []
