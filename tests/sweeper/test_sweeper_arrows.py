@@ -26,8 +26,8 @@ KNOWS = {
     "promotion": "",
     "pruning": "",
     "queue": "exclusions promotion settings storage",
-    "search": "application cluster estimate exclusions hydra_compat jobs journal local monitor overrides pruning queue "
-    "settings space storage studies summary warm_start worker",
+    "search": "application cluster estimate exclusions hydra_compat jobs journal local monitor overrides promotion "
+    "pruning queue settings space storage studies summary warm_start worker",
     "settings": "application constraints exclusions local promotion space",
     "overrides": "",
     "space": "exclusions overrides",
