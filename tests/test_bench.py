@@ -22,6 +22,7 @@ BENCHMARKS = {
     "asynchrony": [],
     "storage": [],
     "cluster": [],
+    "trackers": ["--data", "shapes"],
     "replay": ["--curves", ".", "--peers", "random search", "optuna*"],
 }
 SETTINGS = "layers2,sgd,0.1,0.001,64,cosine"
