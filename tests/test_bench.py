@@ -22,6 +22,7 @@ BENCHMARKS = {
     "asynchrony": [],
     "storage": [],
     "cluster": [],
+    "seeds": ["--curves", "."],
     "trackers": ["--data", "shapes"],
     "replay": ["--curves", ".", "--peers", "random search", "optuna*"],
 }

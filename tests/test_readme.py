@@ -1,4 +1,7 @@
-"""README's application and its commands, taken out of README.md as they stand, and run without the CIFAR packages."""
+"""README's application and its commands, taken out of README.md as they stand, and run without the CIFAR packages.
+
+And its commands that show the sweep language.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ import hydra
 import optuna
 import pytest
 import yaml
-from conftest import REPOSITORY
+from conftest import REPOSITORY, Command
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
@@ -143,6 +146,29 @@ def test_the_conditional_key_is_there_with_its_choice_alone(multirun: Path) -> N
     assert {trial["params"]["method"] for trial in trials} == {"plain", "heavy"}
     for trial in trials:
         assert ("momentum" in trial["params"]) == (trial["params"]["method"] == "heavy")
+
+
+@pytest.mark.parametrize(
+    "what", ["ml=zip(", "hydra.sweeper.exclude=", "hydra.sweeper.constraints=", "hydra.sweeper.seeds="]
+)
+def test_the_sweep_language_is_accepted_as_it_stands(
+    what: str, cifarsweep: Command, small: list[str], tmp_path: Path
+) -> None:
+    (line,) = (line for line in README.splitlines() if line.startswith("    python -m cifarsweep -m") and what in line)
+    words = shlex.split(line, comments=True)[3:]
+    data = [word for word in small if word.startswith(("data", "outputs="))]
+    is_search = "search=default" in words
+    of_grid = ["trainer.epochs=1", "model.width=4", "hydra/launcher=basic"]
+    ends = ["hydra.sweeper.dry_run=true"] if is_search else of_grid
+    done = cifarsweep(*words, *data, "name=language", *ends)
+
+    assert done.returncode == 0, done.stderr
+    if is_search:
+        assert "plan of language: 1 study of 20 trials" in done.stdout
+        assert ("3 runs of" in done.stdout) == ("seeds" in what)
+    else:
+        runs = sorted(path.name.rpartition("-bs")[0] for path in (tmp_path / "outputs" / "runs").glob("layers*"))
+        assert runs == ["layers2-momentum-lr0.1", "layers3-momentum-lr0.05"]
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the worker in /proc")

@@ -252,7 +252,7 @@ def _searched(record: StudyWithFinalRuns, results: Mapping[str, Mapping[str, Any
 
 def _run_names(record: StudyWithFinalRuns) -> list[str]:
     """The folders of its runs: first the final ones."""
-    runs = [*(run.run for run in record.final_runs), *(trial.run for trial in record.trials)]
+    runs = [*(run.run for run in record.final_runs), *(name for trial in record.trials for name in trial.run_names)]
     return [Path(run).name for run in runs if run]
 
 
@@ -293,7 +293,7 @@ def write(study: DepthStudy, folder: Path) -> None:
             "value": trial.values[0],
             "epochs": trial.num_epochs,
             **{key: _text(trial.params.get(key)) for key in study.settings},
-            "run": trial.run,
+            "run": " ".join(trial.run_names),
         }
         for searched in study.studies
         for trial in searched.trials

@@ -86,11 +86,11 @@ def best_sentence(best: Best) -> str:
 
 def search_sentence(tables: Tables, study: Study | None, bests: Sequence[Best]) -> str:
     """Why the best trial of the search is none of these; nothing where it is, or where it has several best trials."""
-    trials = [trial for trial in study.trials if trial.number in study.best and trial.run] if study else []
+    trials = [trial for trial in study.trials if trial.number in study.best and trial.run_names] if study else []
     if study is None or len(trials) != 1 or not bests:
         return ""
     (trial,) = trials
-    id = str(trial.run).rpartition("-")[2]
+    id = trial.run_names[0].rpartition("-")[2]
     if any(id in set(best.runs["run_id"]) for best in bests):
         return ""
     sentence = f"Trial {trial.number}, the best of the search, "
@@ -98,7 +98,8 @@ def search_sentence(tables: Tables, study: Study | None, bests: Sequence[Best]) 
         return f"{sentence}is left out here, as its run cannot be read."
     if study.objectives == ["val_accuracy"] and trial.values[0] == bests[0].configuration["val_accuracy_mean"]:
         return f"{sentence}has the same validation accuracy."
-    return f"{sentence}is another one: the search goes by {name(study.objectives[0])} of a single run."
+    of = "a single run" if trial.runs is None else f"{len(trial.runs)} runs"
+    return f"{sentence}is another one: the search goes by {name(study.objectives[0])} of {of}."
 
 
 def whose(best: Best) -> str:

@@ -17,7 +17,7 @@ class Trial(TrialRecord):
 
     @property
     def num_epochs(self) -> int:
-        return len(self.epochs)
+        return len(self.epochs) if self.runs is None else sum(run.steps for run in self.runs.values())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +90,6 @@ def write(study: Study, folder: Path) -> None:
     rows = []
     for trial in study.trials:
         params = [as_typed(trial.params[key]) if key in trial.params else None for key in study.params]
-        ends = [trial.num_epochs, trial.run, trial.reason, trial.started, trial.finished]
+        ends = [trial.num_epochs, " ".join(trial.run_names), trial.reason, trial.started, trial.finished]
         rows.append([trial.number, trial.state, *trial.values, *params, *ends])
     files.write_csv(folder / "trials.csv", columns, rows)

@@ -18,6 +18,20 @@ DIRECTIONS = get_args(Direction)
 
 
 @dataclass(frozen=True, kw_only=True)
+class SeedRunRecord(Record):
+    """What one of several runs of a trial has come to."""
+
+    run: str | None
+    values: list[Any] | None
+    """One for each objective; None where it did not end by itself."""
+    figures: dict[str, Any]
+    """Those that the search constrains."""
+    steps: int
+    spent: float
+    """Of the study's budget."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrialRecord(Record):
     number: int
     state: State
@@ -26,7 +40,7 @@ class TrialRecord(Record):
     params: dict[str, Any]
     """Those that this trial had: a search space may depend on its choices."""
     epochs: dict[str, Any]
-    """What it reported after each step."""
+    """What it reported after each step; the means over its first runs where it has several."""
     run: str | None
     reason: str | None
     """Why it failed."""
@@ -34,6 +48,13 @@ class TrialRecord(Record):
     finished: str | None
     warm_start: bool | None
     """Whether its result was known before the search began."""
+    runs: dict[str, SeedRunRecord] | None = None
+    """By seed, where it is the mean over several."""
+
+    @property
+    def run_names(self) -> list[str]:
+        names = [self.run] if self.runs is None else [run.run for run in self.runs.values()]
+        return [name for name in names if name]
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:

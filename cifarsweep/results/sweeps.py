@@ -135,7 +135,7 @@ def _jobs_of_searches(sweep_dir: Path) -> list[JobRecord]:
     runs: list[tuple[int, str | None]] = []
     for record in _searches(sweep_dir):
         for search in record.searches:
-            runs += [(trial.number, trial.run) for trial in search.trials]
+            runs += [(trial.number, name) for trial in search.trials for name in trial.run_names]
             if isinstance(search, StudyWithFinalRuns):
                 runs += [(run.finalist, run.run) for run in search.final_runs]
     return [JobRecord(job=number, overrides=[f"run={run}"], run=run) for number, run in dict.fromkeys(runs) if run]

@@ -55,7 +55,9 @@ def _protocol(plans: Sequence[StudyPlan], application: Application) -> str:
     plan, settings = plans[0], plans[0].settings
     budget = f"{settings.budget} of training" if settings.budget else f"{settings.n_trials} trials"
     studies = "1 study" if len(plans) == 1 else f"{len(plans)} studies"
-    each = "" if settings.max_steps is None else f", of {settings.max_steps} {application.unit}s a trial"
+    steps = "" if settings.max_steps is None else f"{settings.max_steps} {application.unit}s"
+    runs = f"{len(settings.seeds)} runs" if settings.seeds else ""
+    each = ", of " + " of ".join(part for part in (runs, steps) if part) + " a trial" if runs or steps else ""
     text = f"plan of {plan.folder.name}: {studies} of {budget} each{each}"
     if plan.finals is None:
         return text
@@ -69,7 +71,7 @@ def _seconds(plan: StudyPlan, cost: Cost) -> tuple[float, float]:
     """How long one worker takes, for the search and for the final runs."""
     settings, step = plan.settings, cost.step_seconds
     trial = (settings.max_steps or 1) * step
-    search = settings.n_trials * trial
+    search = settings.n_trials * trial * max(1, len(settings.seeds))
     if settings.budget is not None:
         search = settings.budget.amount * (step if settings.budget.step else 1)
     return search, settings.finalists * settings.repeats * trial

@@ -122,6 +122,7 @@ def _line(study: OpenStudy, trial: FrozenTrial, unit: str) -> str:
     if state == "infeasible":
         done += f" ({summary.broken(trial)})"
     step = summary.last_step(trial)
+    unit = "run" if study.plan.settings.seeds else unit
     after = f" after {unit} {step}" if state in EARLY and step else ""
     best_numbers = [other.number for other in best_trials(study.plan, study.queue.ours())]
     is_best = not study.plan.is_final and best_numbers == [trial.number]

@@ -37,6 +37,8 @@ DROPPED = "dropped"
 so that they need not be read again and again."""
 STATELESS = "says_that_trials_keep_nothing"
 """Of the study: that a person was told that its paused trials keep nothing to go on from."""
+RUNS = "seed_runs"
+"""Of a trial: by seed, what its ended runs have come to, with hydra.sweeper.seeds."""
 NO_END = 10**9
 
 

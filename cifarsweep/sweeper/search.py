@@ -95,6 +95,9 @@ def sweep(
     checked = settings.read(base.hydra.sweeper, application, base)
     if checked.exclude:
         space = not_excluded(space, checked.exclude)
+    if checked.seeds and application.seed_key in space.keys:
+        seeds = domains.as_typed([*checked.seeds])
+        raise ValueError(f"hydra.sweeper.seeds={seeds}: expected [], as {application.seed_key} is searched")
     checked = replace(checked, enqueue=tuple(_enqueued(config, checked, space)))
     application.check_search(base, checked, space)
     setting = _Setting(hydra_context, config, application, compose, base)
@@ -165,7 +168,9 @@ def _final_runs(setting: _Setting, space: Space, checked: Settings) -> FinalRuns
         return None
     application = setting.application
     searched = [seed for p in space.parameters if (key := application.seed_key) in p.keys for seed in p.values_for(key)]
-    first = 1 + max(int(seed) for seed in searched or [OmegaConf.select(setting.base, application.seed_key)])
+    first = 1 + max(
+        int(seed) for seed in searched or checked.seeds or [OmegaConf.select(setting.base, application.seed_key)]
+    )
     return FinalRuns(
         seed_key=application.seed_key,
         seeds=tuple(range(first, first + checked.repeats)),
@@ -265,6 +270,7 @@ def _create(setting: _Setting, whole: StudyPlan, plans: Sequence[StudyPlan]) -> 
             "directions": list(plan.settings.directions),
             "fixed": fixed,
             "budget": plan.settings.budget.kind if plan.settings.budget else "trials",
+            "seeds": list(plan.settings.seeds),
         }
         study = make(study_name=plan.name, directions=plan.settings.directions)
         before = study.user_attrs
@@ -358,6 +364,9 @@ def _compare(plan: StudyPlan, study: optuna.Study, before: Mapping[str, Any], no
         value_before, value = before["fixed"].get(key), now["fixed"].get(key)
         if value_before != value:
             raise ValueError(f"{key}: was {value_before}, is {value}; {cannot_go_on}")
+    if (seeds := before.get("seeds", [])) != now["seeds"]:
+        change = f"was {domains.as_typed(seeds)}, is {domains.as_typed(now['seeds'])}"
+        raise ValueError(f"hydra.sweeper.seeds: {change}; {cannot_go_on}")
     unit = before.get("budget", now["budget"])
     if unit != now["budget"]:
         raise ValueError(f"hydra.sweeper.budget: was counted in {unit}, is in {now['budget']}; {new}")

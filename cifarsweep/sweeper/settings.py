@@ -22,7 +22,18 @@ from cifarsweep.sweeper.constraints import Constraint
 from cifarsweep.sweeper.promotion import PausingPruner
 from cifarsweep.sweeper.space import Space
 from cifarsweep.terminal import formatting
-from cifarsweep.terminal.domains import ANYTHING, BOOLEAN, OF_TYPE, Domain, any_of, as_typed, check, number, whole
+from cifarsweep.terminal.domains import (
+    ANYTHING,
+    BOOLEAN,
+    OF_TYPE,
+    Domain,
+    any_of,
+    as_typed,
+    check,
+    list_of,
+    number,
+    whole,
+)
 
 _ENUMERATING = ("GridSampler", "BruteForceSampler")
 _OF_ONE_SEQUENCE = ("GridSampler", "QMCSampler", "CurveGPSampler")
@@ -31,8 +42,6 @@ _NEEDS = {"CmaEsSampler": ["cmaes"], "GPSampler": ["scipy", "torch"], "QMCSample
 """Packages that Optuna imports only once a trial asks for them."""
 
 _OPTIONS = Path(__file__).parent / "conf" / "hydra" / "sweeper"
-_DEFAULT = {"sampler": "curve_gp", "pruner": "promote"}
-"""What `auto` stands for with one objective. They won over recorded curves: see tests/bench/README.md."""
 
 _GIVEN = {
     "GridSampler": ["search_space"],
@@ -42,6 +51,8 @@ _GIVEN = {
 
 MOST_TRIALS = 100_000
 """Whoever claims a trial reads them all."""
+
+_SEEDS = list_of(whole(0, 2**32 - 1), 2)
 
 _KINDS = {**OF_TYPE, "dict": Domain(lambda value: isinstance(value, dict), "a mapping")}
 """What the type of a constructor's argument accepts, by its name in the signature."""
@@ -69,6 +80,7 @@ _ARGUMENTS = {
     "patience": whole(0, 10**9),
     "min_delta": number("a number, 0 or more", lambda value: value >= 0),
     "percentile": number("a number from 0 to 100", lambda value: 0 <= value <= 100),
+    "standard_errors": number("a number from 0 to 100", lambda value: 0 <= value <= 100),
     "p_threshold": number("a number from 0 to 1", lambda value: 0 <= value <= 1),
     "n_startup_steps": whole(0, 10**9),
 }
@@ -97,6 +109,8 @@ class Budget:
 class Settings:
     exclude: tuple[str, ...]
     constraints: tuple[Constraint, ...]
+    seeds: tuple[int, ...]
+    """Each trial is the mean over a run with each of them; none: a trial is one run."""
     n_trials: int
     study_per: tuple[str, ...]
     budget: Budget | None
@@ -181,6 +195,7 @@ def read(sweeper: DictConfig, application: Application, base: DictConfig) -> Set
     if _name(values["sampler"]) == "CurveGPSampler" and len(objectives) > 1:
         raise ValueError(f"hydra/sweeper/sampler=curve_gp: expected one objective, here {', '.join(objectives)}")
     _check_pauses(values, objectives, max_steps)
+    _check_seeds(values, objectives, base, application)
     study_per, finalists = _listed(values["study_per"]), values["finalists"]
     if finalists and len(objectives) > 1:
         raise ValueError(f"hydra.sweeper.finalists={finalists}: expected 0 with several objectives")
@@ -192,6 +207,7 @@ def read(sweeper: DictConfig, application: Application, base: DictConfig) -> Set
     values |= {
         "exclude": tuple(_listed(values["exclude"])),
         "constraints": constraints.parse(values["constraints"], check_figure),
+        "seeds": tuple(values["seeds"]),
         "study_per": tuple(study_per),
         "budget": budget,
         "max_steps": max_steps,
@@ -205,11 +221,17 @@ def read(sweeper: DictConfig, application: Application, base: DictConfig) -> Set
 
 def _choose(values: dict[str, Any], num_objectives: int) -> None:
     """Puts the option that serves this search in the place of sampler=auto and of pruner=auto."""
-    for group, otherwise in (("sampler", "tpe"), ("pruner", "asha")):
+    is_single, has_seeds = num_objectives == 1, bool(values["seeds"])
+    for group in ("sampler", "pruner"):
         if values[group]["_target_"] == "auto":
-            serves = num_objectives == 1 and (group == "sampler" or _name(values["sampler"]) not in _ENUMERATING)
-            option = OmegaConf.load(_OPTIONS / group / f"{_DEFAULT[group] if serves else otherwise}.yaml")
-            given = {key: value for key, value in values[group].items() if value is not None and key != "_target_"}
+            if group == "sampler":
+                name = "curve_gp" if is_single and not has_seeds else "tpe"
+            elif has_seeds:
+                name = "racing" if is_single else "none"
+            else:
+                name = "promote" if is_single and _name(values["sampler"]) not in _ENUMERATING else "asha"
+            auto, option = (OmegaConf.load(_OPTIONS / group / f"{each}.yaml") for each in ("auto", name))
+            given = {key: value for key, value in values[group].items() if value != auto.get(key)}
             values[group] = OmegaConf.to_container(OmegaConf.merge(option, given))
 
 
@@ -231,6 +253,27 @@ def _check_pauses(values: Mapping[str, Any], objectives: list[str], max_steps: i
         raise ValueError(f"hydra.sweeper.pruner.min_resource={first}: {expected}")
 
 
+def _check_seeds(values: Mapping[str, Any], objectives: list[str], base: DictConfig, application: Application) -> None:
+    """ValueError where a trial cannot be the mean over several runs."""
+    pruner, sampler = _name(values["pruner"]), _name(values["sampler"])
+    if pruner == "RacingPruner" and (not values["seeds"] or len(objectives) > 1):
+        expected = "expected one objective and hydra.sweeper.seeds, such as [0,1,2]"
+        raise ValueError(f"hydra/sweeper/pruner=racing: {expected}")
+    if not values["seeds"]:
+        return
+    given = f"hydra.sweeper.seeds={as_typed(values['seeds'])}"
+    if OmegaConf.select(base, application.seed_key, default=...) is ...:
+        raise ValueError(f"{given}: expected [], or a configuration with the key {application.seed_key}")
+    if pruner not in ("RacingPruner", "NopPruner"):
+        raise ValueError(
+            f"{given}: expected hydra/sweeper/pruner=auto, racing or none, which compare runs; here {pruner}"
+        )
+    if sampler == "CurveGPSampler":
+        raise ValueError(f"{given}: expected [] with hydra/sweeper/sampler=curve_gp, which learns from single runs")
+    if values["warm_start"]:
+        raise ValueError(f"{given}: expected [] with hydra.sweeper.warm_start, whose trials are single runs")
+
+
 def _accepted(application: Application) -> dict[str, Domain]:
     """What each key accepts."""
     kinds = list(dict.fromkeys(["trials", "steps", f"{application.unit}s", "seconds"]))
@@ -245,6 +288,10 @@ def _accepted(application: Application) -> dict[str, Domain]:
         "pruner": built,
         "exclude": exclusions.ACCEPTED,
         "constraints": exclusions.ACCEPTED._replace(text="a list of conditions, such as ['params<=200000']"),
+        "seeds": Domain(
+            lambda value: value == [] or (_SEEDS.accepts(value) and len(set(value)) == len(value)),
+            "[], or a list of 2 to 100 different whole numbers",
+        ),
         "n_trials": whole(1, MOST_TRIALS),
         "study_per": Domain(
             lambda value: value == [] or _names(value), "a list of keys that are searched, such as [model]"

@@ -105,6 +105,7 @@ class StudyPlan:
             directions=(self.finals.direction,),
             budget=None,
             constraints=(),
+            seeds=(),
         )
         return replace(self, name=name_of_finals(self.name, without.final_on), settings=without, is_final=True)
 
@@ -162,7 +163,7 @@ class OpenStudy:
 
     @property
     def num_excluded(self) -> int:
-        return len(self.study.get_trials(deepcopy=False)) - len(self.trials)
+        return sum(EXCLUDED in trial.user_attrs for trial in self.study.get_trials(deepcopy=False))
 
     @property
     def settled(self) -> list[FrozenTrial]:
@@ -228,10 +229,13 @@ class OpenStudy:
             return dict(trial.user_attrs[VALUES])
         return self.plan.space.values(trial.params)
 
-    def overrides(self, trial: optuna.Trial) -> list[str]:
-        """Of a final run the seed and the values that change take the place of the configuration's."""
+    def overrides(self, trial: optuna.Trial, instead: Mapping[str, Any] | None = None) -> list[str]:
+        """Of a final run the seed and the values that change take the place of the configuration's.
+
+        So do those of `instead` for one of several runs of a trial.
+        """
         finals = self.plan.finals if self.plan.is_final else None
-        instead = {finals.seed_key: trial.user_attrs[SEED], **finals.values} if finals else {}
+        instead = {finals.seed_key: trial.user_attrs[SEED], **finals.values} if finals else instead
         return self.plan.space.overrides(self.values(trial), instead)
 
     def open_finals(self) -> None:

@@ -24,6 +24,7 @@ from cifarsweep.results.study_records import (
     STATES,
     Direction,
     FinalRunRecord,
+    SeedRunRecord,
     State,
     StudiesRecord,
     StudyRecord,
@@ -34,7 +35,7 @@ from cifarsweep.sweeper.application import Application
 from cifarsweep.sweeper.constraints import is_infeasible
 from cifarsweep.sweeper.promotion import is_paused
 from cifarsweep.sweeper.pruning import STEPS
-from cifarsweep.sweeper.queue import DETAILS, REASON, WARM
+from cifarsweep.sweeper.queue import DETAILS, REASON, RUNS, WARM
 from cifarsweep.sweeper.space import Parameter, Space
 from cifarsweep.sweeper.studies import FINALIST, SEED, OpenStudy, Studies, StudyPlan, best_trials, ranked
 from cifarsweep.terminal import progress
@@ -180,7 +181,7 @@ def write(whole: StudyPlan, studies: Studies, application: Application, shares: 
                 values=dict(study.plan.per),
                 params=study.plan.space.keys,
                 is_over=study.queue.is_over,
-                epochs=sum(last_step(trial) for trial in study.queue.ours()),
+                epochs=sum(map(num_steps, study.queue.ours())),
                 trials=[_record(study.plan, trial) for trial in study.trials],
                 finalists=[trial.number for trial in study.finalists],
                 final_runs=[
@@ -200,12 +201,19 @@ def write(whole: StudyPlan, studies: Studies, application: Application, shares: 
 
 
 def last_step(trial: FrozenTrial) -> int:
-    """The last step that its task has reported; 0 before there is one."""
+    """The last step that its task has reported, or the number of its runs; 0 before there is one."""
     return max([*trial.intermediate_values, *map(int, trial.user_attrs.get(STEPS, {}))], default=0)
+
+
+def num_steps(trial: FrozenTrial) -> int:
+    """How many steps its task has reported, in all its runs."""
+    runs = trial.user_attrs.get(RUNS)
+    return sum(run["steps"] for run in runs.values()) if runs else last_step(trial)
 
 
 def _record(plan: StudyPlan, trial: FrozenTrial) -> TrialRecord:
     steps = trial.intermediate_values or {int(k): v[0] for k, v in trial.user_attrs.get(STEPS, {}).items()}
+    runs = trial.user_attrs.get(RUNS)
     started, finished = (
         None if time is None else time.astimezone(UTC).isoformat(timespec="seconds")
         for time in (trial.datetime_start, trial.datetime_complete)
@@ -221,13 +229,15 @@ def _record(plan: StudyPlan, trial: FrozenTrial) -> TrialRecord:
         started=started,
         finished=finished,
         warm_start=WARM in trial.user_attrs,
+        runs={seed: SeedRunRecord.of(run) for seed, run in runs.items()} if runs else None,
     )
 
 
 def _command(plan: StudyPlan, trial: FrozenTrial, application: Application) -> str:
-    """The command line that trains what the trial trained, or finds it trained."""
+    """The command line that trains what the trial trained, or finds it trained; the first of several runs."""
     settings = plan.space.overrides(plan.space.values(trial.params))[len(plan.space.fixed) :]
-    return shlex.join(application.command([*plan.fixed_of_a_run, *settings]))
+    first = [f"{application.seed_key}={seed}" for seed in plan.settings.seeds[:1]]
+    return shlex.join(application.command([*plan.fixed_of_a_run, *settings, *first]))
 
 
 # importances
@@ -392,7 +402,7 @@ def _lines_of_studies(whole: StudyPlan, studies: Studies, seconds: float, unit: 
 
 def _cells(study: OpenStudy, keys: Sequence[str]) -> list[str]:
     trials = study.queue.ours()
-    counts = [str(sum(trial.state.is_finished() for trial in trials)), str(sum(map(last_step, trials)))]
+    counts = [str(sum(trial.state.is_finished() for trial in trials)), str(sum(map(num_steps, trials)))]
     best = best_trials(study.plan, trials)
     if not best:
         return [*counts, *("" for _ in study.plan.settings.objectives), "", *("" for _ in keys)]

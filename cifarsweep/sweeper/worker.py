@@ -6,10 +6,11 @@ import math
 import numbers
 import os
 import shutil
+import statistics
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from cifarsweep import trial as current_trial
 from cifarsweep.results import files, locks, sweeps
+from cifarsweep.results.study_records import SeedRunRecord
 from cifarsweep.sweeper import constraints, jobs, local, pruning, storage, summary
 from cifarsweep.sweeper.application import Application
 from cifarsweep.sweeper.exclusions import EXCLUDED
@@ -34,6 +36,7 @@ from cifarsweep.sweeper.queue import (
     LAST,
     PAUSE_TIME,
     REASON,
+    RUNS,
     SPENT,
     STATELESS,
     WARM,
@@ -42,12 +45,12 @@ from cifarsweep.sweeper.queue import (
     Outcome,
 )
 from cifarsweep.sweeper.studies import FINALIST, SEED, VALUES, OpenStudy, Studies, StudyPlan
-from cifarsweep.terminal import errors, progress
+from cifarsweep.terminal import conditions, errors, progress
 
 DIRECTORY = "has_directory"
 """That the trial has a folder of its own."""
 RESERVED = {DEATHS, DETAILS, LAST, REASON, SPENT, WARM, WORKER, FINALIST, SEED, VALUES, pruning.STEPS, "enqueued"}
-RESERVED |= {DIRECTORY, EXCLUDED, PAUSED, PAUSE_TIME, PROMOTED, WASTED}
+RESERVED |= {DIRECTORY, EXCLUDED, RUNS, PAUSED, PAUSE_TIME, PROMOTED, WASTED}
 """Names of facts by which the engine itself knows a trial."""
 RETRY_SECONDS = 5.0
 """A trial asks a storage that is lost at most so often, as each time may take seconds."""
@@ -99,8 +102,9 @@ class Worker:
             study, trial = claimed
             name = f"{study.plan.title}trial {trial.number}"
             try:
-                handle = _Handle(trial, study, Application.of(self.task).seconds_figure)
-                outcome = self._run(study, trial, handle)
+                handle = self._handle(trial, study)
+                has_seeds = study.plan.settings.seeds
+                outcome = self._run_seeds(study, trial) if has_seeds else self._run(study, trial, handle)
             except BaseException as error:
                 with contextlib.suppress(storage.Lost), storage.reaching(self.whole.address, patience=0):
                     study.queue.give_back(me)
@@ -136,11 +140,40 @@ class Worker:
             )
         return study.queue.pause(trial, me, handle.paused_at, drop, keeps_state=keeps_state)
 
+    def _handle(self, trial: optuna.Trial, study: OpenStudy, seed: int | None = None) -> "_Handle":
+        application = Application.of(self.task)
+        return _Handle(trial, study, application.seconds_figure, {} if seed is None else {application.seed_key: seed})
+
+    def _run_seeds(self, study: OpenStudy, trial: optuna.Trial) -> Outcome:
+        """The mean over a run with each of the seeds. An interrupted trial goes on with the run that it had come to."""
+        seeds, constrained = study.plan.settings.seeds, study.plan.settings.constraints
+        ended, state, means = list[SeedRunRecord](), TrialState.COMPLETE, list[float]()
+        for seed in seeds:
+            handle = self._handle(trial, study, seed)
+            run = handle.runs.get(str(seed))
+            if run is None or run.values is None:
+                if ended and not handle.may_begin():
+                    state = TrialState.PRUNED
+                    break
+                outcome = self._run(study, trial, handle)
+                run = handle.keep(str(seed), outcome)
+                if outcome.state != TrialState.COMPLETE:
+                    return outcome
+            ended.append(run)
+            means = [statistics.fmean(of_one) for of_one in zip(*(run.values or () for run in ended), strict=True)]
+            if handle.is_worse(len(ended), means) and len(ended) < len(seeds):
+                state = TrialState.PRUNED
+                break
+        figures = {c.figure: statistics.fmean(run.figures[c.figure] for run in ended) for c in constrained}
+        violations = constraints.violations(constrained, figures)
+        return Outcome(state, means if state == TrialState.COMPLETE else None, violations=violations)
+
     def _run(self, study: OpenStudy, trial: optuna.Trial, handle: "_Handle") -> Outcome:
-        config = self.composer(study.overrides(trial), trial.number)
-        if study.plan.subfolder and config.hydra.sweep.subdir != ".":  # jobs have folders of their own
+        config = self.composer(study.overrides(trial, handle.instead), trial.number)
+        if config.hydra.sweep.subdir != ".":  # jobs have folders of their own
             with read_write(config.hydra):
-                config.hydra.sweep.subdir = f"{study.plan.subfolder}/{config.hydra.sweep.subdir}"
+                parts = (study.plan.subfolder, config.hydra.sweep.subdir, handle.subfolder)
+                config.hydra.sweep.subdir = "/".join(part for part in parts if part)
         with current_trial.working_on(handle):
             outcome = _outcome(jobs.run(config, self.task, self.context, is_trial=True), handle.objectives)
             outcome = handle.judged(outcome)
@@ -153,7 +186,17 @@ class Worker:
 class _Handle:
     """The trial as the task sees it. Where the storage is lost, the task goes on, and what it told is stored later."""
 
-    def __init__(self, trial: optuna.Trial, study: OpenStudy, seconds_figure: str | None) -> None:
+    def __init__(
+        self, trial: optuna.Trial, study: OpenStudy, seconds_figure: str | None, instead: Mapping[str, Any]
+    ) -> None:
+        """`instead` are values by key that set this run apart from the trial's others, where it has several."""
+        self.instead, self.subfolder = instead, "".join(f"{key}={value}" for key, value in instead.items())
+        self.runs = {seed: SeedRunRecord.of(run) for seed, run in trial.user_attrs.get(RUNS, {}).items()}
+        """What the trial's runs have come to, by seed."""
+        self._spent, self._spent_before = 0.0, sum(run.spent for run in self.runs.values() if run.values is not None)
+        """Of the budget, by this run and by those before it."""
+        self._run: str | None = None
+        """The name that the task has recorded of this run."""
         self._trial, self._plan, self._queue = trial, study.plan, study.queue
         self.objectives = study.plan.settings.objectives
         self.is_cut = False
@@ -169,7 +212,8 @@ class _Handle:
         self._untold: deque[Callable[[], Any]] = deque()
         self._next_try = 0.0
         self._seconds_figure = seconds_figure
-        self._started = time.monotonic() - trial.user_attrs.get(SPENT, 0.0) + trial.user_attrs.get(WASTED, 0.0)
+        spent = trial.user_attrs.get(SPENT, 0.0) - trial.user_attrs.get(WASTED, 0.0)  # when it was claimed
+        self._started = time.monotonic() - max(0.0, spent - self._spent_before)
 
     def report(self, step: int, measured: float | Mapping[str, Any]) -> bool:
         figures = self._checked(step, measured)
@@ -194,6 +238,7 @@ class _Handle:
         for key, value in facts.items():
             self._tell(partial(self._trial.set_user_attr, key, value))
         self._figures |= facts
+        self._run = facts.get("run", self._run)
         if any(violation > 0 for violation in constraints.violations(self._constraints, facts).values()):
             raise current_trial.Pruned
 
@@ -220,7 +265,36 @@ class _Handle:
                 progress.line(f"{folder}: of a trial that the storage does not have; kept as {aside.name}")
             self._tell(partial(self._trial.set_user_attr, DIRECTORY, True))
             self.has_directory = True
-        return files.make_folder(folder, below=self._plan.folder)
+        return files.make_folder(folder / self.subfolder, below=self._plan.folder)
+
+    def may_begin(self) -> bool:
+        """Whether the budget has a step for the trial's next run."""
+        if self._plan.settings.budget is None:
+            return True
+        self._untold.append(lambda: self._queue.spend(self._trial, self._spent_before, False))
+        return bool(self.tell_rest())
+
+    def keep(self, seed: str, outcome: Outcome) -> SeedRunRecord:
+        """Stores what this run of several has come to."""
+        of_constraints = {c.figure: self._figures.get(c.figure) for c in self._constraints}
+        run = SeedRunRecord(
+            run=self._run,
+            values=None if outcome.values is None else [*outcome.values],
+            figures={name: float(value) for name, value in of_constraints.items() if conditions.is_number(value)},
+            steps=max(self._last_step, 0),
+            spent=self._spent,
+        )
+        runs = {key: kept.as_dict() for key, kept in {**self.runs, seed: run}.items()}
+        self._untold.append(partial(self._trial.set_user_attr, RUNS, runs))
+        self.tell_rest()
+        return run
+
+    def is_worse(self, num_runs: int, means: Sequence[float]) -> bool:
+        """Stores the means over so many runs; whether the pruner ends the trial. It compares one objective."""
+        if len(means) > 1:
+            return False
+        self._untold.append(lambda: self._queue.report(self._trial, num_runs, means[0]))
+        return bool(self.tell_rest())
 
     def _checked(self, step: Any, measured: Any) -> dict[str, Any]:
         """The figures by name; ValueError where the task reports what cannot be a figure of a step."""
@@ -272,7 +346,9 @@ class _Handle:
     def _report(self, step: int, figures: Mapping[str, Any]) -> bool:
         settings = self._plan.settings
         value = figures.get(settings.objectives[0])
-        if len(settings.objectives) > 1:
+        if self.instead:  # the pruner compares whole runs
+            pruned = False
+        elif len(settings.objectives) > 1:
             pruned = pruning.report(self._trial, step, figures, settings.objectives, settings.directions)
         elif value is None or not math.isfinite(value):
             pruned = False
@@ -288,8 +364,9 @@ class _Handle:
             spent = float(figures.get(self._seconds_figure, 0.0))
         else:
             spent = time.monotonic() - self._started
+        self._spent = spent
         is_last = settings.max_steps is not None and step >= settings.max_steps
-        goes_on = self._queue.spend(self._trial, spent, pruned or is_last)
+        goes_on = self._queue.spend(self._trial, self._spent_before + spent, pruned or is_last)
         self.is_cut = not is_last and not goes_on
         if self.is_cut and self._may_pause:  # a larger budget goes on with it
             self.paused_at = step

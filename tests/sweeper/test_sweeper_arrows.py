@@ -26,6 +26,7 @@ KNOWS = {
     "promotion": "",
     "pruning": "",
     "queue": "exclusions promotion settings storage",
+    "racing": "constraints",
     "search": "application cluster estimate exclusions hydra_compat jobs journal local monitor overrides promotion "
     "pruning queue settings space storage studies summary warm_start worker",
     "settings": "application constraints exclusions local promotion space",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -226,6 +227,24 @@ def test_the_trial_of_a_worker_that_died_keeps_its_row(tmp_path: Path) -> None:
     assert again is not None
     assert (again.number, study.overrides(again)) == (first.number, study.overrides(first))
     assert study.overrides(again) in [[*job[:2], job[2]] for job in grid.list_jobs([], {"ml": ML, "seed": "1,2"}, None)]
+
+
+def test_a_killed_search_goes_on_with_the_rows_that_are_left(tmp_path: Path) -> None:
+    params = "+hydra.sweeper.params.pairs='zip(x=choice(2,3,4), steps=choice(1,2,3))'"
+    words = ["-m", *SEARCH, "hydra.sweeper.n_workers=1", "hydra/sweeper/sampler=grid", params]
+    killed = run_in(tmp_path, "seeded", *words, SEEDED_KILL="all 3 None 2")
+    assert killed.returncode == -9
+    done = run_in(tmp_path, "seeded", *words)
+
+    assert done.returncode == 0, done.stderr
+    trials = read_trials(tmp_path)
+    assert sorted((t["state"], t["params"]["x"], t["params"]["steps"]) for t in trials) == [
+        ("complete", 2, 1),
+        ("complete", 3, 2),
+        ("complete", 4, 3),
+    ]
+    counts = Counter(line.split()[0] for line in (tmp_path / "steps.txt").read_text().splitlines())
+    assert counts == {"2": 1, "3": 2 + 2, "4": 3}
 
 
 def test_a_given_trial_names_one_row() -> None:
