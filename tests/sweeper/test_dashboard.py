@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import shlex
+import signal
 import socket
 import subprocess
 import sys
@@ -121,10 +123,12 @@ def test_a_running_search_can_be_watched(tmp_path: Path) -> None:
     while not journal.exists() or b'"intermediate_value"' not in journal.read_bytes():
         assert process.poll() is None, process.communicate()
         time.sleep(0.1)
+    os.kill(process.pid, signal.SIGSTOP)  # so that it runs still, however long the dashboard takes to start
     with dashboard(str(journal)) as ask:
         shown = trials_in(ask)
-        assert process.poll() is None
         assert any(trial["state"] == "Running" or trial["intermediate_values"] for trial in shown.values())
+        assert process.poll() is None
+        os.kill(process.pid, signal.SIGCONT)
         _, stderr = process.communicate(timeout=240)
         assert (process.returncode, stderr) == (0, "")
         while {attributes(trial).get("run") for trial in trials_in(ask).values()} != {f"toy-{n}" for n in range(9)}:
