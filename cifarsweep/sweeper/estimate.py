@@ -19,7 +19,7 @@ def show(
     """Prints the protocol; a row for each study and the cost of the whole where the application can measure a step."""
     costs: list[Cost] = []
     for plan in plans:
-        config = compose(plan.space.overrides(plan.space.filled(lambda parameter: parameter.extremes[0])))
+        config = compose(plan.space.overrides(plan.space.filled(lambda parameter: parameter.extremes[-1])))
         choices = {str(group): str(option) for group, option in config.hydra.runtime.choices.items()}
         if (cost := application.cost(config, choices, max(1, num_cores // num_workers))) is not None:
             costs.append(cost)
@@ -45,7 +45,7 @@ def show(
     ]
     for line in plain_lines(header, rows, left=[*per, ""]):
         progress.line(f"  {line}")
-    most = "" if settings.budget else " at most, as pruned trials end earlier"
+    most = "" if settings.budget else " at most, as many trials end earlier"
     workers = f"{num_workers} worker{'s' if num_workers > 1 else ''}"
     by = "by the speed just measured; what was trained before costs nothing"
     progress.line(f"about {duration(total)} with {workers}{most}, {by}")

@@ -112,7 +112,8 @@ class Engine(Method):
         )  # fmt: skip
         self._study = in_memory.opened(replace(plan, space=search.space, name=str(search.seed)))
         for trial in enqueue:
-            self._study.study.enqueue_trial(search.space.place(trial))
+            searched = {key: value for key, value in trial.items() if key in search.space.keys}
+            self._study.study.enqueue_trial(search.space.place(searched))
         self._trials: dict[int, tuple[optuna.Trial, str]] = {}
         self._dropped: set[int] = set()
         self._epoch = 0
