@@ -19,7 +19,7 @@ from typing import Any
 import optuna
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, read_write
+from omegaconf import DictConfig, OmegaConf, read_write
 from optuna.trial import FrozenTrial, TrialState
 
 from cifarsweep import trial as current_trial
@@ -170,9 +170,10 @@ class Worker:
 
     def _run(self, study: OpenStudy, trial: optuna.Trial, handle: "_Handle") -> Outcome:
         config = self.composer(study.overrides(trial, handle.instead), trial.number)
-        if config.hydra.sweep.subdir != ".":  # jobs have folders of their own
+        subdir = OmegaConf.to_container(config.hydra.sweep)["subdir"]  # type: ignore[call-overload,index]
+        if subdir != ".":  # jobs have folders of their own, whose name may depend on what only a job has
             with read_write(config.hydra):
-                parts = (study.plan.subfolder, config.hydra.sweep.subdir, handle.subfolder)
+                parts = (study.plan.subfolder, subdir, handle.subfolder)
                 config.hydra.sweep.subdir = "/".join(part for part in parts if part)
         with current_trial.working_on(handle):
             outcome = _outcome(jobs.run(config, self.task, self.context, is_trial=True), handle.objectives)

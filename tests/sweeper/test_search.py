@@ -103,8 +103,10 @@ def test_a_search_ends_with_exactly_n_trials_and_names_the_best(toy: Toy, tmp_pa
     assert (sweep_dir / "study.json").read_bytes() == written
 
 
-def test_a_setting_of_hydras_may_refer_to_what_only_a_job_has(toy: Toy) -> None:
-    done = toy("hydra.sweeper.n_trials=2", "hydra.sweep.subdir='of-${hydra.job.num}'")
+@pytest.mark.parametrize("words", [[], ["hydra.sweeper.study_per=[model]"], ["hydra.sweeper.seeds=[1,2]"]])
+def test_a_setting_of_hydras_may_refer_to_what_only_a_job_has(toy: Toy, words: list[str]) -> None:
+    pruner = "hydra/sweeper/pruner=none"
+    done = toy("hydra.sweeper.n_trials=2", "hydra.sweep.subdir='of-${hydra.job.num}'", pruner, *words)
     assert (done.returncode, done.stderr) == (0, "")
 
 
