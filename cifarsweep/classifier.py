@@ -93,9 +93,9 @@ def _opened(path: Path, read: Callable[[bytes], Classifier], trust: bool) -> Cla
     """ValueError names a file that cannot be read, a package that is missing, or what is not trusted."""
     if read is _of_torch_export and not trust:
         raise ValueError(f"{path}: may run any code, as torch.export uses pickle; see --trust")
+    content = files.read_bytes(path, files.MOST_WEIGHTS)
     if read is _of_onnx and find_spec("onnxruntime") is None:
         raise ValueError(f"{path}: needs onnxruntime: pip install -e '.[export]'")
-    content = files.read_bytes(path, files.MOST_WEIGHTS)
     try:
         return read(content).eval()
     except Exception as error:  # of pickle, zip, the runtime or the network: all say that this is no file of ours

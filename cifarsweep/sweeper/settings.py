@@ -165,7 +165,8 @@ def read(sweeper: DictConfig, application: Application, base: DictConfig) -> Set
     values["max_steps"] = values.get("max_steps", epochs)
     check("hydra.sweeper.", values, _accepted(application))
     objectives = _listed(values["objectives"] or list(application.objectives))
-    _choose(values, len(objectives))
+    max_steps = values["max_steps"] or application.max_steps(base)
+    _choose(values, len(objectives), max_steps)
     _check_arguments("hydra.sweeper.sampler", values["sampler"], optuna.samplers.BaseSampler)
     _check_arguments("hydra.sweeper.pruner", values["pruner"], optuna.pruners.BasePruner)
     directions = _listed(values["direction"] or list(application.directions))
@@ -189,7 +190,6 @@ def read(sweeper: DictConfig, application: Application, base: DictConfig) -> Set
         if (sampler := _name(values["sampler"])) in _ENUMERATING:
             raise ValueError(f"hydra.sweeper.budget={values['budget']}: expected trials:N with {sampler}")
         budget = Budget(f"{application.unit}s" if kind == "steps" else kind, float(amount))
-    max_steps = values["max_steps"] or application.max_steps(base)
     if values["pruner"].get("max_resource") == "auto" and max_steps:
         values["pruner"]["max_resource"] = max_steps
     if _name(values["sampler"]) == "CurveGPSampler" and len(objectives) > 1:
@@ -219,7 +219,7 @@ def read(sweeper: DictConfig, application: Application, base: DictConfig) -> Set
     return Settings(**{key: values[key] for key in Settings.__annotations__})
 
 
-def _choose(values: dict[str, Any], num_objectives: int) -> None:
+def _choose(values: dict[str, Any], num_objectives: int, max_steps: int | None) -> None:
     """Puts the option that serves this search in the place of sampler=auto and of pruner=auto."""
     is_single, has_seeds = num_objectives == 1, bool(values["seeds"])
     for group in ("sampler", "pruner"):
@@ -228,6 +228,8 @@ def _choose(values: dict[str, Any], num_objectives: int) -> None:
                 name = "curve_gp" if is_single and not has_seeds else "tpe"
             elif has_seeds:
                 name = "racing" if is_single else "none"
+            elif max_steps == 1:  # there is nothing to stop
+                name = "none"
             else:
                 name = "promote" if is_single and _name(values["sampler"]) not in _ENUMERATING else "asha"
             auto, option = (OmegaConf.load(_OPTIONS / group / f"{each}.yaml") for each in ("auto", name))

@@ -22,7 +22,14 @@ from cifarsweep import classifier, predict, report, rerun, runs, watch
 from cifarsweep.report import depth_study, search_results, tables
 from cifarsweep.results import files, mosaic, records, sweeps
 from cifarsweep.results.records import Description, RunResult
-from cifarsweep.results.study_records import FinalRunRecord, StudiesRecord, StudyRecord, StudyWithFinalRuns, TrialRecord
+from cifarsweep.results.study_records import (
+    FinalRunRecord,
+    SeedRunRecord,
+    StudiesRecord,
+    StudyRecord,
+    StudyWithFinalRuns,
+    TrialRecord,
+)
 from cifarsweep.results.sweeps import Command as SweepCommand
 from cifarsweep.results.sweeps import JobRecord, SweepRecord
 from cifarsweep.results.typed import FileRecord, Record
@@ -373,6 +380,7 @@ def test_the_runs_of_a_search_are_known_though_its_record_is_damaged(tmp_path: P
 TRIAL = {
     "number": 0, "state": "complete", "values": [0.5], "params": {"lr": 0.1}, "epochs": {"1": 0.5}, "run": "a-1",
     "reason": None, "started": None, "finished": None, "warm_start": False,
+    "runs": {"1": {"run": "a-1", "values": [0.5], "figures": {"params": 10}, "steps": 1, "spent": 1.0}},
 }  # fmt: skip
 FINAL_RUN = {"finalist": 0, "seed": 1, "state": "complete", "run": "a-1", "reason": None}
 SEARCH = {
@@ -430,6 +438,7 @@ def test_the_examples_hold_every_field_of_every_record() -> None:
         SweepCommand: EXAMPLES[SweepRecord]["commands"][0],
         JobRecord: {**next(iter(EXAMPLES[SweepRecord]["jobs"].values())), "path": None, "error": None},
         StudyRecord: EXAMPLES[StudyRecord], StudiesRecord: EXAMPLES[StudiesRecord], TrialRecord: TRIAL,
+        SeedRunRecord: TRIAL["runs"]["1"],
         FinalRunRecord: FINAL_RUN, StudyWithFinalRuns: SEARCH,
     }  # fmt: skip
     known = {kind for kind in subclasses(Record) if kind.__module__.startswith("cifarsweep.results")}

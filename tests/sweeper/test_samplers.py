@@ -81,6 +81,7 @@ def test_the_default_sampler_finds_better_than_chance(tmp_path: Path) -> None:
         ({"sampler": in_memory.option("sampler", "grid")}, "GridSampler", "SuccessiveHalvingPruner"),
         ({"sampler": in_memory.option("sampler", "random")}, "RandomSampler", "PromotionPruner"),
         ({"pruner": in_memory.option("pruner", "median")}, "CurveGPSampler", "MedianPruner"),
+        ({"max_steps": 1, "pruner": in_memory.option("pruner", "auto")}, "CurveGPSampler", "NopPruner"),
     ],
 )
 def test_auto_stands_for_what_serves_the_search(
