@@ -10,7 +10,7 @@ import hashlib
 import os
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -69,9 +69,12 @@ SPLITS = {"train": "training", "val": "validation", "test": "test"}
 
 @dataclass(frozen=True)
 class Column:
+    key: str
     title: str
     cells: list[str]
     is_number: bool
+    values: list[str]
+    """As runs.csv has them: what the page's filter compares."""
 
 
 def write(material: Material, drawings: Sequence[Drawing], sources: tuple[Path, ...], folder: Path) -> None:
@@ -92,7 +95,9 @@ def write(material: Material, drawings: Sequence[Drawing], sources: tuple[Path, 
         section: [each for pattern in patterns for each in drawings if fnmatchcase(each.stem, pattern)]
         for section, patterns in SECTIONS.items()
     }
-    script = (TEMPLATES / "page.js").read_text(encoding="utf-8").strip()
+    script = "\n".join(
+        (TEMPLATES / f"{name}.js").read_text(encoding="utf-8") for name in ("conditions", "page")
+    ).strip()
     content = environment.get_template("index.html").render(
         **(_answer(tables, bests, sources) | sections | _depth_study(material.depth)),
         effects=[findings.effect_sentence(effect, material.effects) for effect in material.effects.effects],
@@ -207,7 +212,7 @@ def _table(tables: Tables, folder: Path) -> dict[str, Any]:
     settings = effects.independent(table, tables.settings)
     # What was measured comes before the settings, which may be many.
     keys = ["data", "label", "status", *MEASURED, *SETTINGS, *settings[:MOST_SETTINGS], "seed", "params"]
-    columns = [_column(rows[key]) for key in keys]
+    columns = [_column(rows[key], rows["model"] if key == "label" else rows[key]) for key in keys]
     varying = [column for column in columns if len(set(column.cells)) > 1 or column.title in ("model", "status")]
     links = [_link(tables.directories[id], folder) for id in rows["run_id"]]
     return {
@@ -222,7 +227,12 @@ def _table(tables: Tables, folder: Path) -> dict[str, Any]:
             for column in columns
             if column not in varying and column.cells and column.cells[0]
         },
-        "rows": list(zip(links, zip(*(column.cells for column in varying), strict=True), strict=True)),
+        "values": {
+            column.key: {"value": column.values[0], "isNumber": column.is_number}
+            for column in columns
+            if column not in varying and column.values
+        },
+        "rows": list(zip(links, zip(*(_with_values(column) for column in varying), strict=True), strict=True)),
         "left_out": len(table) - len(rows),
         "settings_left_out": settings[MOST_SETTINGS:],
     }
@@ -232,7 +242,14 @@ def _title(key: str) -> str:
     return TITLES.get(key, key if "." in key else key.replace("_", " "))
 
 
-def _column(values: "pd.Series[Any]") -> Column:
+def _with_values(column: Column) -> Iterator[tuple[str, str | None]]:
+    """What a cell shows, and its value where that says another thing."""
+    for cell, value in zip(column.cells, column.values, strict=True):
+        is_same = cell == value or (column.is_number and "" not in (cell, value) and float(cell) == float(value))
+        yield cell, None if is_same else value
+
+
+def _column(values: "pd.Series[Any]", compared: "pd.Series[Any]") -> Column:
     key, is_number = str(values.name), is_numeric_dtype(values)
     if key in MEASURED:
         factor, digits = (1, 1) if key == "train_seconds" else (100, 2)
@@ -242,7 +259,8 @@ def _column(values: "pd.Series[Any]") -> Column:
     with contextlib.suppress(ValueError):
         list(map(float, filter(None, cells)))
         is_number = True
-    return Column(_title(key), cells, is_number)
+    told = ["" if pd.isna(value) else str(value) for value in compared]
+    return Column(str(compared.name), _title(key), cells, is_number, told)
 
 
 def _text(value: Any) -> str:

@@ -1,7 +1,8 @@
 """Conditions on named values, as a person types them: 'model=layers5 & optimizer.lr>0.05'. Knows no name.
 
-A condition is one comparison, or several with & between them, all of which must hold. A comparison is a name, one of
-= != < <= > >=, and a value. Sweeps and lists of runs share this grammar. Nothing in a text is ever evaluated.
+A condition is one comparison, or several with & between them, all of which must hold. A comparison is a name, one of =
+!= < <= > >=, and a value. Sweeps and lists of runs share this grammar, and the report's page has it in conditions.js.
+Nothing in a text is ever evaluated.
 """
 
 import fnmatch

@@ -759,6 +759,11 @@ press("test %"); result.descending = column("test %"); result.said = headings[at
 press("test %"); result.ascending = column("test %");
 press("lr"); result.rates = column("lr");
 press("model"); result.models = column("model");
+result.conditions = [
+  "lr<0.01", "lr=1e-05,0.1 & status=complete", "model=layers[!2]*", "test_accuracy>=0.45", "test_accuracy>0.4500001",
+  "val_accuracy=0.5", "test_accuracy=", "optimizer=momentum & model!=layers3", "optimizer=sgd",
+  "lr<0.01 &", "lr<fast", "colour=red",
+].map((text) => [text, ...type(text)]);
 result.some = type("LAYERS10 complete"); result.none = type("nothing like it"); result.all = type("  ");
 result.width = innerWidth;
 result.wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
@@ -810,6 +815,22 @@ def test_the_table_sorts_and_filters_in_a_browser(tmp_path: Path, width: int) ->
     assert result["ascending"] == ["10.00", "45.00", "50.00", ""]
     assert result["rates"] == ["0.1", "0.1", "0.001", "1e-05"]
     assert result["models"] == ["layers2", "layers3", "layers9", "layers10"]
+    assert [(text, number) for text, number, said in result["conditions"][:9]] == [
+        ("lr<0.01", 2),
+        ("lr=1e-05,0.1 & status=complete", 2),
+        ("model=layers[!2]*", 3),
+        ("test_accuracy>=0.45", 2),
+        ("test_accuracy>0.4500001", 1),
+        ("val_accuracy=0.5", 3),
+        ("test_accuracy=", 1),
+        ("optimizer=momentum & model!=layers3", 3),
+        ("optimizer=sgd", 0),
+    ]
+    assert [said.partition(", ")[0] for _, _, said in result["conditions"][9:]] == [
+        "lr<0.01 &: expected a name",
+        "lr<fast: expected a number",
+        "colour: no such column here",
+    ]
     assert result["some"] == [1, "1 of 4 runs"]
     assert result["none"] == [0, "0 of 4 runs"]
     assert result["all"] == [4, "4 of 4 runs"]

@@ -43,14 +43,44 @@
   const input = document.getElementById("filter");
   const shown = document.getElementById("shown");
   const texts = rows.map((row) => [...row.cells].slice(0, -1).map((cell) => cell.textContent).join(" ").toLowerCase());
+
+  const keys = headings.map((heading) => heading.dataset.key);
+  const values = JSON.parse(table.dataset.values); // the same in each row, by key
+  const typed = (text, isNumber) =>
+    text === "" ? null : isNumber ? conditions.number(text) : ["True", "False"].includes(text) ? text === "True" : text;
+  const isOfNumbers = (key) => values[key]?.isNumber ?? headings[keys.indexOf(key)].classList.contains("n");
+  const valueIn = (row, key) => {
+    const cell = row.cells[keys.indexOf(key)];
+    return typed(cell ? cell.dataset.value ?? cell.textContent.trim() : values[key].value, isOfNumbers(key));
+  };
+  const checkKey = (key) => {
+    const known = [...keys.slice(0, -1), ...Object.keys(values)];
+    if (!known.includes(key)) throw new Error(`${key}: no such column here, expected one of ${known.join(", ")}`);
+  };
+
+  // Whether a row has all these words, or what these conditions say.
+  const wanted = (text) => {
+    if (/[=<>]/.test(text)) {
+      const holds = conditions.parse(text, checkKey, isOfNumbers);
+      return (row) => holds((key) => valueIn(row, key));
+    }
+    const words = text.toLowerCase().split(/\s+/).filter(Boolean);
+    return (row, at) => words.every((word) => texts[at].includes(word));
+  };
+
   const filter = () => {
-    const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
-    let number = 0;
+    let isWanted = () => true;
+    let problem = "";
+    try {
+      isWanted = wanted(input.value);
+    } catch (error) {
+      problem = error.message;
+    }
     rows.forEach((row, at) => {
-      row.hidden = !words.every((word) => texts[at].includes(word));
-      number += !row.hidden;
+      row.hidden = !isWanted(row, at);
     });
-    shown.textContent = `${number} of ${rows.length} runs`;
+    shown.textContent = problem || `${rows.filter((row) => !row.hidden).length} of ${rows.length} runs`;
+    input.setAttribute("aria-invalid", String(problem !== ""));
   };
   input.addEventListener("input", filter);
   input.closest("[hidden]").hidden = false;
