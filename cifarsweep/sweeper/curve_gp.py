@@ -58,6 +58,11 @@ class Encoding:
             self._is_ordered[parameter.key] &= self._orders[parameter.name] is not None
         self.ordered = tuple(self._is_ordered.values())
 
+    def is_whole(self, trial: FrozenTrial) -> bool:
+        """Whether it has all its parameters: another worker that has just claimed it stores them one by one."""
+        values = self.space.values(trial.params)
+        return all(parameter.name in trial.params for parameter in self.space.active(values))
+
     def place(self, values: Mapping[str, Any]) -> tuple[float, ...]:
         """From 0 to 1 for each key that is ordered, the number of the choice for others; -1 where it does not apply."""
         places = dict.fromkeys(self.space.dimensions, -1.0)
@@ -243,7 +248,9 @@ class Curves:
         """None where no trial has come to a step. Trials that run are taken to end as they are expected to."""
         sign = 1 if direction == StudyDirection.MAXIMIZE else -1
         last = last_step or max((t.last_step for t in trials if t.last_step is not None), default=1)
-        begun = {trial.number: trial for trial in trials if trial.params and EXCLUDED not in trial.user_attrs}
+        begun = {
+            trial.number: trial for trial in trials if encoding.is_whole(trial) and EXCLUDED not in trial.user_attrs
+        }
         places = {number: encoding.place(encoding.space.values(trial.params)) for number, trial in begun.items()}
         observations = [
             Observation(places[number], number, step, value)

@@ -217,7 +217,8 @@ def not_excluded(space: Space, given: str | Sequence[str]) -> Space:
 
 def _enqueued(config: DictConfig, checked: Settings, space: Space) -> Iterator[dict[str, Any]]:
     """The trials to begin with. A file's are for its own space, which the command line may have changed since."""
-    are_asked_for = any(word.startswith("hydra.sweeper.enqueue") for word in config.hydra.overrides.hydra)
+    words = OmegaConf.to_container(config.hydra.overrides)["hydra"]  # type: ignore[call-overload,index]
+    are_asked_for = any(word.startswith("hydra.sweeper.enqueue") for word in words)
     if checked.enumerates and not are_asked_for:
         return
     for trial in checked.enqueue:

@@ -233,6 +233,14 @@ def test_what_runs_already_promises_less_to_the_next_worker(tmp_path: Path) -> N
     assert now._improvement([place])[0] < before._improvement([place])[0] / 2
 
 
+def test_a_trial_whose_parameters_another_worker_is_just_storing_is_not_seen_yet(tmp_path: Path) -> None:
+    study = searched_until(tmp_path, 12)
+    claimed = study.study.ask()
+    for parameter in study.plan.space.parameters[:3]:
+        parameter.suggest(claimed)
+        assert {"model", "batch_size", "optimizer", "lr"} <= complete_one(study).keys()
+
+
 def test_an_infeasible_trial_is_no_example_however_good(tmp_path: Path) -> None:
     study = searched_until(tmp_path, 12)
     best = max(study.trials, key=lambda trial: trial.values[0])

@@ -462,6 +462,7 @@ def test_a_grid_visits_each_point_whatever_a_file_enqueues(toy: Toy, tmp_path: P
         "optimizer.weight_decay=choice(0)",
         "batch_size=choice(64)",
         "schedule=choice(cosine)",
+        "model.width=choice(8)",
     ]
     grid = ["hydra/sweeper/sampler=grid", "model=choice(layers2, layers3)", "optimizer.lr=choice(0.1, 0.2)"]
     done = toy("search=default", *grid, *one)
