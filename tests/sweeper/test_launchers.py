@@ -136,7 +136,8 @@ def _search(folder: Path, launcher: str, *words: str, **environment: str) -> sub
 def _toy(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """A search whose task trains nothing, in a process of its own that finds the checkout but none of the user's."""
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
-    toy = [sys.executable, str(REPOSITORY / "tests" / "toy.py"), "-m", "search=quick", "data=shapes"]
+    quick = ["search=quick", "hydra/sweeper/pruner=asha"]  # trials that pause start more than once
+    toy = [sys.executable, str(REPOSITORY / "tests" / "toy.py"), "-m", *quick, "data=shapes"]
     return subprocess.run(
         [*toy, "trainer.epochs=2", "name=x", f"outputs={folder}/outputs", *words],
         cwd=folder,
