@@ -111,7 +111,7 @@ class Worker:
         claimed = self._studies.claim(self._heartbeat.id)
         assert claimed is not None
         self._study, self._trial = claimed
-        self._handle = _Handle(self._trial, self._study, None)
+        self._handle = _Handle(self._trial, self._study, None, {})
         self._pass_time()
 
     def report(self, step: int) -> None:

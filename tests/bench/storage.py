@@ -55,7 +55,7 @@ def work(mine: StudyPlan, num_trials: int, ready: multiprocessing.Barrier, ended
             claimed = studies.claim(me.id)
             assert claimed is not None
             study, trial = claimed
-            handle = _Handle(trial, study, None)
+            handle = _Handle(trial, study, None, {})
             for step in range(1, NUM_STEPS + 1):
                 if handle.report(step, trial.params["lr"]) and handle.pauses:
                     assert study.queue.pause(trial, me.id, step, lambda other: None)

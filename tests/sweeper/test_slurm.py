@@ -141,6 +141,7 @@ def test_a_trial_of_several_time_slices_completes_and_no_slice_is_a_death(
     """
     words = ["hydra/sweeper=study", "hydra.sweep.dir=sweep", "hydra.launcher.max_num_timeout=9", "steps=16"]
     counts = ["hydra.sweeper.n_workers=1", "hydra.sweeper.n_trials=2", "hydra.sweeper.max_retries=0"]
+    counts.append("hydra/sweeper/pruner=none")
     counts.append(f"hydra.sweeper.storage={server.address}")
     log = sweep.path / "log"
     search = sweep.start_python(
