@@ -303,12 +303,13 @@ def _keep_note(study: optuna.Study, folder: Path, of_application: str) -> None:
 
     Trials have none: every step of a worker reads what the study knows, and their notes would be kept there.
     """
-    known = study._storage.get_study_system_attrs(study._study_id)
+    if f"{NOTE}_ver" in study._storage.get_study_system_attrs(study._study_id):
+        return
     note = (
         f"The search in `{folder.absolute()}`. {of_application}A trial that is paused is shown as waiting; its user "
         f"attribute `{PAUSED}` is the step that it has reached."
     )
-    for key, value in ((f"{NOTE}_str:0", note), (f"{NOTE}_ver", 1)) if f"{NOTE}_ver" not in known else ():
+    for key, value in ((f"{NOTE}_str:0", note), (f"{NOTE}_ver", 1)):
         study._storage.set_study_system_attr(study._study_id, key, value)
 
 

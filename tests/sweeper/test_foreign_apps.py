@@ -288,6 +288,7 @@ def test_a_budget_may_be_counted_in_steps(run: Run, tmp_path: Path) -> None:
     trials = read_trials(tmp_path)
     assert sum(len(trial["epochs"]) for trial in trials) == 50
     assert {trial["state"] for trial in trials} == {"complete", "pruned"}
+    assert 2 < len(trials) <= 4
 
 
 def test_several_objectives_have_names_of_the_applications_own(run: Run, tmp_path: Path) -> None:
