@@ -1,9 +1,11 @@
-"""The end of a sweep as text: a table on a terminal, aligned lines in a pipe. Knows the tables only."""
+"""The end of a sweep as text: a table on a terminal, aligned lines in a pipe. Knows tables and comparisons."""
 
 from collections import Counter
 
 import pandas as pd
 
+from cifarsweep.report import comparison_report
+from cifarsweep.report.comparison_report import ComparisonReport
 from cifarsweep.report.style import mean_and_interval, thousands
 from cifarsweep.report.tables import Tables
 from cifarsweep.terminal import formatting
@@ -40,6 +42,22 @@ def show(tables: Tables, notes: list[str]) -> None:
         print_line("In order of test accuracy, as there was no validation split: the first row's is optimistic.")
     for line in [*outcomes(tables), *notes]:
         print_line(line)
+
+
+def show_comparison(report: ComparisonReport) -> None:
+    """Prints what changed, a row for all pairs and for each setting, then the answer."""
+    names = [shortened(name) for name in (report.first, report.second)]
+    if changed := comparison_report.changes(report.found):
+        formatting.show(
+            ["changed", *names], [[shortened(cell, 60) for cell in row] for row in changed], ["changed", *names]
+        )
+        print_line("")
+    rows = comparison_report.cells(report.found)
+    formatting.show(comparison_report.header(*names), rows[:MOST_ROWS], comparison_report.LEFT)
+    if len(rows) > MOST_ROWS:
+        print_line(f"and {len(rows) - MOST_ROWS} more in comparison.csv")
+    for sentence in report.sentences:
+        print_line(sentence)
 
 
 def outcomes(tables: Tables) -> list[str]:

@@ -9,6 +9,7 @@ from cifarsweep.terminal import boundary, streams
 from cifarsweep.terminal.arguments import Parser
 
 if TYPE_CHECKING:  # pandas and matplotlib cost 0.9 s, which `--help` and a wrong PATH need not pay
+    from cifarsweep.report.comparison_report import ComparisonReport
     from cifarsweep.report.writing import Report
 
 
@@ -19,6 +20,15 @@ def write(*paths: Path, parquet: bool = False) -> "Report":
     A run whose files cannot be read is left out and named in the tables' `unreadable`. ValueError where a path
     holds no runs or none can be read, OSError where the folder cannot be written.
     """
+    paths, run_dirs = _found(paths)
+    plain_matplotlib.load()
+    from cifarsweep.report import writing
+
+    return writing.write(paths, run_dirs, parquet)
+
+
+def _found(paths: tuple[Path, ...]) -> tuple[tuple[Path, ...], list[Path]]:
+    """The folders that are meant, and the runs that they stand for."""
     from cifarsweep.results import folders  # other projects' code, whose import the boundary has to answer for
 
     paths, run_dirs = tuple(map(folders.meant, paths)), []
@@ -28,10 +38,19 @@ def write(*paths: Path, parquet: bool = False) -> "Report":
         if not of_path and not (path / "sweep.json").exists() and not (path / "study.json").exists():
             raise ValueError(f"{path}: no runs here: expected a run, a sweep or an outputs folder")
         run_dirs += of_path
-    plain_matplotlib.load()
-    from cifarsweep.report import writing
+    return paths, run_dirs
 
-    return writing.write(paths, run_dirs, parquet)
+
+def compare(first: Path, second: Path) -> "ComparisonReport":
+    """Writes what changed between two sweeps, and what it did, into the second one's report folder.
+
+    ValueError where they cannot be compared, OSError where the folder cannot be written.
+    """
+    (first, second), _ = _found((first, second))
+    plain_matplotlib.load()
+    from cifarsweep.report import comparison_report
+
+    return comparison_report.write(first, second)
 
 
 def show(report: "Report") -> None:
@@ -40,6 +59,14 @@ def show(report: "Report") -> None:
 
     printed.show(report.tables, report.notes)
     streams.print_line(f"Report: {report.folder / 'index.html'}")
+
+
+def show_comparison(report: "ComparisonReport") -> None:
+    """Prints what changed, the differences, the answer, and where the page is."""
+    from cifarsweep.report import printed
+
+    printed.show_comparison(report)
+    streams.print_line(f"Comparison: {report.folder / 'index.html'}")
 
 
 @boundary.command
@@ -57,7 +84,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--format", default="csv", help="csv, or parquet: runs, summary and epochs in both; needs pyarrow"
     )
+    parser.add_argument(
+        "--compare",
+        action="store_true",
+        help="compare two sweeps: what changed between the first and the second, and whether it helped",
+    )
     args = parser.parse_args(arguments)
+    if args.compare:
+        if len(args.path) != 2:
+            raise ValueError(f"--compare {' '.join(map(str, args.path))}: expected two sweeps")
+        show_comparison(compare(*args.path))
+        return 0
     if args.format not in ("csv", "parquet"):
         raise ValueError(f"--format {args.format}: expected csv or parquet")
     if args.format == "parquet" and find_spec("pyarrow") is None:

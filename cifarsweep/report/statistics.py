@@ -88,6 +88,30 @@ def _paired(differences: NDArray[np.float64], error: float) -> tuple[float, floa
     return mean, mean - half, mean + half, effect_size, p_value(mean / of_mean, degrees(n, error))
 
 
+def compare_unpaired(first: Sequence[float], second: Sequence[float]) -> Comparison:
+    """Second minus first where no value of one belongs to a value of the other: Welch's t-test.
+
+    Its degrees of freedom are rounded down. The comparison's `n` is that of the smaller sample.
+    """
+    n, unknown = min(len(first), len(second)), math.nan
+    difference = fmean(second) - fmean(first) if n else math.nan
+    if n < 2:
+        return Comparison("first", "second", n, difference, *[unknown] * 5)
+    variances = [stdev(values) ** 2 for values in (first, second)]
+    parts = [variance / len(values) for variance, values in zip(variances, (first, second), strict=True)]
+    error = math.sqrt(sum(parts))
+    if error < ROUNDING:
+        difference = 0.0 if abs(difference) < ROUNDING else difference
+        effect_size = math.copysign(math.inf, difference) if difference else 0.0
+        p = 0.0 if difference else 1.0
+        return Comparison("first", "second", n, difference, difference, difference, effect_size, p, p)
+    shares = (part**2 / (len(values) - 1) for part, values in zip(parts, (first, second), strict=True))
+    degrees = max(n - 1, int(sum(parts) ** 2 / sum(shares)))
+    half, p = t_quantile(degrees) * error, p_value(difference / error, degrees)
+    effect_size = difference / math.sqrt(fmean(variances))
+    return Comparison("first", "second", n, difference, difference - half, difference + half, effect_size, p, p)
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """The p-values corrected for their number (Holm 1979); those that are NaN stay so and are not counted."""
     known = sorted((p, at) for at, p in enumerate(p_values) if not math.isnan(p))

@@ -81,8 +81,11 @@ class Tables:
 # reading
 
 
-def read(run_dirs: Iterable[Path], jobs_without_run: list[str]) -> Tables:
-    """The tables of these runs; a run that stands in two places counts once."""
+def read(run_dirs: Iterable[Path], jobs_without_run: list[str], with_constants: bool = False) -> Tables:
+    """The tables of these runs; a run that stands in two places counts once.
+
+    `with_constants`, they also have the settings that are the same in all runs.
+    """
     runs: dict[str, _Run] = {}
     unreadable = []
     for run_dir in dict.fromkeys(run_dirs):
@@ -95,7 +98,7 @@ def read(run_dirs: Iterable[Path], jobs_without_run: list[str]) -> Tables:
         id = run.row["run_id"]
         if id not in runs or runs[id].row["status"] != "complete":
             runs[id] = run
-    table = _runs_table([run.row for run in runs.values()])
+    table = _runs_table([run.row for run in runs.values()], with_constants)
     epochs = [{"run_id": id, **vars(epoch)} for id, run in runs.items() for epoch in run.curve]
     curves = pd.DataFrame(epochs, columns=["run_id", *records.METRICS]).astype(dict.fromkeys(records.METRICS, float))
     finite = curves.replace([np.inf, -np.inf], np.nan)
@@ -163,9 +166,9 @@ def _one_line(error: object) -> str:
     return " ".join(str(error).encode("utf-8", "backslashreplace").decode().split())
 
 
-def _runs_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
+def _runs_table(rows: list[dict[str, Any]], with_constants: bool) -> pd.DataFrame:
     settings = sorted({key for row in rows for key in row} - set(_COLUMNS))
-    varying = [key for key in settings if len({repr(row.get(key)) for row in rows}) > 1]
+    varying = [key for key in settings if with_constants or len({repr(row.get(key)) for row in rows}) > 1]
     kinds = dict.fromkeys(_INTEGERS, "Int64") | dict.fromkeys(_NUMBERS, float) | dict.fromkeys(varying, object)
     table = pd.DataFrame(rows, columns=[*_COLUMNS, *varying]).astype(kinds)
     # Different images may go by one name. With the beginning of their fingerprint in it they never mix.

@@ -8,6 +8,8 @@ from __future__ import annotations
 from test_arrows import assert_modules_know_only
 
 KNOWS = {
+    "comparison": "findings statistics tables",
+    "comparison_report": "comparison figures findings page statistics style tables",
     "confusion": "",
     "cost": "curves style tables",
     "curves": "style tables",
@@ -23,8 +25,8 @@ KNOWS = {
     "page": "depth_study depth_study_findings effects figures findings style tables",
     "plain_matplotlib": "",
     "pictures": "confusion statistics style",
-    "printed": "style tables",
-    "report_command": "plain_matplotlib printed writing",
+    "printed": "comparison_report style tables",
+    "report_command": "comparison_report plain_matplotlib printed writing",
     "search_figures": "search_results style",
     "search_results": "",
     "statistics": "",
