@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import REPOSITORY
-from test_readme import BLOCKED, commands, read_trials, run, write_files
+from test_readme import BLOCKED, ENGINE, commands, read_trials, run, write_files
 
 
 @pytest.fixture(scope="module")
@@ -88,9 +88,9 @@ def test_the_wheel_sweeps_from_a_foreign_directory(wheel: Path, small: list[str]
 
 @pytest.mark.slow
 def test_the_engine_alone_searches_in_a_fresh_environment_without_torch(wheel: Path, tmp_path: Path) -> None:
-    """As README installs it. Takes half a minute, most of it pip's."""
+    """As the engine's README installs it. Takes half a minute, most of it pip's."""
     python = str(tmp_path / "venv" / "bin" / "python")
-    engine = re.search(r"pip install (hydra-core .*?) &&", (REPOSITORY / "README.md").read_text())
+    engine = re.search(r"pip install (hydra-core .*?) &&", ENGINE)
     assert engine is not None
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
     subprocess.run([python, "-m", "pip", "-q", "install", *shlex.split(engine[1])], check=True)

@@ -1,6 +1,5 @@
-"""README's application and its commands, taken out of README.md as they stand, and run without the CIFAR packages.
-
-And its commands that show the sweep language.
+"""The applications of README.md and of the engine's README, taken out as they stand with their commands, and run
+without the CIFAR packages. And README's commands that show the sweep language.
 """
 
 from __future__ import annotations
@@ -28,36 +27,40 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 README = (REPOSITORY / "README.md").read_text()
+ENGINE = (REPOSITORY / "cifarsweep" / "sweeper" / "README.md").read_text()
 BLOCKED = ("torch", "torchvision", "pandas", "matplotlib")
 
 
 def write_files(folder: Path) -> None:
-    """tune.py and search/conditional.yaml, with Hydra 1.4 as README says; and modules that refuse to be imported."""
+    """fit.py, tune.py and search/conditional.yaml, with Hydra 1.4 as they say; modules that refuse to be imported."""
     (folder / "blocked").mkdir()
     for name in BLOCKED:
         (folder / "blocked" / f"{name}.py").write_text(f"raise ImportError('the engine imports {name}')\n")
-    section = README[README.index("## The search in an application of your own") :]
-    for language, name in (("python", "tune.py"), ("yaml", "search/conditional.yaml")):
-        block = re.search(rf"```{language}\n(.*?)```", section, re.DOTALL)
+    for text, language, name in (
+        (README[README.index("## The search in an application of your own") :], "python", "fit.py"),
+        (ENGINE, "python", "tune.py"),
+        (ENGINE, "yaml", "search/conditional.yaml"),
+    ):
+        block = re.search(rf"```{language}\n(.*?)```", text, re.DOTALL)
         assert block is not None
+        code = block[1]
+        if not hydra.__version__.startswith("1.3."):
+            code = code.replace("version_base=None", "execution_whitelist=[]")
         (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_text(block[1])
-    if not hydra.__version__.startswith("1.3."):
-        code = (folder / "tune.py").read_text()
-        (folder / "tune.py").write_text(code.replace("version_base=None", "execution_whitelist=[]"))
+        (folder / name).write_text(code)
 
 
-def commands() -> list[list[str]]:
-    """The arguments of each `python tune.py`, in README's order."""
-    lines = re.sub(r"\\\n\s+", "", README).splitlines()
-    return [shlex.split(line)[2:] for line in lines if line.startswith("    python tune.py ")]
+def commands(program: str = "tune.py", text: str = ENGINE) -> list[list[str]]:
+    """The words of each `python tune.py`, the program's name first, in the order of the text."""
+    lines = re.sub(r"\\\n\s+", "", text).splitlines()
+    return [shlex.split(line)[1:] for line in lines if line.startswith(f"    python {program} ")]
 
 
 def start(folder: Path, words: list[str], python: str = sys.executable) -> subprocess.Popen[str]:
     """In a process to whose workers, too, the packages of the CIFAR application cannot be imported."""
     blocked = folder / "blocked"
     return subprocess.Popen(
-        [python, "tune.py", *words],
+        [python, *words],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(blocked)},
         stdout=subprocess.PIPE,
@@ -81,7 +84,7 @@ def read_trials(sweep: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def multirun(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What README's commands leave. Two run at a time, those of the same sweep in README's order."""
+    """What the commands leave. Two run at a time, those of the same sweep in their order."""
     folder = tmp_path_factory.mktemp("readme")
     write_files(folder)
     assert len(commands()) == 7
@@ -169,6 +172,15 @@ def test_the_sweep_language_is_accepted_as_it_stands(
     else:
         runs = sorted(path.name.rpartition("-bs")[0] for path in (tmp_path / "outputs" / "runs").glob("layers*"))
         assert runs == ["layers2-momentum-lr0.1", "layers3-momentum-lr0.05"]
+
+
+def test_the_shortest_application_searches_to_its_total(tmp_path: Path) -> None:
+    write_files(tmp_path)
+    (words,) = commands("fit.py", README)
+    run(tmp_path, [*words, "hydra.sweep.dir=fit"])
+    trials = read_trials(tmp_path / "fit")
+    assert [trial["number"] for trial in trials] == list(range(10))
+    assert yaml.safe_load((tmp_path / "fit" / "optimization_results.yaml").read_text())["best_params"].keys() == {"lr"}
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the worker in /proc")
