@@ -122,11 +122,19 @@ def test_what_is_no_sweep_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixt
     assert line.startswith(f"{tmp_path / 'sweep.json'}: ")
 
 
-def test_results_are_read_once(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_has_not_changed_is_read_once(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = watch.Sweep(sweep)
+    rows = watched.rows(running=True)
+    with monkeypatch.context() as patch:
+        for owner, name in ((RunResult, "read"), (records, "read_metrics"), (sweeps.SweepRecord, "read")):
+            patch.setattr(owner, name, None)
+        assert watched.rows(running=True) == rows
+    sweeps.register_job(sweep, 3, ["seed=3"], error="another one")
+    assert "another one" in [row["reason"] for row in watched.rows(running=True)]
+
+
+def test_a_run_that_failed_and_is_tried_again_runs(sweep: Path) -> None:
     watched = watch.Sweep(sweep)
     watched.rows(running=True)
-    read: list[Path] = []
-    real = RunResult.read
-    monkeypatch.setattr(RunResult, "read", lambda run_dir: (read.append(run_dir), real(run_dir))[1])
-    watched.rows(running=True)
-    assert [path.name for path in read] == ["b-training"]
+    (sweep.parent.parent / "runs" / "c-failed" / "result.json").unlink()
+    assert {row["run"]: row["status"] for row in watched.rows(running=True)}["c-failed"] == "running"

@@ -77,7 +77,7 @@ class Column:
     """As runs.csv has them: what the page's filter compares."""
 
 
-def write(material: Material, drawings: Sequence[Drawing], sources: tuple[Path, ...], folder: Path) -> None:
+def render(material: Material, drawings: Sequence[Drawing], sources: tuple[Path, ...], folder: Path) -> str:
     """The page of a report in `folder` with these figures in it, of the runs that `sources` stand for."""
     tables, bests, confusion = material.tables, material.bests, material.confusion
     by_test = bool(bests) and pd.isna(bests[0].configuration["val_accuracy_mean"])
@@ -88,26 +88,21 @@ def write(material: Material, drawings: Sequence[Drawing], sources: tuple[Path, 
     script = "\n".join(
         (TEMPLATES / f"{name}.js").read_text(encoding="utf-8") for name in ("conditions", "page")
     ).strip()
-    content = (
-        environment(folder)
-        .get_template("index.html")
-        .render(
-            **(_answer(tables, bests, sources) | sections | _depth_study(material.depth)),
-            effects=[findings.effect_sentence(effect, material.effects) for effect in material.effects.effects],
-            bests=[_best(best, tables, sources) for best in bests],
-            best_of_search=findings.search_sentence(tables, material.study, bests),
-            confused_pairs=confusion.pairs(NUM_PAIRS) if confusion else [],
-            best_run=findings.whose(bests[0]) if bests else "",
-            best_by="test" if by_test else "validation",
-            table=_table(tables, folder),
-            lost=_lost(tables, folder),
-            measured=_measured(tables),
-            script=script,
-            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        )
+    template = environment(folder).get_template("index.html")
+    return template.render(
+        **(_answer(tables, bests, sources) | sections | _depth_study(material.depth)),
+        effects=[findings.effect_sentence(effect, material.effects) for effect in material.effects.effects],
+        bests=[_best(best, tables, sources) for best in bests],
+        best_of_search=findings.search_sentence(tables, material.study, bests),
+        confused_pairs=confusion.pairs(NUM_PAIRS) if confusion else [],
+        best_run=findings.whose(bests[0]) if bests else "",
+        best_by="test" if by_test else "validation",
+        table=_table(tables, folder),
+        lost=_lost(tables, folder),
+        measured=_measured(tables),
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
-    with files.atomic(folder / "index.html") as file:
-        file.write(content)
 
 
 def environment(folder: Path) -> Environment:

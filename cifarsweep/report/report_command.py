@@ -10,6 +10,7 @@ from cifarsweep.terminal.arguments import Parser
 
 if TYPE_CHECKING:  # pandas and matplotlib cost 0.9 s, which `--help` and a wrong PATH need not pay
     from cifarsweep.report.comparison_report import ComparisonReport
+    from cifarsweep.report.live import LivePage
     from cifarsweep.report.writing import Report
 
 
@@ -39,6 +40,14 @@ def _found(paths: tuple[Path, ...]) -> tuple[tuple[Path, ...], list[Path]]:
             raise ValueError(f"{path}: no runs here: expected a run, a sweep or an outputs folder")
         run_dirs += of_path
     return paths, run_dirs
+
+
+def live_page(path: Path, port: int) -> "LivePage":
+    """The page of a sweep that runs, to be served. ValueError where the port is taken."""
+    plain_matplotlib.load()
+    from cifarsweep.report import live, writing
+
+    return live.LivePage(lambda: writing.page_now(path, _found((path,))[1]), port)
 
 
 def compare(first: Path, second: Path) -> "ComparisonReport":

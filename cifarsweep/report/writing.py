@@ -35,13 +35,7 @@ class Report:
 def write(paths: tuple[Path, ...], run_dirs: Sequence[Path], parquet: bool) -> Report:
     """The report of these runs, which are those of `paths`, in the first path's report folder."""
     notes: list[str] = []
-    study = _read(notes, search_results.read, paths[0]) if len(paths) == 1 else None
-    depth = _read(notes, depth_study.read, paths[0]) if len(paths) == 1 else None
-    notes += depth_study_findings.answer(depth) if depth else []
-    read = tables.read(run_dirs, [error for path in paths for error in tables.jobs_without_run(path)])
-    if read.runs.empty and read.unreadable:
-        reason = f"none of its {len(run_dirs)} can be read ({read.unreadable[0]})"
-        raise ValueError(f"{paths[0]}: expected runs, but {reason}")
+    read, study, depth = _read_all(paths, run_dirs, notes)
     folder = paths[0] / "report"
     with contextlib.suppress(FileExistsError):
         files.make_folder(folder)
@@ -60,7 +54,8 @@ def write(paths: tuple[Path, ...], run_dirs: Sequence[Path], parquet: bool) -> R
     material = _gather(read, study, depth, notes)
     notes += filter(None, [search_sentence(read, study, material.bests)])
     drawings, missing = figures.write(material, folder)
-    page.write(material, drawings, paths, folder)
+    with files.atomic(folder / "index.html") as file:
+        file.write(page.render(material, drawings, paths, folder))
     # An older figure or table beside newer ones would show what they no longer say.
     earlier = linked - _linked_figures(folder)
     earlier |= set() if parquet else {f"{name}.parquet" for name in tables.NAMES}
@@ -69,6 +64,28 @@ def write(paths: tuple[Path, ...], run_dirs: Sequence[Path], parquet: bool) -> R
     for name in earlier:
         files.remove(folder / name)
     return Report(folder, read, [folder / drawing.name for drawing in drawings], [*notes, *missing])
+
+
+def page_now(path: Path, run_dirs: Sequence[Path]) -> str:
+    """The page of these runs as they are now. It has no figures but those that its own script draws: these take no time
+    here."""
+    notes: list[str] = []
+    material = _gather(*_read_all((path,), run_dirs, notes), notes)
+    return page.render(material, [], (path,), path / "report")
+
+
+def _read_all(
+    paths: tuple[Path, ...], run_dirs: Sequence[Path], notes: list[str]
+) -> tuple[Tables, Study | None, DepthStudy | None]:
+    """The runs and searches of these paths. ValueError where there are runs, and none can be read."""
+    study = _read(notes, search_results.read, paths[0]) if len(paths) == 1 else None
+    depth = _read(notes, depth_study.read, paths[0]) if len(paths) == 1 else None
+    notes += depth_study_findings.answer(depth) if depth else []
+    read = tables.read(run_dirs, [error for path in paths for error in tables.jobs_without_run(path)])
+    if read.runs.empty and read.unreadable:
+        reason = f"none of its {len(run_dirs)} can be read ({read.unreadable[0]})"
+        raise ValueError(f"{paths[0]}: expected runs, but {reason}")
+    return read, study, depth
 
 
 def _runs_before(folder: Path) -> list[str]:
