@@ -30,6 +30,11 @@ if TYPE_CHECKING:  # Hydra, which takes 0.3 s to import, and pandas
 SECONDS = 1.0
 PATIENCE = 60.0
 """Seconds that the command of a sweep which has ended may take for its report."""
+OF_THE_PAGE = {
+    "status": "status", "epoch": "epoch", "val_accuracy": "val %", "test_accuracy": "test %", "run": "run",
+    "reason": "reason",
+}  # fmt: skip
+"""Columns above the page, with their titles; a narrow screen shows the first ones."""
 MOST_ROWS = 40
 """Above the page, whose table has all runs."""
 HEADER = ("run", "status", "epoch", "val_accuracy", "test_accuracy", "reason")
@@ -319,9 +324,15 @@ def _shown(sweep: Sweep, running: bool, state: str) -> "tuple[Now, Hashable]":
     text = ", ".join(parts)
     if not running:
         text += f" ({state}: no process works on it; the same command goes on)"
-    cells = tuple(tuple(_cell(row, name) for name in HEADER) for row in rows[:MOST_ROWS])
+    cells = tuple(tuple(_page_cell(row, key) for key in OF_THE_PAGE) for row in rows[:MOST_ROWS])
     content = frozenset((row["run"], row["status"], row.get("epoch")) for row in rows)
-    return Now(text, HEADER, LEFT, cells, len(rows) - len(cells)), (running, content)
+    return Now(text, tuple(OF_THE_PAGE.values()), LEFT, cells, len(rows) - len(cells)), (running, content)
+
+
+def _page_cell(row: dict[str, Any], key: str) -> str:
+    """As in the page's table of all runs."""
+    value = row.get(key)
+    return f"{100 * value:.2f}" if isinstance(value, float) else _cell(row, key)
 
 
 def _seconds_left(rows: list[dict[str, Any]], waiting: int) -> float | None:

@@ -30,9 +30,11 @@ LEAST_SECONDS = 10.0
 """Between two versions of the page, which readers load anew."""
 FAREWELL = 5.0
 """Seconds that readers have to load the final page."""
-STYLE = """.files { display: none; }
+STYLE = """#now { max-width: 72rem; margin: 0 auto; padding: 0 1.25rem; }
+#now .scroll { max-height: 40vh; overflow-y: auto; }
+header .notice, .files { display: none; }
 a[href]:not([href^='#']) { pointer-events: none; color: inherit; text-decoration: none; }"""
-"""Of files that a link leads to, none is served."""
+"""Of files that a link leads to, none is served; what still runs is said in #now."""
 NO_PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>No page yet</title>
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; script-src ">

@@ -232,7 +232,7 @@ def test_the_page_says_what_runs_what_waits_and_how_long_it_will_take(sweep: tup
     assert now.text.startswith(
         "2 of 6 ended, 2 running, 1 failed, 2 waiting, about 3 min left, best validation accuracy"
     )
-    assert [(row[1], row[2]) for row in now.rows] == [
+    assert [row[:2] for row in now.rows] == [
         ("running", "3/8"),
         ("running", "3/8"),
         ("failed", "3/8"),
@@ -267,7 +267,7 @@ def test_a_paused_trial_is_shown_with_how_far_it_came(tmp_path: Path) -> None:
     folder = fake_sweep(tmp_path, "search", [paused])
     now, _ = watch._shown(watch.Sweep(folder), running=True, state="running")
     assert now.text.startswith("0 ended, 1 paused")
-    assert now.rows[0][1:3] == ("paused", "3/8")
+    assert now.rows[0][:2] == ("paused", "3/8")
 
 
 @pytest.mark.parametrize(
@@ -355,7 +355,7 @@ def test_two_pages_of_one_sweep_tell_of_an_epoch_within_two_seconds_and_cost_not
         began = time.monotonic()
         end_epoch(runs_of(folder)[2])
         for reader in readers:
-            assert reader.wait_for("0.9125") - began < 2
+            assert reader.wait_for("91.25") - began < 2
         first.send_signal(signal.SIGINT)
         _, said = first.communicate(timeout=20)
         assert (first.returncode, said) == (130, "")
@@ -406,7 +406,7 @@ def browser(tmp_path: Path) -> Iterator[Any]:
 
 NOW = "return document.querySelector('#now')?.textContent ?? ''"
 EPOCHS = """return Object.fromEntries([...document.querySelectorAll("#now tbody tr")]
-  .map(({cells: [run, , epoch]}) => [run.textContent, parseInt(epoch.textContent) || 0]))"""
+  .map(({cells: [, epoch, , , run]}) => [run.textContent, parseInt(epoch.textContent) || 0]))"""
 
 
 def wait_until(what: Callable[[], object], seconds: float = 120) -> None:
