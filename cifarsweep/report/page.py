@@ -10,7 +10,7 @@ import hashlib
 import os
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -21,7 +21,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pandas.api.types import is_numeric_dtype
 
-from cifarsweep.report import depth_study, depth_study_findings, effects, findings
+from cifarsweep.report import depth_study, depth_study_findings, effects, findings, page_data
 from cifarsweep.report.depth_study import DepthStudy
 from cifarsweep.report.figures import Drawing, Material
 from cifarsweep.report.findings import Best
@@ -32,8 +32,11 @@ from cifarsweep.results.records import RunResult
 from cifarsweep.terminal.formatting import count, shortened
 
 TEMPLATES = Path(__file__).parent / "templates"
-MOST_ROWS = 10_000
-"""Runs in the page's table; runs.csv has all."""
+SCRIPTS = ("conditions", "runs", "axes", "figures", "table", "page")
+MOST_RUNS = 10_000
+"""That the page's script has; runs.csv has all."""
+STILL_ROWS = 100
+"""Of the table on paper and without JavaScript."""
 MEASURED = ["val_accuracy", "test_accuracy", "train_accuracy", "train_seconds"]
 TITLES = {
     "label": "model", "val_accuracy": "val %", "test_accuracy": "test %", "train_accuracy": "train %",
@@ -73,8 +76,6 @@ class Column:
     title: str
     cells: list[str]
     is_number: bool
-    values: list[str]
-    """As runs.csv has them: what the page's filter compares."""
 
 
 def render(material: Material, drawings: Sequence[Drawing], sources: tuple[Path, ...], folder: Path) -> str:
@@ -85,9 +86,7 @@ def render(material: Material, drawings: Sequence[Drawing], sources: tuple[Path,
         section: [each for pattern in patterns for each in drawings if fnmatchcase(each.stem, pattern)]
         for section, patterns in SECTIONS.items()
     }
-    script = "\n".join(
-        (TEMPLATES / f"{name}.js").read_text(encoding="utf-8") for name in ("conditions", "page")
-    ).strip()
+    script = "\n".join((TEMPLATES / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS).strip()
     template = environment(folder).get_template("index.html")
     return template.render(
         **(_answer(tables, bests, sources) | sections | _depth_study(material.depth)),
@@ -97,11 +96,12 @@ def render(material: Material, drawings: Sequence[Drawing], sources: tuple[Path,
         confused_pairs=confusion.pairs(NUM_PAIRS) if confusion else [],
         best_run=findings.whose(bests[0]) if bests else "",
         best_by="test" if by_test else "validation",
-        table=_table(tables, folder),
+        **_table(tables, sources, folder),
         lost=_lost(tables, folder),
         measured=_measured(tables),
+        library=page_data.packed_library(),
         script=script,
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        script_hashes=" ".join(map(_hash, (script, page_data.library()))),
     )
 
 
@@ -118,6 +118,11 @@ def environment(folder: Path) -> Environment:
     made.filters["unbroken"] = lambda text: text.replace(" %", "\N{NO-BREAK SPACE}%")
     made.filters["source"] = lambda drawing: _data_address(folder / drawing.name)
     return made
+
+
+def _hash(script: str) -> str:
+    """The script, as the page's policy names it."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
 # the answer
@@ -206,54 +211,61 @@ def _data_address(path: Path) -> str:
 # the table of runs
 
 
-def _table(tables: Tables, folder: Path) -> dict[str, Any]:
-    """The runs, best first, without the columns that say the same of each; those are `constant`."""
+def _table(tables: Tables, sources: tuple[Path, ...], folder: Path) -> dict[str, Any]:
+    """The runs, best first: all for the script, and those that the page shows without it.
+
+    The latter have no columns that say the same of each; those are `constant`.
+    """
     table = tables.runs
     key = "val_accuracy" if table["val_accuracy"].notna().any() else "test_accuracy"
     order = table.assign(lost=table["status"] != "complete")
     order = order.sort_values(["lost", key], ascending=[True, False], kind="stable", na_position="last")
-    rows = order[:MOST_ROWS]
+    of_script = order.drop(columns="lost")[:MOST_RUNS]
     settings = effects.independent(table, tables.settings)
     # What was measured comes before the settings, which may be many.
     keys = ["data", "label", "status", *MEASURED, *SETTINGS, *settings[:MOST_SETTINGS], "seed", "params"]
-    columns = [_column(rows[key], rows["model"] if key == "label" else rows[key]) for key in keys]
-    varying = [column for column in columns if len(set(column.cells)) > 1 or column.title in ("model", "status")]
-    links = [_link(tables.directories[id], folder) for id in rows["run_id"]]
+    titles = _headings([str(key) for key in of_script])
+    columns = [_column(of_script[key], titles[key]) for key in keys]
+    varying = [column for column in columns if len(set(column.cells)) > 1 or column.key in ("label", "status")]
+    links = [_link(tables.directories[id], folder) for id in of_script["run_id"]]
+    rows = zip(*(column.cells[:STILL_ROWS] for column in varying), strict=True)
+    shown = [column.key.replace("label", "model") for column in varying]
     return {
-        "by": key.removesuffix("_accuracy").replace("val", "validation"),
-        "columns": varying,
-        "number_selector": ", ".join(
-            f"#table td:nth-child({at})" for at, column in enumerate(varying, 1) if column.is_number
-        )
-        or "#none",
-        "constant": {
-            column.title: column.cells[0]
-            for column in columns
-            if column not in varying and column.cells and column.cells[0]
+        "runs_data": page_data.packed(page_data.runs(tables, of_script, titles, shown, links, _argument(sources[0]))),
+        "table": {
+            "by": key.removesuffix("_accuracy").replace("val", "validation"),
+            "columns": varying,
+            "constant": {
+                _title(column.key): column.cells[0]
+                for column in columns
+                if column not in varying and column.cells and column.cells[0]
+            },
+            "rows": list(zip(links[:STILL_ROWS], rows, strict=True)),
+            "more": len(of_script) > STILL_ROWS,
+            "left_out": len(table) - len(of_script),
+            "settings_left_out": settings[MOST_SETTINGS:],
         },
-        "values": {
-            column.key: {"value": column.values[0], "isNumber": column.is_number}
-            for column in columns
-            if column not in varying and column.values
-        },
-        "rows": list(zip(links, zip(*(_with_values(column) for column in varying), strict=True), strict=True)),
-        "left_out": len(table) - len(rows),
-        "settings_left_out": settings[MOST_SETTINGS:],
     }
+
+
+def _argument(source: Path) -> str:
+    """The source as a word of a command: by a short path where there is one."""
+    path = os.path.relpath(source)
+    return shlex.quote(str(source) if path.startswith(os.pardir) else path)
 
 
 def _title(key: str) -> str:
     return TITLES.get(key, key if "." in key else key.replace("_", " "))
 
 
-def _with_values(column: Column) -> Iterator[tuple[str, str | None]]:
-    """What a cell shows, and its value where that says another thing."""
-    for cell, value in zip(column.cells, column.values, strict=True):
-        is_same = cell == value or (column.is_number and "" not in (cell, value) and float(cell) == float(value))
-        yield cell, None if is_same else value
+def _headings(keys: list[str]) -> dict[str, str]:
+    """Titles over columns: without the group that a setting is in, where no other column is called so."""
+    short = {key: TITLES.get(key, key.rpartition(".")[2].replace("_", " ")) for key in keys}
+    numbers = Counter(short.values())
+    return {key: title if numbers[title] == 1 else key for key, title in short.items()}
 
 
-def _column(values: "pd.Series[Any]", compared: "pd.Series[Any]") -> Column:
+def _column(values: "pd.Series[Any]", title: str) -> Column:
     key, is_number = str(values.name), is_numeric_dtype(values)
     if key in MEASURED:
         factor, digits = (1, 1) if key == "train_seconds" else (100, 2)
@@ -263,8 +275,7 @@ def _column(values: "pd.Series[Any]", compared: "pd.Series[Any]") -> Column:
     with contextlib.suppress(ValueError):
         list(map(float, filter(None, cells)))
         is_number = True
-    told = ["" if pd.isna(value) else str(value) for value in compared]
-    return Column(str(compared.name), _title(key), cells, is_number, told)
+    return Column(key, title, cells, is_number)
 
 
 def _text(value: Any) -> str:

@@ -1,17 +1,15 @@
-"""The report's page: what it says of every kind of sweep, that texts stay texts, and how it behaves in a browser."""
+"""The report's page: what it says of every kind of sweep, and that texts stay texts."""
 
 from __future__ import annotations
 
 import base64
-import hashlib
-import html
+import csv
+import gzip
 import itertools
 import json
 import os
 import random
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -224,7 +222,7 @@ def test_what_the_last_epoch_did(tmp_path: Path, accuracies: list[float], end: s
 
 def test_one_thing_is_said_in_the_singular(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run, an epoch, an error, a class, a trial, a core of each: no sentence of the report has `1 epochs`."""
-    for module, name in (("page", "MOST_ROWS"), ("page", "MOST_COMPARISONS"), ("page", "MOST_LOST")):
+    for module, name in (("page", "MOST_RUNS"), ("page", "MOST_COMPARISONS"), ("page", "MOST_LOST")):
         monkeypatch.setattr(f"cifarsweep.report.{module}.{name}", 1)
     provenance = {"cores": 1}
     found = [fake_run(tmp_path, f"layers{n}", epochs=1, provenance=provenance, num_train=1) for n in (2, 3)]
@@ -680,7 +678,7 @@ def hostile_sweep(outputs: Path) -> Path:
 
 def test_hostile_names_are_texts(tmp_path: Path) -> None:
     page = page_of(hostile_sweep(tmp_path))
-    assert len(page.all("script")) == 1
+    assert [script.get("type") for script in page.all("script")] == ["application/gzip", "application/gzip", None]
     assert not {tag for tag, _ in page.tags} & {"iframe", "u", "s", "b", "i", "h6"}
     assert all((image["src"] or "").startswith("data:image/") for image in page.all("img"))
     assert not any(attribute.startswith("on") for _, attributes in page.tags for attribute in attributes)
@@ -706,12 +704,54 @@ def test_the_page_asks_for_nothing_outside_itself(tmp_path: Path) -> None:
 def test_the_page_of_many_runs_holds_the_best_and_says_where_the_others_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cifarsweep.report.page.MOST_ROWS", 2)
+    monkeypatch.setattr("cifarsweep.report.page.MOST_RUNS", 2)
     for seed in range(5):
         (fake_run(tmp_path, seed=seed) / "train.log").touch()
     page = page_of(tmp_path)
     assert "In runs.csv only: 3 more runs." in page.text
     assert len([link for link in page.all("a") if (link["href"] or "").endswith("train.log")]) == 2
+
+
+def test_the_table_without_a_script_holds_the_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cifarsweep.report.page.STILL_ROWS", 2)
+    for seed in range(5):
+        (fake_run(tmp_path, seed=seed) / "train.log").touch()
+    page = page_of(tmp_path)
+    assert "The 2 best are listed; runs.csv has all." in page.text
+    assert len([link for link in page.all("a") if (link["href"] or "").endswith("train.log")]) == 2
+
+
+def data_of(page: Page) -> dict[str, Any]:
+    """What the page's script is given."""
+    (packed,) = re.findall(r'id="runs-data">([^<]*)<', page.source)
+    found = json.loads(gzip.decompress(base64.b64decode(packed)))
+    assert isinstance(found, dict)
+    return found
+
+
+def test_the_script_is_given_each_value_of_runs_csv_to_its_last_digit(tmp_path: Path) -> None:
+    for seed, accuracy in enumerate((0.1 + 0.2, 1 / 3, 0.9)):
+        fake_run(tmp_path, seed=2**60 + seed, test_accuracy=accuracy, val_accuracy=accuracy)
+    fake_run(tmp_path, "layers2", status="failed", error="no memory")
+    data = data_of(page_of(tmp_path))
+    columns = {column["key"]: column.get("values", column.get("same")) for column in data["columns"]}
+    with (tmp_path / "report" / "runs.csv").open(encoding="utf-8", newline="") as file:
+        header, *rows = csv.reader(file)
+    assert list(columns) == header
+    assert columns["test_accuracy"] == [0.9, 1 / 3, 0.1 + 0.2, None]
+    assert columns["seed"] == [str(2**60 + 2), str(2**60 + 1), str(2**60), 0]  # JSON's numbers would lose digits
+    assert columns["data"] == "cifar10"
+    assert sorted(columns["run_id"]) == sorted(row[0] for row in rows)
+
+
+def test_of_very_many_epochs_each_curve_keeps_its_last_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cifarsweep.report.page_data.MOST_EPOCHS", 8)
+    for seed in range(3):
+        fake_run(tmp_path, seed=seed, epochs=7)
+    curves = data_of(page_of(tmp_path))["curves"]
+    assert curves["lengths"] == [3] * 3
+    assert curves["epoch"] == [3, 6, 7] * 3
+    assert len(curves["figures"]["val_accuracy"]) == 9
 
 
 def test_without_validation_nothing_is_said_to_be_chosen_by_it(tmp_path: Path) -> None:
@@ -736,116 +776,6 @@ def test_what_was_left_out_is_not_said_to_be_complete(tmp_path: Path) -> None:
 def test_a_command_that_does_not_train_this_run_is_not_shown(tmp_path: Path, words: list[str]) -> None:
     fake_run(tmp_path, command_line=words)
     assert "The command that trains it is not recorded" in page_of(tmp_path).text
-
-
-# in a browser
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian: apt-get install chromium)")
-CHECK = """
-const rows = () => [...document.querySelectorAll("#table tbody tr")].filter((row) => !row.hidden);
-const headings = [...document.querySelectorAll("#table th")];
-const at = (title) => headings.findIndex((heading) => heading.textContent === title);
-const column = (title) => rows().map((row) => row.cells[at(title)].textContent.trim());
-const press = (title) => headings[at(title)].querySelector("button").click();
-const type = (text) => {
-  const input = document.getElementById("filter");
-  input.value = text;
-  input.dispatchEvent(new Event("input"));
-  return [rows().length, document.getElementById("shown").textContent];
-};
-const result = {first: column("model")};
-press("test %"); result.descending = column("test %"); result.said = headings[at("test %")].getAttribute("aria-sort");
-press("test %"); result.ascending = column("test %");
-press("lr"); result.rates = column("lr");
-press("model"); result.models = column("model");
-result.conditions = [
-  "lr<0.01", "lr=1e-05,0.1 & status=complete", "model=layers[!2]*", "test_accuracy>=0.45", "test_accuracy>0.4500001",
-  "val_accuracy=0.5", "test_accuracy=", "optimizer=momentum & model!=layers3", "optimizer=sgd",
-  "lr<0.01 &", "lr<fast", "colour=red",
-].map((text) => [text, ...type(text)]);
-result.some = type("LAYERS10 complete"); result.none = type("nothing like it"); result.all = type("  ");
-result.width = innerWidth;
-result.wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
-result.requests = performance.getEntriesByType("resource").map((entry) => entry.name.slice(0, 10));
-parent.postMessage(result, "*");
-"""
-FRAME = """<iframe src="page.html" style="width: {width}px; height: 900px"></iframe><script>
-onmessage = (event) => document.documentElement.setAttribute("data-result", JSON.stringify(event.data));
-</script>"""  # headless Chromium's own window is at least 500 pixels wide
-
-
-def browse(page: Path, profile: Path, *flags: str) -> tuple[str, list[str]]:
-    """The document after its scripts, and what was written to the console."""
-    words = [
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--enable-logging=stderr",
-    ]
-    words += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-    words += [f"--user-data-dir={profile}", *flags, "--dump-dom", page.as_uri()]
-    done = subprocess.run([str(CHROMIUM), *words], capture_output=True, text=True, encoding="utf-8", timeout=120)
-    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-
-
-@needs_chromium
-@pytest.mark.parametrize("width", [1280, 390])
-def test_the_table_sorts_and_filters_in_a_browser(tmp_path: Path, width: int) -> None:
-    found = [
-        fake_run(tmp_path, f"layers{n}", depth=n, lr=lr, test_accuracy=n / 20, val_accuracy=0.5)
-        for n, lr in ((9, 1e-5), (10, 1e-3), (2, 0.1))
-    ]
-    found.append(fake_run(tmp_path, "layers3", status="failed", error="x"))
-    source = page_of(fake_sweep(tmp_path, "sweep", found)).source
-    digest = base64.b64encode(hashlib.sha256(CHECK.encode()).digest()).decode()
-    source = source.replace("script-src ", f"script-src 'sha256-{digest}' ").replace(
-        "</body>", f"<script>{CHECK}</script>"
-    )
-    (tmp_path / "page.html").write_text(source, encoding="utf-8")
-    (tmp_path / "frame.html").write_text(FRAME.format(width=width), encoding="utf-8")
-    document, console = browse(tmp_path / "frame.html", tmp_path / "profile", "--window-size=1400,1000")
-    assert console == []
-    (encoded,) = re.findall(r'data-result="([^"]*)"', document)
-    result = json.loads(html.unescape(encoded))
-    assert result["descending"] == ["50.00", "45.00", "10.00", ""]  # by value, what was not measured last
-    assert result["said"] == "descending"
-    assert result["ascending"] == ["10.00", "45.00", "50.00", ""]
-    assert result["rates"] == ["0.1", "0.1", "0.001", "1e-05"]
-    assert result["models"] == ["layers2", "layers3", "layers9", "layers10"]
-    assert [(text, number) for text, number, said in result["conditions"][:9]] == [
-        ("lr<0.01", 2),
-        ("lr=1e-05,0.1 & status=complete", 2),
-        ("model=layers[!2]*", 3),
-        ("test_accuracy>=0.45", 2),
-        ("test_accuracy>0.4500001", 1),
-        ("val_accuracy=0.5", 3),
-        ("test_accuracy=", 1),
-        ("optimizer=momentum & model!=layers3", 3),
-        ("optimizer=sgd", 0),
-    ]
-    assert [said.partition(", ")[0] for _, _, said in result["conditions"][9:]] == [
-        "lr<0.01 &: expected a name",
-        "lr<fast: expected a number",
-        "colour: no such column here",
-    ]
-    assert result["some"] == [1, "1 of 4 runs"]
-    assert result["none"] == [0, "0 of 4 runs"]
-    assert result["all"] == [4, "4 of 4 runs"]
-    assert result["width"] == width
-    assert result["wide"] == 0  # nothing is wider than the window
-    assert set(result["requests"]) <= {"data:image"}
-
-
-@needs_chromium
-def test_hostile_names_do_nothing_in_a_browser(tmp_path: Path) -> None:
-    sweep_dir = hostile_sweep(tmp_path)
-    page_of(sweep_dir)
-    document, console = browse(sweep_dir / "report" / "index.html", tmp_path / "profile")
-    assert console == []  # no error, and no script or request that the page's policy had to stop
-    assert 'type="button"' in document  # its own script ran
 
 
 def test_learning_rates_are_grouped_by_factors_however_many_runs_each_has(tmp_path: Path) -> None:

@@ -140,16 +140,36 @@ const known = new Map(Object.entries(values).map(([key, value]) =>
 const check = (key) => { if (key === "other") throw new Error("other: no such name"); };
 const answer = (text) => {
   try {
-    return String(conditions.parse(text, check, (key) => key === "lr")((key) => known.get(key) ?? null));
+    return String(conditions.parse(text, check, (key) => key === "lr").holds((key) => known.get(key) ?? null));
   } catch (error) {
     return error.message;
   }
 };
 console.log(JSON.stringify(texts.map(answer)));
 """
+WRITTEN = """
+const texts = JSON.parse(require("fs").readFileSync(0, "utf8"));
+const again = (text) => conditions.written(conditions.parse(text, () => {}, () => false).comparisons);
+const exact = (text) => conditions.written([{key: "a", sign: "=", values: [conditions.exactly(text)]}]);
+console.log(JSON.stringify([texts[0].map(again), texts[1].map(exact)]));
+"""
+needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js (Debian: apt-get install nodejs)")
 
 
-@pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js (Debian: apt-get install nodejs)")
+@needs_node
+def test_what_the_pages_script_writes_means_the_same() -> None:
+    """A condition that it has read, and one that only a text equals, whatever is in it."""
+    texts = [text for text, _ in CASES]
+    names = ["layers3", "a b", "[x]", "w*?", "can't", 'the "best"', 'it\'s "both"', "x,y & z", " ", "ä", "]["]
+    command = ["node", "-e", SCRIPT.read_text(encoding="utf-8") + WRITTEN]
+    done = subprocess.run(command, input=json.dumps([texts, names]), capture_output=True, encoding="utf-8", check=True)
+    again, exact = json.loads(done.stdout)
+    assert [holds(text) for text in again] == [expected for _, expected in CASES]
+    for name, condition in zip(names, exact, strict=True):
+        assert [other for other in names if holds(condition, {"a": other})] == [name], condition
+
+
+@needs_node
 def test_the_pages_script_answers_each_text_alike() -> None:
     rng, parts = random.Random(0), ["a", "lr", "name", "seed", "nesterov", "error", "=", "!=", "<", ">=", ",", "&", "'"]
     parts += [

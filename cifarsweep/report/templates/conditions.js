@@ -55,7 +55,7 @@ const conditions = (() => {
     return ORDER[sign](value, wanted);
   };
 
-  // The text's comparisons, as a function that says whether all hold of `valueOf` a name. An error says what is refused.
+  // The text's comparisons, and whether all hold of `valueOf` a name. An error says what is refused.
   const parse = (text, checkKey, isOfNumbers) => {
     const comparisons = [];
     for (let rest = text; ; rest = rest.slice(1)) {
@@ -81,9 +81,20 @@ const conditions = (() => {
       const given = values.filter((value) => sign in ORDER || (value !== "" && value !== "null"));
       if (isOfNumbers(key) && given.some((value) => !isNumber(number(value)))) throw new Error(`${shown}: expected a number`);
       comparisons.push({key, sign, values});
-      if (!rest) return (valueOf) => comparisons.every((comparison) => holds(comparison, valueOf));
+      if (!rest) return {comparisons, holds: (valueOf) => comparisons.every((comparison) => holds(comparison, valueOf))};
     }
   };
 
-  return {number, parse};
+  // The pattern that only this text matches. A value may hold one kind of quote, so a ? stands for the other.
+  const exactly = (text) => {
+    const pattern = text.replace(/[*?[]/g, "[$&]");
+    return pattern.includes("'") ? pattern.replaceAll('"', "?") : pattern;
+  };
+  const quoted = (value) => {
+    if (!/[\s,&'"]/.test(value)) return value;
+    return value.includes('"') ? `'${value}'` : `"${value}"`;
+  };
+  const written = (comparisons) => comparisons.map(({key, sign, values}) => `${key}${sign}${values.map(quoted)}`).join(" & ");
+
+  return {exactly, holds, number, parse, written};
 })();
