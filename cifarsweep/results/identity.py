@@ -13,7 +13,7 @@ _DETERMINES = ("data", "model", "optimizer", "schedule", "loss", "trainer", "bat
 
 DOES_NOT_DETERMINE = {
     "data": {"_target_", "name", "root", "url", "cache"},
-    "trainer": {"device", "threads", "compile", "deterministic"},
+    "trainer": {"device", "threads", "compile", "deterministic", "checkpoint_seconds"},
 }
 
 _MEANS_NOTHING = [("match", None)]

@@ -1,4 +1,4 @@
-"""The state of training after an epoch, in one file: a SHA-256, then what torch.save makes.
+"""The state of training after an epoch, or in the middle of one, in one file: a SHA-256, then what torch.save makes.
 
 Knows PyTorch and atomic files, not what is trained or why.
 """
@@ -17,16 +17,26 @@ from torch import nn
 
 from cifarsweep.results import files
 from cifarsweep.results.records import Epoch
+from cifarsweep.training.loop import NOTHING, Part
 
-FORMAT = 1
+FORMATS = {False: 1, True: 2}
+"""By whether the file is of the middle of an epoch, which version 0.1 would take for its beginning."""
 
 
-def save(path: Path, run_id: str, epochs: Sequence[Epoch], model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def save(
+    path: Path,
+    run_id: str,
+    epochs: Sequence[Epoch],
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    part: Part = NOTHING,
+) -> None:
     """Everything that the rest of the training depends on: weights, optimizer, random states, figures so far."""
     content = {
-        "format": FORMAT,
+        "format": FORMATS[part != NOTHING],
         "run_id": run_id,
         "epochs": [vars(epoch) for epoch in epochs],
+        "part": vars(part),
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
         "random": _random_states(),
@@ -53,14 +63,16 @@ def check_state(state: dict[str, Any]) -> None:
         raise ValueError("expected tensors and plain values only in its state_dict()") from error
 
 
-def restore(path: Path, run_id: str, model: nn.Module, optimizer: torch.optim.Optimizer) -> list[Epoch]:
-    """Puts model, optimizer and random states back to where they were saved. Returns the epochs, none without a file.
+def restore(path: Path, run_id: str, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[list[Epoch], Part]:
+    """Puts model, optimizer and random states back to where they were saved.
+
+    Returns the epochs, none without a file, and what the next one has done already.
 
     The learning rates stay those that the optimizer came with. files.Corrupt where the file is damaged or of another
     run or network; nothing is changed then.
     """
     if not path.exists():
-        return []
+        return [], NOTHING
     data = files.read_bytes(path, files.MOST_WEIGHTS)
     try:
         # PyTorch compares no checksum: with one bit of the zip archive's tables flipped it read weights from anywhere.
@@ -68,8 +80,10 @@ def restore(path: Path, run_id: str, model: nn.Module, optimizer: torch.optim.Op
         if hashlib.sha256(archive).digest() != digest:
             raise ValueError("damaged or incomplete")
         content: dict[str, Any] = torch.load(io.BytesIO(archive), map_location="cpu", weights_only=True)
-        if (content["format"], content["run_id"]) != (FORMAT, run_id):
-            raise ValueError(f"format {content['format']} of run {content['run_id']}, expected {FORMAT} of {run_id}")
+        part = Part(**content.get("part", {}))
+        expected = FORMATS[part != NOTHING]
+        if (content["format"], content["run_id"]) != (expected, run_id):
+            raise ValueError(f"format {content['format']} of run {content['run_id']}, expected {expected} of {run_id}")
         shapes = {name: value.shape for name, value in model.state_dict().items()}
         if {name: value.shape for name, value in content["model"].items()} != shapes:
             raise ValueError("of another network")
@@ -82,7 +96,7 @@ def restore(path: Path, run_id: str, model: nn.Module, optimizer: torch.optim.Op
     except Exception as error:  # pickle, runtime, key and value errors: all say that this is no file of ours
         raise files.Corrupt(path, str(error).partition("\n")[0] or type(error).__name__) from error
     model.load_state_dict(content["model"])
-    return epochs
+    return epochs, part
 
 
 def _random_states() -> dict[str, Any]:

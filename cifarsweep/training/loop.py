@@ -1,5 +1,7 @@
 """The training loop. Knows nothing of Hydra, Optuna, data sets or files."""
 
+import itertools
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -22,6 +24,20 @@ class Evaluation:
     """int64 class indices (N,), in the order of the batches, on the CPU."""
 
 
+@dataclass(frozen=True)
+class Part:
+    """What an epoch has done so far, in its middle."""
+
+    steps: int = 0
+    num_images: int = 0
+    loss_sum: float = 0.0
+    num_correct: int = 0
+    seconds: float = 0.0
+
+
+NOTHING = Part()
+
+
 def train(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
@@ -33,21 +49,27 @@ def train(
     validate: Callable[[], Evaluation | None],
     autocast: torch.autocast,
     first_epoch: int = 1,
+    begun: Part = NOTHING,
+    save_every: float = math.inf,
+    save: Callable[[Part], None] = lambda part: None,
 ) -> Iterator[Epoch]:
     """Trains in place and yields after each epoch, where the caller may stop. Ends once the loss is not finite.
 
-    Starts at `first_epoch`, with model and optimizer as the epoch before it left them.
+    Starts at `first_epoch`, with model and optimizer as the epoch before it left them, or after the part of it that
+    `begun` tells. Calls `save` in the middle of an epoch that takes longer than `save_every` seconds, and again after
+    as many.
     `batches(epoch)` gives the epoch's `steps_per_epoch` batches; `schedule(step, num_steps)` gives the factor on
     the learning rates the optimizer came with.
     """
     peak_lrs = [group["lr"] for group in optimizer.param_groups]
     num_steps = num_epochs * steps_per_epoch
     for epoch in range(first_epoch, num_epochs + 1):
-        start = time.perf_counter()
-        step = (epoch - 1) * steps_per_epoch
-        loss_sum, num_correct, num_images = 0.0, 0, 0
+        start = saved = time.perf_counter()
+        part, begun = begun, NOTHING
+        step = (epoch - 1) * steps_per_epoch + part.steps
+        loss_sum, num_correct, num_images = part.loss_sum, part.num_correct, part.num_images
         model.train()
-        for images, labels in batches(epoch):
+        for images, labels in itertools.islice(batches(epoch), part.steps, None):
             for group, peak_lr in zip(optimizer.param_groups, peak_lrs, strict=True):
                 group["lr"] = peak_lr * schedule(step, num_steps)
             with autocast:
@@ -61,8 +83,12 @@ def train(
             loss_sum = loss_sum + loss.detach() * len(labels)
             num_correct = num_correct + (scores.detach().argmax(1) == labels).sum()
             num_images += len(labels)
+            if (now := time.perf_counter()) - saved > save_every and step % steps_per_epoch:
+                seconds = part.seconds + now - start
+                save(Part(step % steps_per_epoch, num_images, float(loss_sum), int(num_correct), seconds))
+                saved = time.perf_counter()
         train_loss, train_accuracy = float(loss_sum) / num_images, int(num_correct) / num_images
-        seconds = time.perf_counter() - start
+        seconds = part.seconds + time.perf_counter() - start
         val = validate()
         measured = Epoch(
             epoch=epoch,

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from functools import partial
 from pathlib import Path
@@ -142,15 +143,17 @@ def _train(session: Session, run_dir: Path, lock: locks.Lock, report: Report, tr
     """
     started = provenance.now()
     run_files.start(run_dir, session)
-    epochs = _resume(session, run_dir)
-    with run_files.log_file(run_dir / "train.log", "a" if epochs else "w"):
+    epochs, part = _resume(session, run_dir)
+    where = f"after epoch {len(epochs)}" + (f" and {part.steps} steps" if part.steps else "")
+    goes_on = bool(epochs or part.steps)
+    with run_files.log_file(run_dir / "train.log", "a" if goes_on else "w"):
         command = " ".join(command_line.words())
         log.info("%s on %s, %d thread(s)", command, session.device, torch.get_num_threads())
-        if epochs:
-            log.info("goes on after epoch %d", len(epochs))
-            progress.detail(f"{run_dir.name}: goes on after epoch {len(epochs)}/{session.description.epochs}")
+        if goes_on:
+            log.info("goes on %s", where)
+            progress.detail(f"{run_dir.name}: goes on {where} of {session.description.epochs}")
         try:
-            figures = _fit(session, run_dir, lock, epochs, report, tracked)
+            figures = _fit(session, run_dir, lock, epochs, part, report, tracked)
             lock.check()
         except locks.Lost:
             raise
@@ -172,23 +175,29 @@ def _train(session: Session, run_dir: Path, lock: locks.Lock, report: Report, tr
     return result
 
 
-def _resume(session: Session, run_dir: Path) -> list[Epoch]:
-    """The epochs that an earlier process trained, with everything put back to their end."""
+def _resume(session: Session, run_dir: Path) -> tuple[list[Epoch], loop.Part]:
+    """The epochs that an earlier process trained, and its part of the next, with everything put back to their end."""
     path = run_dir / CHECKPOINT
     if session.values["force"]:
         files.remove(path)
     try:
-        epochs = checkpoint.restore(path, session.description.run_id, session.model, session.optimizer)
+        epochs, part = checkpoint.restore(path, session.description.run_id, session.model, session.optimizer)
     except files.Corrupt as error:
         run_files.set_aside(error)
-        return []
+        return [], loop.NOTHING
     if epochs:  # an earlier process may have ended before it wrote them
         records.write_metrics(run_dir, epochs)
-    return epochs
+    return epochs, part
 
 
 def _fit(
-    session: Session, run_dir: Path, lock: locks.Lock, epochs: list[Epoch], report: Report, tracked: Trackers
+    session: Session,
+    run_dir: Path,
+    lock: locks.Lock,
+    epochs: list[Epoch],
+    part: loop.Part,
+    report: Report,
+    tracked: Trackers,
 ) -> dict[str, Any]:
     """Trains the epochs that are missing and adds them to `epochs`. Returns the status and figures of the end."""
     values, about, num_steps = session.values, session.description, session.steps_per_epoch
@@ -203,6 +212,10 @@ def _fit(
         accuracy = _accuracy(epochs[-1]) if epochs else ""
         slug, done, total = run_dir.name.rpartition("-")[0], (epoch - 1) * num_steps, about.epochs * num_steps
         return progress.track(shuffled, progress.Stage(slug, epoch, about.epochs, accuracy, done, total))
+
+    def save(part: loop.Part = loop.NOTHING) -> None:
+        lock.check()
+        checkpoint.save(run_dir / CHECKPOINT, about.run_id, epochs, session.model, session.optimizer, part)
 
     # A search may have missed the end of an epoch, so it hears of each again. So may a tracker.
     tracked.epochs(epochs)
@@ -219,11 +232,13 @@ def _fit(
         num_epochs=about.epochs,
         validate=lambda: _evaluate(session, network, data.val) if len(data.val.indices) else None,
         autocast=session.autocast,
+        begun=part,
+        save_every=values["trainer"].get("checkpoint_seconds") or math.inf,
+        save=save,
     )
     for epoch in () if stopped or (epochs and epochs[-1].diverged) else remaining:
         epochs.append(epoch)
-        lock.check()
-        checkpoint.save(run_dir / CHECKPOINT, about.run_id, epochs, session.model, session.optimizer)
+        save()
         records.write_metrics(run_dir, epochs)
         tracked.epochs(epochs)
         line = _epoch_line(epoch, about.epochs, num_steps * about.batch_size)

@@ -86,6 +86,7 @@ DOMAINS = {
     "trainer.device": _matching(r"auto|cpu|mps|cuda(:\d{1,3})?", "one of auto, cpu, cuda, cuda:N, mps"),
     "trainer.precision": domains.one_of("fp32", "bf16"),
     "trainer.threads": domains.whole(1, MOST_THREADS).or_null(),
+    "trainer.checkpoint_seconds": domains.number("a number of seconds above 0", lambda x: x > 0).or_null(),
     "trainer.compile": domains.BOOLEAN,
     "trainer.deterministic": domains.BOOLEAN,
 }

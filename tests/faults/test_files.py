@@ -20,6 +20,7 @@ from torch import nn
 
 from cifarsweep.results import files, records
 from cifarsweep.training import checkpoint
+from cifarsweep.training.loop import NOTHING
 
 # checkpoints
 
@@ -50,7 +51,7 @@ def test_a_checkpoint_puts_everything_back(saved: Path) -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.25, momentum=0.9)
     torch.rand(5)
     random.random()
-    assert checkpoint.restore(saved, "abc", model, optimizer) == [EPOCH]
+    assert checkpoint.restore(saved, "abc", model, optimizer) == ([EPOCH], NOTHING)
     assert torch.equal(model.weight, expected.weight)  # type: ignore[arg-type]
     assert optimizer.param_groups[0]["lr"] == 0.25
     assert torch.equal(optimizer.state[model.weight]["momentum_buffer"], torch.ones(2, 3))

@@ -10,6 +10,7 @@ import random
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import hydra
@@ -23,7 +24,7 @@ from cifarsweep.results import files, records
 from cifarsweep.results.records import RunResult
 from cifarsweep.sweeper import hydra_compat
 from cifarsweep.terminal import progress
-from cifarsweep.training import loop, process, run, run_files
+from cifarsweep.training import checkpoint, loop, process, run, run_files
 from cifarsweep.training.configuration import Configuration
 
 Train = Callable[..., dict[str, Any]]
@@ -230,6 +231,36 @@ def test_an_interrupted_run_ends_bit_for_bit_where_another_ends(
     assert "goes on after epoch 2" in log
     assert log.count("epoch 1/4") == log.count("epoch 4/4") == 1
     assert not (resumed["dir"] / "checkpoint.pt").exists()
+
+
+@pytest.mark.parametrize("optimizer", ["momentum", "muon"])
+@pytest.mark.parametrize("num_saved", [1, 2, 12])
+def test_a_run_interrupted_in_the_middle_of_an_epoch_ends_bit_for_bit_where_another_ends(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str, num_saved: int
+) -> None:
+    words = [f"optimizer={optimizer}", "batch_size=32", "model.dropout=0.3", "trainer.epochs=3"]
+    expected = train(*words, f"outputs={tmp_path}/undisturbed")
+    saved: list[loop.Part] = []
+
+    def save(*args: Any) -> None:
+        checkpoint.save(*args)
+        saved.append(args[-1])
+        if len(saved) == num_saved:
+            raise KeyboardInterrupt
+
+    words += ["trainer.checkpoint_seconds=1e-9"]
+    monkeypatch.setattr(run, "checkpoint", SimpleNamespace(save=save, restore=checkpoint.restore))
+    with pytest.raises(KeyboardInterrupt):
+        train(*words)
+    monkeypatch.undo()
+    assert saved[-1].steps > 0
+    torch.rand(7), random.random()  # whatever else this process draws
+    resumed = train(*words)
+    assert figures(resumed) == figures(expected)
+    assert (resumed["dir"] / "model.pt").read_bytes() == (expected["dir"] / "model.pt").read_bytes()
+    log = (resumed["dir"] / "train.log").read_text()
+    assert re.search(rf"goes on after epoch \d and {saved[-1].steps} steps", log)
+    assert log.count("epoch 1/3") == log.count("epoch 3/3") == 1
 
 
 def test_a_pruned_run_goes_on_from_its_last_epoch_when_asked_for_alone(train: Train, said: list[str]) -> None:
