@@ -7,25 +7,33 @@ import torch
 from torch import Tensor
 
 
+ALTERNATING = "alternating"
+
+
 @dataclass(frozen=True)
 class Augmentation:
     """What training does to an image. `crop`: shifts it by up to so many pixels, the edge mirrored; `flip`: swaps left
     and right in half of the images; `cutout`: sets a square with a side of so many pixels to the mean colour.
+
+    With flip=alternating an image is seen as it is in one epoch and mirrored in the next, so that two epochs hold both
+    and neither twice (Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU", 2024).
 
     Pixels move while they are uint8, a quarter of the memory. The mean colour is exact only once they are normalised,
     so cutout is a second step. Both draw from `generator`, which is on the images' device.
     """
 
     crop: int = 0
-    flip: bool = False
+    flip: bool | str = False
     cutout: int = 0
 
-    def crop_and_flip(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """uint8 (N, C, H, W) to uint8 of the same shape."""
+    def crop_and_flip(self, images: Tensor, odd: Tensor, generator: torch.Generator) -> Tensor:
+        """uint8 (N, C, H, W) to uint8 of the same shape. `odd`, 0 or 1 (N,): whose turn to be mirrored it is."""
         if self.crop:
             images = random_crop(images, self.crop, generator)
+        if self.flip == ALTERNATING:
+            return mirror(images, odd)
         if self.flip:
-            images = random_flip(images, generator)
+            images = mirror(images, _randint(2, (len(images),), generator))
         return images
 
     def cut_out(self, batch: Tensor, generator: torch.Generator) -> Tensor:
@@ -56,10 +64,9 @@ def _reflect_pad(images: Tensor, pixels: int) -> Tensor:
     return padded
 
 
-def random_flip(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Each image mirrored left to right with probability one half."""
+def mirror(images: Tensor, mirrored: Tensor) -> Tensor:
+    """Left and right swapped in the images whose `mirrored`, int64 (N,), is 1 and not 0."""
     num = len(images)
-    mirrored = _randint(2, (num,), generator)
     # Whole images are picked from both versions: torch.where decides value by value, three times as slow.
     both = torch.cat([images, images.flip(3)]).permute(0, 2, 3, 1)
     return both.index_select(0, torch.arange(num, device=images.device) + num * mirrored).permute(0, 3, 1, 2)
@@ -92,13 +99,15 @@ class Batcher:
     mean: Tensor
     std: Tensor
 
-    def training(self, batch_size: int, augmentation: Augmentation, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def training(
+        self, batch_size: int, augmentation: Augmentation, seed: int, epoch: int = 0
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """One epoch in random order; what is left over after full batches waits for another epoch's order."""
         generator = torch.Generator(self.images.device).manual_seed(seed)
         order = torch.randperm(len(self.indices), generator=generator, device=generator.device)
         num_full = len(order) // batch_size
         for places in torch.split(self.indices[order][: num_full * batch_size], batch_size):
-            images = augmentation.crop_and_flip(self._gather(places), generator)
+            images = augmentation.crop_and_flip(self._gather(places), (places + epoch) % 2, generator)
             yield augmentation.cut_out(self._normalised(images), generator), self.labels[places]
 
     def evaluation(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -35,8 +35,10 @@ def augmented(dataset: DataSet) -> Mosaic:
         if not len(places):
             continue
         repeated = replace(train, indices=places.expand(NUM_COLUMNS - 1))
-        ((batch, _),) = repeated.training(NUM_COLUMNS - 1, dataset.augmentation, seed=label)
-        colours = batch * train.std.view(1, -1, 1, 1) + train.mean.view(1, -1, 1, 1)
+        epochs = [repeated.training(NUM_COLUMNS - 1, dataset.augmentation, label, epoch) for epoch in range(2)]
+        batches = [images for ((images, _),) in epochs]
+        batches[0][1::2] = batches[1][1::2]
+        colours = batches[0] * train.std.view(1, -1, 1, 1) + train.mean.view(1, -1, 1, 1)
         variants = (colours * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
         names.append(name)
         rows.append(np.concatenate([_row(dataset.train_images, places)[:1], variants]))

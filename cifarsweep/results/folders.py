@@ -89,9 +89,9 @@ def pictures(outputs: Path, data: str, fingerprint: str) -> Path:
     return outputs / "data" / re.sub(r"[^A-Za-z0-9_-]+", "_", f"{data[:60]}-{fingerprint[:12]}")
 
 
-def augmentation_picture(crop: int = 0, flip: bool = False, cutout: int = 0) -> str:
+def augmentation_picture(crop: int = 0, flip: bool | str = False, cutout: int = 0) -> str:
     """The name of the file there that shows what this augmentation does."""
-    return f"augmentation-crop{crop:d}-flip{flip:d}-cutout{cutout:d}.png"
+    return f"augmentation-crop{crop:d}-flip{flip if isinstance(flip, str) else int(flip)}-cutout{cutout:d}.png"
 
 
 def find(path: Path) -> list[Path]:

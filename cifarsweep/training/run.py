@@ -208,7 +208,7 @@ def _fit(
         # Each epoch has a seed of its own, so that a resumed run sees the same images in the same order: 64 bits, far
         # apart for neighbouring seeds and epochs.
         seed = int.from_bytes(hashlib.sha256(f"{about.seed} {epoch}".encode()).digest()[:8], "big")
-        shuffled = data.train.training(about.batch_size, session.dataset.augmentation, seed)
+        shuffled = data.train.training(about.batch_size, session.dataset.augmentation, seed, epoch)
         accuracy = _accuracy(epochs[-1]) if epochs else ""
         slug, done, total = run_dir.name.rpartition("-")[0], (epoch - 1) * num_steps, about.epochs * num_steps
         return progress.track(shuffled, progress.Stage(slug, epoch, about.epochs, accuracy, done, total))

@@ -72,7 +72,9 @@ DOMAINS = {
     "data.num_train": domains.whole(10, MOST_IMAGES),
     "data.num_test": domains.whole(10, MOST_IMAGES),
     "data.augment.crop": domains.whole(0, 1023),
-    "data.augment.flip": domains.BOOLEAN,
+    "data.augment.flip": Domain(
+        lambda value: type(value) is bool or value == "alternating", "true, false or alternating"
+    ),
     "data.augment.cutout": domains.whole(0, 1024),
     "tracker.tensorboard.folder": _FOLDER.or_null(),
     "tracker.mlflow.uri": domains.TEXT.or_null(),

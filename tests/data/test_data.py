@@ -160,11 +160,28 @@ def test_the_random_crop_is_a_window_of_the_mirrored_image() -> None:
 
 def test_half_of_the_images_are_mirrored_and_the_others_kept() -> None:
     images = torch.randint(0, 256, (400, 3, 4, 4), dtype=torch.uint8)
-    flipped = augment.random_flip(images, torch.Generator().manual_seed(0))
+    flip = augment.Augmentation(flip=True)
+    flipped = flip.crop_and_flip(images, torch.zeros(400), torch.Generator().manual_seed(0))
     same = (flipped == images).flatten(1).all(1)
     mirrored = (flipped == images.flip(3)).flatten(1).all(1)
     assert bool((same ^ mirrored).all())
     assert 160 < int(mirrored.sum()) < 240
+
+
+def test_an_alternating_flip_shows_each_image_once_as_it_is_and_once_mirrored_in_two_epochs(data_cache: Path) -> None:
+    dataset = small_shapes(data_cache, val_size=0, augment={"flip": "alternating"})
+    train, plain = dataset.batchers(torch.device("cpu")).train, augment.Augmentation()
+    for seed in range(3):
+        versions = []
+        for epoch in (1, 2, 3):
+            ((images, _),) = train.training(300, dataset.augmentation, seed, epoch)
+            versions.append(images)
+        ((originals, _),) = train.training(300, plain, seed)
+        first = (versions[0] == originals).flatten(1).all(1)
+        assert int(first.sum()) == 150
+        assert torch.equal(torch.where(first[:, None, None, None], versions[0], versions[1]), originals)
+        assert torch.equal(torch.where(first[:, None, None, None], versions[1], versions[0]), originals.flip(3))
+        assert torch.equal(versions[0], versions[2])
 
 
 def test_each_shift_is_as_likely_as_any_other() -> None:

@@ -48,11 +48,15 @@ def test_an_original_stands_beside_what_training_makes_of_it(dataset: DataSet) -
     assert (blanked >= 16).all()  # a square of 8×8 pixels, of which a quarter at least is inside
 
 
-def test_without_augmentation_but_the_flip_a_variant_is_the_original_or_its_mirror(data_cache: Path) -> None:
-    flips = load_shapes(str(data_cache), val_size=0, num_train=600, num_test=200, augment={"flip": True})
+@pytest.mark.parametrize("flip", [True, "alternating"])
+def test_without_augmentation_but_the_flip_variants_are_the_original_and_its_mirror(
+    data_cache: Path, flip: bool | str
+) -> None:
+    flips = load_shapes(str(data_cache), val_size=0, num_train=600, num_test=200, augment={"flip": flip})
     for original, *variants in samples.augmented(flips).images:
         for variant in variants:
             assert (variant == original).all() or (variant == original[:, ::-1]).all()
+        assert len({variant.tobytes() for variant in variants}) == 2
 
 
 def test_confused_images_are_those_of_the_reports_pairs(dataset: DataSet) -> None:
