@@ -12,6 +12,9 @@ Contenders, measured in turn; the median of several counts:
 
 With one core, each is one process of one thread on it. With all cores, cifarsweep, limit and evaluate are a process a
 core, whose rates add up, and the tutorial is one process with all cores, as its users start it.
+
+With --experiments cifar10_90 ..., those of conf/experiment take the place of layersN, at their own batch size, in one
+process with all cores, beside the tutorial's layers2; `limit TFLOP/s` is what the limit computes.
 """
 
 from __future__ import annotations
@@ -22,7 +25,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import IO, Any
 
 import bench
@@ -32,10 +36,14 @@ IMAGES = {"cifarsweep": 5000, "limit": 5000, "evaluate": 10_000, "tutorial": 12_
 """At least so many a measurement; three batches where that is more."""
 
 
+Shares = Sequence[Sequence[int]]
+"""The cores of each process."""
+
+
 class Team:
     """Processes that measure the same at the same time, each on its cores."""
 
-    def __init__(self, shares: Sequence[Sequence[int]], words: Sequence[str]) -> None:
+    def __init__(self, shares: Shares, words: Sequence[str]) -> None:
         self._processes = [self._start(share, words) for share in shares]
 
     @staticmethod
@@ -46,10 +54,10 @@ class Team:
             command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
         )
 
-    def images_per_second(self, contender: str, depth: int, batch_size: int, num_images: int) -> float:
+    def images_per_second(self, contender: str, model: str, batch_size: int, num_images: int) -> float:
         """The sum over the processes; the loop and its data are ready when the clock starts."""
         for process in self._processes:
-            _say(process.stdin, contender, depth, batch_size, num_images)
+            _say(process.stdin, contender, model, batch_size, num_images)
         for process in self._processes:
             _hear(process)
         for process in self._processes:  # all are ready, so all start now
@@ -60,6 +68,22 @@ class Team:
         for process in self._processes:
             process.terminate()
             process.wait()
+
+
+class Teams:
+    """Those that measure this project and the tutorial."""
+
+    def __init__(self, ours: Shares, theirs: Shares, words: Sequence[str], small: bool) -> None:
+        self._ours, self._theirs, self._small = Team(ours, words), Team(theirs, [*words, "--plain"]), small
+
+    def measurement(self, contender: str, model: str, batch_size: int) -> Callable[[], float]:
+        team = self._theirs if contender == "tutorial" else self._ours
+        num_images = IMAGES[contender] // (10 if self._small else 1)
+        return lambda: team.images_per_second(contender, model, batch_size, num_images)
+
+    def end(self) -> None:
+        self._ours.end()
+        self._theirs.end()
 
 
 def _say(file: IO[str] | None, *words: object) -> None:
@@ -87,9 +111,9 @@ def work(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(len(share))
     setup = Setup([*bench.data_words(arguments), f"trainer.precision={arguments.precision}"], arguments.plain)
     for line in sys.stdin:
-        contender, *numbers = line.split()
-        depth, batch_size, num_images = map(int, numbers)
-        timed = getattr(setup, contender)(depth, batch_size, max(num_images // batch_size, 3))
+        contender, model, *numbers = line.split()
+        batch_size, num_images = map(int, numbers)
+        timed = getattr(setup, contender)(model, batch_size, max(num_images // batch_size, 3))
         next(timed)
         print("ready", flush=True)
         sys.stdin.readline()
@@ -116,30 +140,34 @@ class Setup:
         self.dataset = instantiate(hydra.compose("config", words).data)
         self.batchers = self.dataset.batchers(process.choose_device("cpu"))
 
-    def _session(self, depth: int, batch_size: int) -> Any:
+    def _session(self, model: str, batch_size: int) -> Any:
+        from cifarsweep.data import Augmentation
         from cifarsweep.training import schema
         from cifarsweep.training.configuration import Configuration
         from cifarsweep.training.session import Session
 
-        overrides = [*self.words, f"model=layers{depth}", f"batch_size={batch_size}", "trainer.device=cpu"]
-        choices = {**dict.fromkeys((*schema.CALLS, "trainer"), ""), "model": f"layers{depth}"}
-        return Session(Configuration.of(self.compose("config", overrides), choices), self.dataset)
+        overrides = [*self.words, model, f"batch_size={batch_size}", "trainer.device=cpu"]
+        choices = {**dict.fromkeys((*schema.CALLS, "trainer"), ""), "model": model.partition("=")[2]}
+        configuration = Configuration.of(self.compose("config", overrides), choices)
+        augmentation = Augmentation(**configuration.values["data"]["augment"])
+        return Session(configuration, replace(self.dataset, augmentation=augmentation))
 
-    def _batches(self, batch_size: int) -> Iterator[Any]:
+    def _batches(self, batch_size: int, augmentation: Any = None) -> Iterator[Any]:
         """Augmented ones, epoch after epoch."""
         for epoch in itertools.count():
-            yield from self.batchers.train.training(batch_size, self.dataset.augmentation, epoch)
+            yield from self.batchers.train.training(batch_size, augmentation or self.dataset.augmentation, epoch, epoch)
 
-    def cifarsweep(self, depth: int, batch_size: int, steps: int) -> Iterator[int]:
+    def cifarsweep(self, model: str, batch_size: int, steps: int) -> Iterator[int]:
         from cifarsweep.terminal import progress
         from cifarsweep.training.loop import train
 
         progress.send_to(lambda event: None)
-        session = self._session(depth, batch_size)
+        session = self._session(model, batch_size)
         stage = progress.Stage("", 1, 1, "", 0, steps)
 
         def batches(epoch: int) -> Iterator[Any]:
-            return progress.track(itertools.islice(self._batches(batch_size), 3 if epoch == 1 else steps), stage)
+            images = self._batches(batch_size, session.dataset.augmentation)
+            return progress.track(itertools.islice(images, 3 if epoch == 1 else steps), stage)
 
         trained = train(
             session.model, session.optimizer, session.schedule, session.loss_fn, batches, steps, 2, lambda: None,
@@ -150,8 +178,8 @@ class Setup:
         next(trained)
         yield steps * batch_size
 
-    def limit(self, depth: int, batch_size: int, steps: int) -> Iterator[int]:
-        session = self._session(depth, batch_size)
+    def limit(self, model: str, batch_size: int, steps: int) -> Iterator[int]:
+        session = self._session(model, batch_size)
         ready = list(itertools.islice(self._batches(batch_size), max(3, 512 // batch_size)))
 
         def train(steps: int) -> None:
@@ -168,11 +196,11 @@ class Setup:
         train(steps)
         yield steps * batch_size
 
-    def evaluate(self, depth: int, batch_size: int, steps: int) -> Iterator[int]:
+    def evaluate(self, model: str, batch_size: int, steps: int) -> Iterator[int]:
         from cifarsweep.training.loop import evaluate
         from cifarsweep.training.run import EVALUATION_BATCH
 
-        session, size = self._session(depth, batch_size), EVALUATION_BATCH
+        session, size = self._session(model, batch_size), EVALUATION_BATCH
         num_batches = max(steps * batch_size // size, 2)
 
         def go(batches: int) -> int:
@@ -183,7 +211,7 @@ class Setup:
         yield 0
         yield go(num_batches)
 
-    def tutorial(self, depth: int, batch_size: int, steps: int) -> Iterator[int]:
+    def tutorial(self, model: str, batch_size: int, steps: int) -> Iterator[int]:
         import torch
         import torchvision.transforms as T
         from torch.utils.data import DataLoader
@@ -192,7 +220,7 @@ class Setup:
                                T.Normalize(self.dataset.mean, self.dataset.std)])  # fmt: skip
         images = PilImages(self.dataset, transform, steps * batch_size)
         loader: Any = DataLoader(images, batch_size, shuffle=True, num_workers=2)
-        net, loss_fn = textbook_network(depth), torch.nn.CrossEntropyLoss()
+        net, loss_fn = textbook_network(int(model[-1])), torch.nn.CrossEntropyLoss()
         optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
 
         def train(batches: Iterable[Any]) -> None:
@@ -244,28 +272,48 @@ def textbook_network(depth: int, width: int = 16) -> Any:
 
 def rows(arguments: argparse.Namespace, words: Sequence[str]) -> Iterator[bench.Row]:
     cores = bench.cores()
+    if arguments.experiments:
+        yield from experiment_rows(arguments, Teams([cores], [cores], words, arguments.small), len(cores))
+        return
     for where, ours, theirs in (
         ("one core", [cores[:1]], [cores[:1]]),
         (f"all {len(cores)} cores", [[core] for core in cores], [cores]),
     ):
-        teams = {"cifarsweep": Team(ours, words), "tutorial": Team(theirs, [*words, "--plain"])}
+        teams = Teams(ours, theirs, words, arguments.small)
         for depth, batch_size in itertools.product(arguments.depths, arguments.batch_sizes):
-
-            def measure(contender: str, depth: int = depth, batch_size: int = batch_size, teams: Any = teams) -> float:
-                team = teams["tutorial" if contender == "tutorial" else "cifarsweep"]
-                num_images = IMAGES[contender] // (10 if arguments.small else 1)
-                return float(team.images_per_second(contender, depth, batch_size, num_images))
-
-            contenders = {name: lambda name=name, measure=measure: measure(name) for name in (*TRAINED, "tutorial")}
-            rate = bench.interleaved(contenders, arguments.rounds)  # type: ignore[arg-type]
+            model = f"model=layers{depth}"
+            contenders = {name: teams.measurement(name, model, batch_size) for name in (*TRAINED, "tutorial")}
+            rate = bench.interleaved(contenders, arguments.rounds)
             yield {
                 "where": where, "model": f"layers{depth}", "batch_size": batch_size, **rate,
                 "of limit": rate["cifarsweep"] / rate["limit"],
                 "times tutorial": rate["cifarsweep"] / rate["tutorial"],
                 "evaluate/train": rate["evaluate"] / rate["cifarsweep"],
             }  # fmt: skip
-        for team in teams.values():
-            team.end()
+        teams.end()
+
+
+def experiment_rows(arguments: argparse.Namespace, teams: Teams, num_cores: int) -> Iterator[bench.Row]:
+    import hydra
+    from hydra.utils import instantiate
+
+    from cifarsweep import models
+    from cifarsweep.sweeper import hydra_compat
+
+    with hydra.initialize_config_dir(str(bench.REPOSITORY / "conf"), **hydra_compat.VERSION_BASE):
+        configs = {name: hydra.compose("config", [f"experiment={name}"]) for name in arguments.experiments}
+    for name, config in configs.items():
+        model = instantiate(config.model, image_size=32, num_classes=10)
+        tflop = 6 * models.num_multiply_adds(model, (3, 32, 32)) / 1e12  # of an image, forward and backward
+        contenders = {each: teams.measurement(each, f"experiment={name}", config.batch_size) for each in TRAINED}
+        contenders["tutorial"] = teams.measurement("tutorial", "model=layers2", 128)
+        rate = bench.interleaved(contenders, arguments.rounds)
+        yield {
+            "where": f"{num_cores} cores, one process", "model": name, "precision": arguments.precision,
+            "batch_size": config.batch_size, **rate, "of limit": rate["cifarsweep"] / rate["limit"],
+            "evaluate/train": rate["evaluate"] / rate["cifarsweep"], "limit TFLOP/s": rate["limit"] * tflop,
+        }  # fmt: skip
+    teams.end()
 
 
 def main() -> None:
@@ -273,6 +321,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--depths", type=int, nargs="+", default=[2, 3, 4])
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[32, 128, 512])
+    parser.add_argument("--experiments", nargs="+", default=[], help="of conf/experiment, in place of depths")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="of all but the tutorial")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--plain", action="store_true", help=argparse.SUPPRESS)
