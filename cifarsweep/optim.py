@@ -39,8 +39,9 @@ def constant(step: int, num_steps: int, warmup: float = 0.0) -> float:
 
 def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
     """Weights in a group, and all vectors (biases and normalisation) in another, without weight decay."""
-    weights = [p for p in model.parameters() if p.ndim >= 2]
-    vectors = [p for p in model.parameters() if p.ndim < 2]
+    trained = [p for p in model.parameters() if p.requires_grad]
+    weights = [p for p in trained if p.ndim >= 2]
+    vectors = [p for p in trained if p.ndim < 2]
     groups: list[dict[str, Any]] = [{"params": weights}, {"params": vectors, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
 

@@ -84,7 +84,7 @@ def test_training_gives_the_result_that_the_command_finds_again(small: list[str]
     ("words", "message"),
     [
         (["batch_size=0"], "batch_size=0: expected a whole number from 1"),
-        (["model=layers9"], "model=layers9: no such option, expected one of layers1"),
+        (["model=layers9"], "model=layers9: no such option, expected one of airbench, layers1"),
         (["model=layers2,layers3"], "model=layers2,layers3: expected one value"),
     ],
 )

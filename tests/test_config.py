@@ -23,7 +23,7 @@ OPTIONS = sorted(
     if path.parent.name not in ("hydra", "experiment", "study")
 )
 TABLE = {
-    "model": {"layers1", "layers2", "layers3", "layers4", "layers5", "resnet18", "speednet"},
+    "model": {"airbench", "layers1", "layers2", "layers3", "layers4", "layers5", "resnet18", "speednet"},
     "optimizer": {"sgd", "momentum", "adam", "adamw", "rmsprop", "muon"},
     "schedule": {"onecycle", "cosine", "step", "constant"},
     "loss": {"cross_entropy", "label_smoothing", "square_error"},

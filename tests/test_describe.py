@@ -33,8 +33,8 @@ def test_without_augmentation_there_is_no_picture_of_it(small: list[str], tmp_pa
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("model=layers9", "model=layers9: no such option, expected one of layers1, "),
-        ("model=3", "model=3: no such option, expected one of layers1, "),
+        ("model=layers9", "model=layers9: no such option, expected one of airbench, layers1, "),
+        ("model=3", "model=3: no such option, expected one of airbench, layers1, "),
         ("model.depht=2", "model.depht: no such key; model accepts depth, width, norm, dropout, match; "),
         ("model.width=0", "model.width=0: expected a whole number from 1 to 65536"),
         ("model.depth=9", "model.depth=9: expected 1 to 5"),

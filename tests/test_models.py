@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from cifarsweep import models
+from cifarsweep import models, optim
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 4, 5])
@@ -49,6 +49,7 @@ def test_pooling_before_relu_computes_what_the_textbook_order_computes() -> None
         (models.SpeedNet, 32),
         (models.SpeedNet, 28),
         (models.resnet18, 32),
+        (lambda **k: models.Airbench(8, whiten=False, **k), 28),
         (lambda **k: models.LayersNet(3, norm="group", dropout=0.5, **k), 28),
         (lambda **k: models.LayersNet(6, width=8, **k), 64),
     ],
@@ -60,6 +61,39 @@ def test_every_network_gives_a_score_a_class_and_a_gradient_to_each_parameter(ma
     assert scores.shape == (4, 7)
     scores.logsumexp(1).sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in net.parameters())
+
+
+def test_whitened_patches_are_uncorrelated_and_of_variance_1() -> None:
+    torch.manual_seed(0)
+    images = torch.randn(100, 3, 32, 32).cumsum(2).cumsum(3) / 20  # neighbours are alike, as in photographs
+    images = images + 0.5 * torch.randn_like(images)
+    net = models.Airbench(8)
+    net.initialize_from_data(images)
+    net[0].bias.data.zero_()
+    outputs = net[0](images).permute(1, 0, 2, 3).flatten(1)
+    covariance = outputs @ outputs.T / outputs.shape[1]
+    torch.testing.assert_close(covariance[:12, :12], torch.eye(12), atol=0.01, rtol=0)
+    torch.testing.assert_close(outputs[12:], -outputs[:12])
+
+
+def test_whitening_filters_are_not_trained_and_those_that_are_trained_are_not_whitened() -> None:
+    images = torch.randn(10, 3, 32, 32)
+    for whiten in (True, False):
+        net = models.Airbench(8, whiten=whiten)
+        before = net[0].weight.clone()
+        net.initialize_from_data(images)
+        assert torch.equal(net[0].weight, before) != whiten
+        trained = {id(p) for group in optim.parameter_groups(net) for p in group["params"]}
+        assert (id(net[0].weight) in trained) != whiten
+        assert models.num_parameters(net) == sum(p.numel() for p in net.parameters() if id(p) in trained)
+
+
+def test_the_first_filters_of_a_block_pass_the_image_on() -> None:
+    net = models.Airbench(8)
+    first, second = [layer for layer in net if isinstance(layer, nn.Conv2d)][1:3]
+    image = torch.randn(1, 24, 9, 9)
+    torch.testing.assert_close(first(image)[:, :8], image[:, :8])
+    torch.testing.assert_close(second(image[:, :8]), image[:, :8])
 
 
 @pytest.mark.parametrize(("depth", "image_size", "most"), [(6, 32, 5), (5, 28, 4), (0, 32, 5)])

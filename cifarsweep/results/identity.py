@@ -16,7 +16,7 @@ DOES_NOT_DETERMINE = {
     "trainer": {"device", "threads", "compile", "deterministic", "checkpoint_seconds"},
 }
 
-_MEANS_NOTHING = [("match", None)]
+_MEANS_NOTHING = [("match", None), ("test_mirrored", False)]
 """Left out, so that runs from before the key existed are found. match=null: the model keeps its own width."""
 
 

@@ -89,6 +89,8 @@ class RunResult(FileRecord, Description):
     command_line: list[str]
     provenance: dict[str, Any]
     format: int
+    mirrored_test_accuracy: float | None = None
+    """Of the mean scores of each test image and its mirror image, where trainer.test_mirrored asked for it."""
     sizes: dict[str, int] | None = None
     """In bytes, of the files that have digests, by name. None where an older version wrote it."""
 
@@ -181,7 +183,9 @@ class RunResult(FileRecord, Description):
         if self.status != "complete":
             return f"{self.status} {after}"
         accuracy = "unknown" if self.test_accuracy is None else f"{self.test_accuracy:.2%}"
-        return f"test accuracy {accuracy} {after} in {self.train_seconds or 0:.0f} s"
+        mirrored = self.mirrored_test_accuracy
+        with_mirrored = "" if mirrored is None else f" ({mirrored:.2%} with mirrored images)"
+        return f"test accuracy {accuracy}{with_mirrored} {after} in {self.train_seconds or 0:.0f} s"
 
 
 def mark_failed(run_dir: Path, reason: str) -> None:

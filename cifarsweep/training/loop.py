@@ -105,13 +105,20 @@ def train(
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, batches: Batches, loss_fn: nn.Module, autocast: torch.autocast) -> Evaluation:
-    """Loss and accuracy over all batches, with the model as it predicts (running statistics, no dropout)."""
+def evaluate(
+    model: nn.Module, batches: Batches, loss_fn: nn.Module, autocast: torch.autocast, mirrored: bool = False
+) -> Evaluation:
+    """Loss and accuracy over all batches, with the model as it predicts (running statistics, no dropout).
+
+    With `mirrored`, of the mean scores of each image and its mirror image.
+    """
     model.eval()
     losses, predicted, num_correct = [], [], 0
     for images, labels in batches:
         with autocast:
             scores = model(images)
+            if mirrored:
+                scores = (scores + model(images.flip(3))) / 2
             losses.append(loss_fn(scores, labels) * len(labels))
         predicted.append(scores.argmax(1))
         num_correct = num_correct + (predicted[-1] == labels).sum()

@@ -255,11 +255,14 @@ def _fit(
     lock.check()
     run_files.write_model(run_dir, session)
     run_files.write_confusion(run_dir, session.dataset, test.predicted)
-    return {"status": "complete", "test_accuracy": test.accuracy, "test_loss": test.loss}
+    figures = {"status": "complete", "test_accuracy": test.accuracy, "test_loss": test.loss}
+    if values["trainer"].get("test_mirrored"):
+        figures["mirrored_test_accuracy"] = _evaluate(session, network, data.test, mirrored=True).accuracy
+    return figures
 
 
-def _evaluate(session: Session, network: nn.Module, batcher: Batcher) -> loop.Evaluation:
-    return loop.evaluate(network, batcher.evaluation(EVALUATION_BATCH), session.loss_fn, session.autocast)
+def _evaluate(session: Session, network: nn.Module, batcher: Batcher, mirrored: bool = False) -> loop.Evaluation:
+    return loop.evaluate(network, batcher.evaluation(EVALUATION_BATCH), session.loss_fn, session.autocast, mirrored)
 
 
 def _result(session: Session, started: str, epochs: list[Epoch], figures: Mapping[str, Any]) -> RunResult:

@@ -45,9 +45,11 @@ DOMAINS = {
     "outputs": _FOLDER,
     "model.depth": domains.whole(1, 1000),
     "model.width": domains.whole(1, MOST_WIDTH),
+    "model.expansion": domains.whole(1, 1024),
     "model.match": _matching(
         r"(params|multiply_adds):[1-9]\d{0,17}", "params:N or multiply_adds:N with a whole number N"
     ).or_null(),
+    "model.activation": domains.one_of("gelu", "silu", "relu"),
     "model.norm": domains.one_of("batch", "group", "none"),
     "model.dropout": _PART,
     "model.hidden": domains.whole(1, MOST_WIDTH),
@@ -89,6 +91,7 @@ DOMAINS = {
     "trainer.precision": domains.one_of("fp32", "bf16"),
     "trainer.threads": domains.whole(1, MOST_THREADS).or_null(),
     "trainer.checkpoint_seconds": domains.number("a number of seconds above 0", lambda x: x > 0).or_null(),
+    "trainer.test_mirrored": domains.BOOLEAN,
     "trainer.compile": domains.BOOLEAN,
     "trainer.deterministic": domains.BOOLEAN,
 }
@@ -117,6 +120,10 @@ CALLS = ("model", "optimizer", "schedule", "loss", "data")
 """Groups that name a class or function and its arguments."""
 
 
+_NEWER = {"checkpoint_seconds": None, "test_mirrored": False}
+"""Of the trainer: what a configuration from before these keys means."""
+
+
 def check(config: Mapping[str, Any]) -> None:
     """ValueError names the first key that is missing, unknown, or whose value is not accepted, and what would be."""
     for group in (*CALLS, "trainer"):
@@ -125,7 +132,7 @@ def check(config: Mapping[str, Any]) -> None:
     known = {**dict.fromkeys((*CALLS, "trainer", "tracker"), domains.ANYTHING), **_below("")}
     domains.check("", {"tracker": None, **config}, known)
     _check_trackers(config.get("tracker") or {})
-    domains.check("trainer.", config["trainer"], _below("trainer."))
+    domains.check("trainer.", {**_NEWER, **config["trainer"]}, _below("trainer."))
     for group in CALLS:
         _check_call(group, config[group])
     for key, value in domains.flat(config):

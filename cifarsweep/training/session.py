@@ -3,11 +3,12 @@
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from torch import nn
+from torch import Tensor, nn
 
 from cifarsweep import models
 from cifarsweep.data import DataSet
@@ -17,6 +18,9 @@ from cifarsweep.results.records import Description
 from cifarsweep.terminal import errors
 from cifarsweep.training import layers, process
 from cifarsweep.training.configuration import Configuration
+
+NUM_INITIAL = 2000
+"""Training images that a model with `initialize_from_data` sees before the first step."""
 
 
 class Session:
@@ -44,6 +48,8 @@ class Session:
         self.model_arguments = {**{k: v for k, v in values["model"].items() if not k.startswith("_")}, **takes}
         with naming("model"):
             self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            if hasattr(self.model, "initialize_from_data"):
+                self.model.initialize_from_data(_first_images(dataset, self.device))
             self.layers = layers.trace(self.model, dataset.train_images.shape[1:])
         with naming("optimizer"):
             self.optimizer: torch.optim.Optimizer = instantiate(node.optimizer)(parameter_groups(self.model))
@@ -79,6 +85,13 @@ class Session:
             seed=values["seed"],
             data_fingerprint=dataset.fingerprint,
         )
+
+
+def _first_images(dataset: DataSet, device: torch.device) -> Tensor:
+    """Normalised training images (N, C, H, W), without augmentation."""
+    train = dataset.batchers(device).train
+    ((images, _),) = replace(train, indices=train.indices[:NUM_INITIAL]).evaluation(NUM_INITIAL)
+    return images
 
 
 def load_data(configuration: Configuration) -> DataSet:

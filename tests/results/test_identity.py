@@ -24,10 +24,12 @@ IDS = {
     "data=fashion_mnist": "76698e19d737",
     "data=image_folder": "ab9760234615",
     "data=shapes": "3b5bcf51938b",
+    "experiment=cifar10_90": "52252b3e106c",
     "experiment=depth_study": "b8b9a3dd2058",
     "loss=cross_entropy": "c6522cbfd96f",
     "loss=label_smoothing": "76698e19d737",
     "loss=square_error": "0d1acb269f6a",
+    "model=airbench": "ced4e44a2512",
     "model=layers1": "fd4ecaf51c5f",
     "model=layers2": "bfcb2374c675",
     "model=layers3": "76698e19d737",
@@ -49,6 +51,7 @@ IDS = {
     "search=depth": "76698e19d737",
     "search=none": "76698e19d737",
     "search=quick": "76698e19d737",
+    "search=recipe": "76698e19d737",
     "study=default": "b8b9a3dd2058",
     "study=quick": "8dbb83e3c946",
     **dict.fromkeys(("tracker=none", "tracker=tensorboard", "tracker=mlflow"), "76698e19d737"),
@@ -97,6 +100,7 @@ def test_the_examples_commands_keep_their_run_ids_and_the_order_of_their_keys(ru
     config = composed(*words, "data.root=data", "data.cache=cache")
     config.pop("tracker", None)  # newer than the example, as is data.url
     assert config["data"].pop("url") is None
+    assert [config["trainer"].pop(key) for key in ("checkpoint_seconds", "test_mirrored")] == [60, False]
     assert yaml.safe_dump(config, sort_keys=False) == yaml.safe_dump(recorded, sort_keys=False)
     what = identity.identity(config, run["data_fingerprint"])
     assert (identity.run_id(what), identity.config_id(what)) == (run["run_id"], run["config_id"])

@@ -496,7 +496,7 @@ def test_a_grid_visits_each_point_whatever_a_file_enqueues(toy: Toy, tmp_path: P
         (["hydra.sweeper.pruner.reduction_factor=1"], "hydra.sweeper.pruner.reduction_factor=1: expected a whole"),
         (["hydra.sweeper.storage=mongo://x"], "hydra.sweeper.storage=mongo://x: expected a journal file's path or"),
         (["model=layers3"], "model=layers3: model is searched, by choice(layers2, layers3); 'model=choice(layers3)'"),
-        (["model=choice(layers2,layers9)"], "model=layers9: no such option, expected one of layers1"),
+        (["model=choice(layers2,layers9)"], "model=layers9: no such option, expected one of airbench, layers1"),
         (["optimizer.lr=interval(-1,1)"], "optimizer.lr=-1.0: expected a number above 0"),
         (["optimizer.lrr=interval(0,1)"], "optimizer.lrr: no such key; optimizer accepts lr, momentum"),
         (["hydra.sweeper.enqueue=[{model: layers9}]"], "hydra.sweeper.enqueue: model=layers9: expected choice("),

@@ -92,6 +92,19 @@ def test_evaluation_weighs_images_not_batches_and_leaves_the_model_as_it_predict
     assert not model.training
 
 
+def test_a_mirrored_evaluation_takes_the_mean_scores_of_an_image_and_its_mirror_image() -> None:
+    images = torch.tensor([[1.0, 3.0], [2.0, 2.5], [4.0, 0.0]]).view(3, 1, 1, 2)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(2, 2))
+    labels = torch.tensor([0, 1, 1])
+    result = evaluate(
+        model, [(images[:2], labels[:2]), (images[2:], labels[2:])], nn.CrossEntropyLoss(), NO_AUTOCAST, True
+    )
+    with torch.no_grad():
+        scores = (model(images) + model(images[..., [1, 0]])) / 2
+    assert result.predicted.tolist() == scores.argmax(1).tolist()
+    assert result.loss == pytest.approx(nn.functional.cross_entropy(scores, labels).item())
+
+
 def test_random_labels_are_memorised_when_trained_long_enough() -> None:
     torch.manual_seed(0)
     images, labels = torch.randn(32, 20), torch.randint(4, (32,))

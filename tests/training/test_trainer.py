@@ -118,7 +118,7 @@ def test_the_same_configuration_gives_the_same_figures_bit_for_bit(train: Train)
     assert (second["dir"] / "model.pt").read_bytes() == weights
 
 
-@pytest.mark.parametrize("words", [["model.dropout=0.2", "optimizer=adamw"], ["model=speednet", "optimizer=muon"]])
+@pytest.mark.parametrize("words", [["model.dropout=0.2", "optimizer=adamw"], ["model=airbench", "optimizer=muon"]])
 def test_the_step_before_a_run_leaves_no_trace_in_its_results(
     train: Train, monkeypatch: pytest.MonkeyPatch, words: list[str]
 ) -> None:
@@ -394,11 +394,11 @@ def test_what_only_the_data_or_the_machine_can_refuse_leaves_no_run(
 
 
 @pytest.mark.parametrize(
-    "override", ["model=speednet", "optimizer=muon", "loss=square_error", "trainer.precision=bf16"]
+    "override", ["model=speednet", "model=airbench", "optimizer=muon", "loss=square_error", "trainer.precision=bf16"]
 )
 def test_other_options_train_too(train: Train, override: str) -> None:
     overrides = [override, "data.augment.cutout=8"]
-    if override == "model=speednet":
+    if override.startswith("model="):
         overrides += ["trainer.epochs=1"]
     result = train(*overrides)
     assert result["status"] == "complete"
