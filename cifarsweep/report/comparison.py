@@ -38,7 +38,7 @@ class Row:
     """Some runs of the first sweep against some of the second one; differences are second minus first."""
 
     variant: str
-    """The values that only one of the sweeps has; empty where there is one each."""
+    """Such as lr 0.1 → 0.05, where one of the sweeps has several values; empty where each has one."""
     setting: str
     """The values that both have; empty where these are all pairs."""
     accuracy: Comparison
@@ -182,28 +182,33 @@ def _makers(tables: Tables) -> dict[str, set[str]]:
 
 def _pairs(sides: Sequence[pd.DataFrame], matched: Sequence[str], deciding: Sequence[Sequence[str]]) -> pd.DataFrame:
     """Runs of both sweeps on the same images with the same seed that agree in the `matched` keys."""
-    on = ["images", *matched, "seed"]
-    of_both = _deciding(pd.concat(sides), matched)
+    on, varied = ["images", *matched, "seed"], list(dict.fromkeys([*deciding[0], *deciding[1]]))
     several_data = len({*sides[0]["images"]} | {*sides[1]["images"]}) > 1
-    named = [
-        side.assign(
-            variant=_named(side, keys),
-            setting=_named(side, [*(["data"] if several_data else []), *of_both]),
-        )[[*on, "variant", "setting", "run_id", "directory", "test_accuracy", "train_seconds"]]
-        for side, keys in zip(sides, deciding, strict=True)
-    ]
-    pairs = named[0].merge(named[1].drop(columns="setting"), on=on, suffixes=("_first", "_second"))
-    variants = pairs["variant_first"] + " → " + pairs["variant_second"]
-    variant = variants.where((pairs["variant_first"] != "") & (pairs["variant_second"] != ""))
-    return pairs.assign(variant=variant.fillna(pairs["variant_first"] + pairs["variant_second"]))
+    in_name = [*(["data"] if several_data else []), *_deciding(pd.concat(sides), matched)]
+    of_a_run = [*on, *varied, "run_id", "directory", "test_accuracy", "train_seconds"]
+    first = sides[0][of_a_run].assign(setting=_named(sides[0], in_name))
+    pairs = first.merge(sides[1][of_a_run], on=on, suffixes=("_first", "_second"))
+    both = [[pairs[f"{key}_{side}"].map(_short) for side in ("first", "second")] for key in varied]
+    variant = pd.Series("", pairs.index, dtype=object)
+    for key, (before, after) in zip(varied, both, strict=True):
+        variant += (key + " " + before + " → " + after + ", ").where(before != after, key + " " + before + ", ")
+    return pairs.assign(variant=variant.str.removesuffix(", "))
 
 
 def _named(side: pd.DataFrame, keys: Sequence[str]) -> "pd.Series[Any]":
     """model=layers2 lr=0.1, for each run."""
     texts = pd.Series("", side.index, dtype=object)
     for key in keys:
-        texts = texts + key + "=" + side[key] + " "
+        texts += key + "=" + side[key].map(_short) + " "
     return texts.str.strip()
+
+
+def _short(text: str) -> str:
+    """A number of as many digits as a run's name has."""
+    try:
+        return f"{float(text):g}"
+    except ValueError:
+        return text
 
 
 def _rows(pairs: pd.DataFrame, by: list[str]) -> list[Row]:

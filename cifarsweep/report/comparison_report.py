@@ -204,7 +204,7 @@ LEFT = ("", "verdict")
 def cells(found: SweepComparison) -> list[list[str]]:
     if found.unpaired:
         return [_cells(found.unpaired, "best configurations")]
-    name: Callable[[Row], str] = lambda row: " ".join(filter(None, [row.variant, row.setting])) or "all pairs"  # noqa: E731
+    name: Callable[[Row], str] = lambda row: ", ".join(filter(None, [row.variant, row.setting])) or "all pairs"  # noqa: E731
     return [_cells(row, shortened(name(row), 60)) for row in (*found.whole, *found.settings)]
 
 

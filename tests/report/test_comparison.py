@@ -93,15 +93,15 @@ def test_values_that_only_one_sweep_has_are_each_compared_with_the_other(tmp_pat
     done = compared(first, fake_sweep(tmp_path, "rates", runs))
     assert changes(done) == {"lr": (["0.1"], ["0.05", "0.1", "0.3"])}
     assert [(row.variant, row.accuracy.n, row.accuracy.verdict) for row in done.found.whole] == [
-        ("lr=0.05", 8, "higher"),
-        ("lr=0.3", 8, "lower"),
+        ("lr 0.1 → 0.05", 8, "higher"),
+        ("lr 0.1 → 0.3", 8, "lower"),
     ]
     assert done.found.num_shared == 8  # which would all have a difference of 0
     assert done.found.num_alone == (0, 0)
     assert not any(sentence.startswith("It depends") for sentence in done.sentences)
     assert re.fullmatch(
-        r"Yes, test accuracy is higher with lr=0\.05 \(\+\d\.\d points\);"
-        r" no, it is lower with lr=0\.3 \(−\d\.\d points\)\.",
+        r"Yes, test accuracy is higher with lr 0\.1 → 0\.05 \(\+\d\.\d points\);"
+        r" no, it is lower with lr 0\.1 → 0\.3 \(−\d\.\d points\)\.",
         done.sentences[0],
     )
 
