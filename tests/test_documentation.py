@@ -159,7 +159,9 @@ def test_the_list_of_files_has_each_that_a_run_and_a_sweep_leave() -> None:
     listed = set(re.findall(r"[\w]+\.(?:json|jsonl|csv|png|pt|yaml|log|journal|html)\b", text))
     own = {"result.json", "train.log", "trackers.json", records.CHECKPOINT}
     of_sweep = {"sweep.json", "jobs.jsonl", "multirun.yaml", "optimization_results.yaml", "index.html"}
-    assert listed == {*records.FILES, *own, *of_sweep, "study.journal", "study.json", "studies.json"}
+    of_comparison = {"comparison.csv", "pairs.csv", "changes.csv"}
+    of_search = {"study.journal", "study.json", "studies.json"}
+    assert listed == {*records.FILES, *own, *of_sweep, *of_search, *of_comparison}
 
 
 @pytest.mark.parametrize("name", ["runs", "summary", "epochs", "layers", "depth_study", "depth_study_pairs"])

@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from cifarsweep.report.style import OUTLINE, draw_mean, page, set_title, span, thousands
 from cifarsweep.report.tables import Tables, families, in_order
+from cifarsweep.results.study_records import EARLY
 from cifarsweep.terminal.formatting import count, shortened
 
 MOST_SLOTS = 30
@@ -191,7 +192,8 @@ def _caption(tables: Tables, panels: list[_Panel]) -> list[str]:
         sentences.append(f"{how}; the others are faint{below}.")
     if num_chosen < num_models:
         sentences.append("Where there is no validation accuracy to choose by, all configurations are shown.")
-    lost = tables.runs.loc[tables.runs["status"] != "complete", "status"].value_counts().to_dict()
+    statuses = tables.runs.loc[tables.runs["status"] != "complete", "status"]
+    lost = statuses.replace(dict.fromkeys(EARLY, "stopped early by the search")).value_counts().to_dict()
     lost |= {"that cannot be read": len(tables.unreadable), "without files": len(tables.jobs_without_run)}
     if any(lost.values()):
         counts = ", ".join(f"{number} {what}" for what, number in lost.items() if number)

@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 from statistics import fmean
 
-from cifarsweep.report.depth_study import NUM_BEST, DepthStudy, Pair, Searched, pairs
-from cifarsweep.report.findings import NOT_ENOUGH, comparison_cells, comparison_sentence, name, percent, points, short
+from cifarsweep.report.depth_study import NUM_BEST, DepthStudy, Searched, pairs
+from cifarsweep.report.findings import NOT_ENOUGH, comparison_cells, name, percent, points, short
+from cifarsweep.report.statistics import Comparison
 from cifarsweep.report.style import mean_and_interval, span
 from cifarsweep.terminal.formatting import count
 
@@ -18,39 +19,53 @@ def answer(study: DepthStudy) -> list[str]:
         return [f"No final run is complete yet: {NOT_ENOUGH}."]
     of_pairs = pairs(study)
     sentences = [
-        _answer(group, [pair for pair in of_pairs if pair.comparison == key])
+        _answer(group, [pair.depths for pair in of_pairs if pair.comparison == key])
         for key, group in study.comparisons.items()
     ]
     if of_pairs:
-        sentences.append(
-            "A difference between depths is claimed where it is beyond what the seeds and the luck of the search "
-            "explain (p < 0.05, corrected by Holm's method within each comparison). What is not claimed may be there, "
-            "but was not seen."
-        )
+        sentences.append("Chance is what the seeds and the luck of the searches explain.")
     return sentences
 
 
-def _answer(group: Sequence[Searched], of_pairs: Sequence[Pair]) -> str:
-    done = [searched for searched in group if searched.by_seed]
+def _answer(group: Sequence[Searched], steps: Sequence[Comparison]) -> str:
+    """How accuracy goes from each depth to the next."""
     on = _at(group[0].comparison)
+    on = f"{on.strip()}, " if on else ""
+    done = [searched for searched in group if searched.by_seed]
     if not done:
-        return f"{_capital(f'{on}no')} final run is complete yet."
-    means = ", ".join(f"{mean_text(searched)} with {name(searched.label)}" for searched in done)
-    sentence = f"{_capital(f'{on}test')} accuracy is {means}."
-    unknown = [pair for pair in of_pairs if pair.depths.verdict == "unknown"]
-    tied = [pair.depths for pair in of_pairs if pair.depths.verdict == "tie"]
-    claims = [comparison_sentence(p.depths) for p in of_pairs if p.depths.verdict in ("higher", "lower")]
-    if claims:
-        *first, last = claims
-        sentence += f" {', '.join(first)} and {last}." if first else f" {last}."
-    if tied and len(tied) == len(of_pairs):
-        return f"{sentence} No difference between neighbouring depths is beyond chance."
-    if tied:
-        between = "; ".join(f"{name(comparison.first)} and {name(comparison.second)}" for comparison in tied)
-        sentence += f" No difference is beyond chance between {between}."
-    if unknown:
-        sentence += f" For {count(len(unknown), 'pair')} there are {NOT_ENOUGH}."
-    return sentence
+        return _capital(f"{on}no final run is complete yet.")
+    if len(group) == 1:
+        return _capital(f"{on}test accuracy with {name(done[0].label)} is {mean_text(done[0])} in the final runs.")
+    verdicts = [step.verdict for step in steps]
+    grown = next((at for at, verdict in enumerate(verdicts) if verdict != "higher"), len(steps))
+    parts = [f"accuracy grows up to {name(steps[grown - 1].second)}"] if grown else []
+    rest = steps[grown:]
+    if rest and {step.verdict for step in rest} == {"tie"}:
+        parts.append(f"no difference {'after that' if grown else 'between neighbouring depths'} is beyond chance")
+    elif rest:
+        parts += [_step(step) for step in rest]
+    return _capital(f"{on}{'; '.join(parts)}.")
+
+
+def _step(step: Comparison) -> str:
+    first, second = name(step.first), name(step.second)
+    return {
+        "higher": f"accuracy is higher with {second} than with {first}",
+        "lower": f"accuracy is lower with {second} than with {first}",
+        "tie": f"the difference between {first} and {second} may be chance",
+        "unknown": f"of {first} and {second} there are {NOT_ENOUGH}",
+    }[step.verdict]
+
+
+def means(study: DepthStudy) -> list[dict[str, str]]:
+    """The numbers of the answer: a row for each network, with its test accuracy in each comparison."""
+    rows: dict[str, dict[str, str]] = {}
+    for comparison, group in study.comparisons.items():
+        for searched in group:
+            row = rows.setdefault(searched.label, {"model": name(searched.label)})
+            row[comparison or "test accuracy"] = mean_text(searched)
+    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
+    return [{column: row.get(column, "") for column in columns} for row in rows.values()]
 
 
 def _at(comparison: str) -> str:
@@ -151,12 +166,11 @@ def _row(study: DepthStudy, searched: Searched) -> dict[str, str]:
 
 def pair_rows(study: DepthStudy) -> list[dict[str, str]]:
     """The pairs on the page: the figures of their configurations, then interval, p and verdict of the depths."""
-    texts = {"unknown": "not enough to say", "tie": "no difference beyond chance"}
     cells = []
     for pair in pairs(study):
-        depths = comparison_cells(pair.depths, **texts)
+        depths = comparison_cells(pair.depths)
         of_depths = {"depths": depths["interval"], "depths_p": depths["p_corrected"], "verdict": depths["verdict"]}
-        cells.append({"comparison": pair.comparison, **comparison_cells(pair.configurations, **texts), **of_depths})
+        cells.append({"comparison": pair.comparison, **comparison_cells(pair.configurations), **of_depths})
     return cells
 
 

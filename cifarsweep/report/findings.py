@@ -1,4 +1,4 @@
-"""What the numbers say, in sentences: the answer, and a line for each figure. Knows tables and studies, no HTML.
+"""What the numbers say, in sentences: the best, and a line for each figure. Knows tables and studies, no HTML.
 
 A sentence claims a difference only where the statistics do; else it says that there are not enough runs to say.
 """
@@ -17,13 +17,13 @@ from cifarsweep.report.confusion import Confusion
 from cifarsweep.report.effects import ENOUGH, Effect, Effects, Interaction
 from cifarsweep.report.search_results import Study
 from cifarsweep.report.statistics import Comparison, compare
-from cifarsweep.report.style import mean_and_interval, span, thousands
-from cifarsweep.report.tables import Tables, families, in_order
+from cifarsweep.report.style import mean_and_interval, thousands
+from cifarsweep.report.tables import Tables, in_order
 from cifarsweep.results.mosaic import Mosaic
 from cifarsweep.results.records import Layer
 from cifarsweep.results.study_records import EARLY
 from cifarsweep.terminal.domains import as_typed
-from cifarsweep.terminal.formatting import count, shortened
+from cifarsweep.terminal.formatting import count, listed, shortened
 
 NOT_ENOUGH = "not enough runs to say"
 NOT_ENOUGH_BEGINNING = "Not enough runs to say"
@@ -34,10 +34,24 @@ TRIALS_PER_KEY = 10
 """An importance estimate counts only with at least this many complete trials for each key; a rule of thumb."""
 NUM_PAIRS_SHOWN = 6
 """A run keeps images of so many pairs of classes."""
-MOST_MEANS = 6
-"""A sentence lists the means of at most this many models."""
 ALL_PAIRS = 8
 """Up to this many models are each compared with each; of more, each with the best one only."""
+
+
+# what became of the runs
+
+
+def outcome(tables: Tables) -> str:
+    """How many runs are complete. What a search stopped early is no failure, so that is said apart."""
+    statuses = Counter(tables.runs["status"])
+    early = sum(statuses.pop(status, 0) for status in EARLY)
+    complete = statuses.pop("complete", 0)
+    if not early:
+        return f"{complete} of {count(tables.num_runs, 'run')} complete"
+    others = {**statuses, "without a run": len(tables.jobs_without_run), "cannot be read": len(tables.unreadable)}
+    rest = [f"{number} {what}" for what, number in others.items() if number] or ["none failed"]
+    parts = [f"{complete} complete", f"{early} stopped early by the search", *rest]
+    return f"{count(tables.num_runs, 'run')}: {', '.join(parts)}"
 
 
 # the best
@@ -108,49 +122,10 @@ def whose(best: Best) -> str:
     return f"{name(str(run['label']))}, seed {run['seed']}, {name(best.data)}"
 
 
-# the answer
+# models against each other
 
 
-def answers(tables: Tables) -> list[str]:
-    """A sentence a data set: how accuracy grows with depth, and how sure that is."""
-    sentences = [_answer(tables, best.data) for best in best_configurations(tables)]
-    return sentences or [f"No run is complete, so there is no answer yet: {NOT_ENOUGH}."]
-
-
-def _answer(tables: Tables, data: str) -> str:
-    models, on = _models(tables, data), f"On {name(data)}"
-    if models.empty:
-        return f"{on} no configuration can be chosen for a model, as there is no validation accuracy to choose by."
-    if len(models) == 1:
-        row = models.iloc[0]
-        complete = tables.summary[(tables.summary["data"] == data) & (tables.summary["n"] > 0)]
-        others = [model for model in in_order(complete) if model != row["label"]]
-        why_alone = "there is no other model to compare it with"
-        if others:
-            listed = name(others[0]) if len(others) == 1 else f"{len(others)} other models"
-            why_alone = f"of {listed} no configuration can be chosen, as there is no validation accuracy to choose by"
-        return f"{on} {label(row)} reaches {accuracy(row, 'test_accuracy')} test accuracy{_over(models)}; {why_alone}."
-    compared = comparisons(tables, data)
-    verdicts = {comparison.verdict for comparison in compared}
-    if verdicts == {"unknown"}:
-        certainty = f"whether models differ by more than chance: {NOT_ENOUGH}"
-        return f"{on} test accuracy is {_means(models)}{_over(models)}; {certainty}."
-    if not verdicts & {"higher", "lower"}:
-        known = [comparison.n for comparison in compared if comparison.verdict == "tie"]
-        each = " each" if len(known) > 1 else ""
-        evidence = f"{count(len(known), 'pair')}, {span(known, 'shared seed')}{each}"
-        return f"{on} {_differences(compared)} ({evidence})."
-    ranked = models.sort_values("test_accuracy_mean", ascending=False, kind="stable")["label"].tolist()
-    of_top = _between(compared, *ranked[:2])
-    if of_top is None or of_top.verdict == "unknown":
-        certainty = f"whether {name(ranked[0])} differs from {name(ranked[1])} by more than chance: {NOT_ENOUGH}"
-    else:
-        corrected = f" corrected for {count(len(compared), 'pair')}" if len(compared) > 1 else ""
-        certainty = comparison_sentence(of_top, f"{corrected}, {count(of_top.n, 'shared seed')}")
-    return f"{on} {_growth(models, compared)}{_over(models)}; {certainty}."
-
-
-def _models(tables: Tables, data: str) -> pd.DataFrame:
+def models_of(tables: Tables, data: str) -> pd.DataFrame:
     """The configurations that stand for the models of a data set, in order of depth."""
     models = tables.summary[(tables.summary["data"] == data) & tables.summary["chosen"]]
     return models.sort_values("label", key=lambda labels: labels.map(in_order(models).index), ignore_index=True)
@@ -160,37 +135,9 @@ def _highest(models: pd.DataFrame) -> "pd.Series[Any]":
     return models.iloc[int(models["test_accuracy_mean"].argmax())]
 
 
-def _growth(models: pd.DataFrame, compared: Sequence[Comparison]) -> str:
-    """How test accuracy goes with depth, where the shallowest and the deepest model differ; else what it is."""
-    family = max(families(models), key=len, default=[])
-    by_depth = models.set_index("label", drop=False).loc[family]
-    means = by_depth["test_accuracy_mean"].tolist()
-    ends = _between(compared, family[0], family[-1]) if len(family) > 1 else None
-    if ends and ends.verdict in ("higher", "lower") and means in (sorted(means), sorted(means, reverse=True)):
-        first, last = (f"{accuracy(by_depth.iloc[at], 'test_accuracy')} with {name(family[at])}" for at in (0, -1))
-        return f"test accuracy {'rises' if means[-1] > means[0] else 'falls'} with depth, from {first} to {last}"
-    return f"test accuracy is {_means(models)}"
-
-
-def _means(models: pd.DataFrame) -> str:
-    """70.1 ± 0.3 % with layers2, 73.0 ± 0.4 % with layers3; of many models the lowest and the highest."""
-    rows = [row for _, row in models.iterrows()]
-    if len(rows) > MOST_MEANS:
-        rows = [models.iloc[int(models["test_accuracy_mean"].argmin())], _highest(models)]
-    means = [f"{accuracy(row, 'test_accuracy')} with {label(row)}" for row in rows]
-    return (" to " if len(models) > MOST_MEANS else ", ").join(means)
-
-
-def _over(models: pd.DataFrame) -> str:
-    seeds = span(models["n"], "seed")
-    if models["n"].max() > 1:
-        return f" (mean and 95 % interval over {seeds})"
-    return f" ({seeds}{' each' if len(models) > 1 else ''})"
-
-
 def comparisons(tables: Tables, data: str) -> list[Comparison]:
     """The chosen configurations of a data set's models over shared seeds, the p-values corrected together."""
-    models = _models(tables, data)
+    models = models_of(tables, data)
     complete = tables.complete[tables.complete["config_id"].isin(models["config_id"])]
     values: dict[str, dict[int, float]] = {model: {} for model in models["label"]}
     for model, runs in complete[complete["seed"].notna()].groupby("label"):
@@ -202,7 +149,7 @@ def comparisons(tables: Tables, data: str) -> list[Comparison]:
     return compare(values, pairs)
 
 
-def _between(compared: Sequence[Comparison], one: str, other: str) -> Comparison | None:
+def between(compared: Sequence[Comparison], one: str, other: str) -> Comparison | None:
     return next((comparison for comparison in compared if {comparison.first, comparison.second} == {one, other}), None)
 
 
@@ -219,25 +166,11 @@ def _differences(compared: Sequence[Comparison]) -> str:
     return f"{said}{unknown}"
 
 
-def comparison_sentence(comparison: Comparison, evidence: str = "") -> str:
-    """layers4 is 0.8 points above layers3 (95 % interval 0.3 to 1.3, p = 0.004), with further `evidence` after p."""
-    lower, higher, low, high = name(comparison.first), name(comparison.second), comparison.low, comparison.high
-    if comparison.difference < 0:
-        lower, higher, low, high = higher, lower, -high, -low
-    evidence = f"95 % interval {_ends(low, high)}, {p_text(comparison.p_corrected)}{evidence}"
-    difference = points(abs(comparison.difference))
-    if comparison.verdict == "tie":
-        tied = (
-            f"a difference of {difference} points may be chance" if comparison.difference else "their means are equal"
-        )
-        return f"{higher} and {lower} tie: {tied} ({evidence})"
-    return f"{higher} is {difference} points above {lower} ({evidence})"
-
-
-def comparison_cells(comparison: Comparison, unknown: str, tie: str) -> dict[str, str]:
-    """The row of a table; its verdict is `unknown` or `tie` where neither is better."""
+def comparison_cells(comparison: Comparison) -> dict[str, str]:
+    """The row of a table."""
     first, second = name(comparison.first), name(comparison.second)
-    verdicts = {"unknown": unknown, "tie": tie, "higher": f"{second} is better", "lower": f"{first} is better"}
+    verdicts = {"unknown": NOT_ENOUGH, "tie": "may be chance"}
+    verdicts |= {"higher": f"{second} is better", "lower": f"{first} is better"}
     cells = {
         "pair": f"{second} − {first}",
         "n": str(comparison.n),
@@ -256,17 +189,16 @@ def comparison_cells(comparison: Comparison, unknown: str, tie: str) -> dict[str
 
 
 def depth_sentence(tables: Tables) -> str:
-    """The means in order of depth, and how many pairs of models differ."""
+    """How many pairs of models differ."""
     bests = best_configurations(tables)
     if not bests:
         return f"{NOT_ENOUGH_BEGINNING}."
-    models, compared = _models(tables, bests[0].data), comparisons(tables, bests[0].data)
-    on = f" on {name(bests[0].data)}" if len(bests) > 1 else ""
-    means = f"Test accuracy{on}: {_means(models)}. " if len(models) else ""
+    compared = comparisons(tables, bests[0].data)
+    on = f"On {name(bests[0].data)}, " if len(bests) > 1 else ""
     if all(comparison.verdict == "unknown" for comparison in compared):
-        return f"{means}{NOT_ENOUGH_BEGINNING} whether models differ by more than chance."
-    differences = _differences(compared)
-    return f"{means}{differences[:1].upper()}{differences[1:]}."
+        return f"{NOT_ENOUGH_BEGINNING} whether models differ by more than chance."
+    differences = f"{on}{_differences(compared)}."
+    return differences[:1].upper() + differences[1:]
 
 
 COSTS = {
@@ -284,7 +216,7 @@ def cost_sentence(tables: Tables, cost: str) -> str:
         return thousands(int(row[cost])) if cost == "params" else f"{float(row[cost]):.3g} s"
 
     bests = best_configurations(tables)
-    models = _models(tables, bests[0].data) if bests else pd.DataFrame({cost: []})
+    models = models_of(tables, bests[0].data) if bests else pd.DataFrame({cost: []})
     models = models[models[cost].notna()]
     if len(models) < 2:
         return f"{NOT_ENOUGH_BEGINNING} whether a model that costs more is better."
@@ -293,18 +225,18 @@ def cost_sentence(tables: Tables, cost: str) -> str:
     if top["label"] == low["label"]:
         return f"{sentence}; no model {has_less}."
     less = top["test_accuracy_mean"] - low["test_accuracy_mean"]
-    between = _between(comparisons(tables, bests[0].data), top["label"], low["label"])
-    lower = f"its mean is {points(less)} points lower{_certainty(between)}" if less else "the same mean"
+    compared = between(comparisons(tables, bests[0].data), top["label"], low["label"])
+    lower = f"its mean is {points(less)} points lower{_certainty(compared)}" if less else "the same mean"
     return f"{sentence}; {label(low)} {has_only} {text(low)}, and {lower}."
 
 
-def _certainty(between: Comparison | None) -> str:
+def _certainty(compared: Comparison | None) -> str:
     """What is to be added to a difference of means; nothing where it is beyond chance."""
-    if between is None or between.verdict == "unknown":
+    if compared is None or compared.verdict == "unknown":
         return f"; whether by more than chance: {NOT_ENOUGH}"
-    if between.verdict == "tie":
-        seeds = count(between.n, "shared seed")
-        return f", which chance could explain (paired t-test over {seeds}, {p_text(between.p_corrected)})"
+    if compared.verdict == "tie":
+        seeds = count(compared.n, "shared seed")
+        return f", which chance could explain (paired t-test over {seeds}, {p_text(compared.p_corrected)})"
     return ""
 
 
@@ -352,7 +284,7 @@ def effect_sentence(effect: Effect, effects: Effects) -> str:
             difference, evidence = _lead(comparison, 1)
             sentence += f"; but {name(comparison.second)} is {difference} points above it {evidence}"
     ties = [name(comparison.second) for comparison in tested if comparison.verdict == "tie"]
-    return f"{sentence}{'; tied with it within chance: ' if ties else ''}{', '.join(ties)}."
+    return f"{sentence}{f'; {listed(ties)} may be as good' if ties else ''}."
 
 
 def _lead(comparison: Comparison, sign: int) -> tuple[str, str]:

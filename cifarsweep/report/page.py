@@ -22,6 +22,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pandas.api.types import is_numeric_dtype
 
 from cifarsweep.report import depth_study, depth_study_findings, effects, findings, page_data
+from cifarsweep.report.answer import STARTS, Answers
 from cifarsweep.report.depth_study import DepthStudy
 from cifarsweep.report.figures import Drawing, Material
 from cifarsweep.report.findings import Best
@@ -29,6 +30,7 @@ from cifarsweep.report.style import span
 from cifarsweep.report.tables import SETTINGS, Tables
 from cifarsweep.results import files, sweeps
 from cifarsweep.results.records import RunResult
+from cifarsweep.results.study_records import EARLY
 from cifarsweep.terminal.formatting import count, shortened
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -52,8 +54,6 @@ UNRESERVED = " !$'()*+,/:;=?@[]^_`{|}~"
 MOST_SVG = 300_000
 """Bytes. In place of a larger SVG file the PNG file is shown, where that is smaller."""
 NUM_PAIRS = 10
-STARTS = (["python", "-m", "cifarsweep"], ["cifarsweep"])
-"""How a command line begins that trains a run."""
 SECTIONS = {
     "study_figures": ["depth_study", "depth_study_*"],
     "depth_figures": ["depth_vs_accuracy", "parameters_vs_accuracy", "seconds_vs_accuracy"],
@@ -78,7 +78,9 @@ class Column:
     is_number: bool
 
 
-def render(material: Material, drawings: Sequence[Drawing], sources: tuple[Path, ...], folder: Path) -> str:
+def render(
+    material: Material, answers: Answers, drawings: Sequence[Drawing], sources: tuple[Path, ...], folder: Path
+) -> str:
     """The page of a report in `folder` with these figures in it, of the runs that `sources` stand for."""
     tables, bests, confusion = material.tables, material.bests, material.confusion
     by_test = bool(bests) and pd.isna(bests[0].configuration["val_accuracy_mean"])
@@ -89,7 +91,11 @@ def render(material: Material, drawings: Sequence[Drawing], sources: tuple[Path,
     script = "\n".join((TEMPLATES / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS).strip()
     template = environment(folder).get_template("index.html")
     return template.render(
-        **(_answer(tables, bests, sources) | sections | _depth_study(material.depth)),
+        **(_comparisons(tables, bests) | sections | _depth_study(material.depth)),
+        title=", ".join(Path(os.path.abspath(source)).name for source in sources),
+        outcome=findings.outcome(tables),
+        answers=answers,
+        unfinished=int((tables.runs["status"] == "unfinished").sum()),
         effects=[findings.effect_sentence(effect, material.effects) for effect in material.effects.effects],
         bests=[_best(best, tables, sources) for best in bests],
         best_of_search=findings.search_sentence(tables, material.study, bests),
@@ -125,34 +131,23 @@ def _hash(script: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
-# the answer
+# models against each other
 
 
-def _answer(tables: Tables, bests: list[Best], sources: tuple[Path, ...]) -> dict[str, Any]:
+def _comparisons(tables: Tables, bests: list[Best]) -> dict[str, Any]:
     data = bests[0].data if bests else ""
     compared = findings.comparisons(tables, data)
     return {
-        "title": ", ".join(Path(os.path.abspath(source)).name for source in sources),
-        "answers": findings.answers(tables),
-        "complete": len(tables.complete),
-        "num_runs": tables.num_runs,
-        "unfinished": int((tables.runs["status"] == "unfinished").sum()),
-        "comparisons": [
-            findings.comparison_cells(comparison, unknown=findings.NOT_ENOUGH, tie="tie")
-            for comparison in compared[:MOST_COMPARISONS]
-        ],
+        "comparisons": [findings.comparison_cells(comparison) for comparison in compared[:MOST_COMPARISONS]],
         "num_comparisons": len(compared),
         "compared_on": data if tables.runs["data"].nunique() > 1 else "",
     }
 
 
 def _depth_study(depth: DepthStudy | None) -> dict[str, Any]:
-    """What a depth study has to say takes the place of the answer. Searches that compare no depths have a section of
-    their own, no more."""
     if depth is None or not any(study.by_seed for study in depth.studies):
         return {"depth_study": None}
     return {
-        **({"answers": depth_study_findings.answer(depth)} if depth.answers else {}),
         "depth_study": {
             "compares_depths": depth.compares_depths,
             "protocol": depth_study_findings.protocol(depth),
@@ -311,6 +306,7 @@ def _lost(tables: Tables, folder: Path) -> dict[str, Any]:
     jobs = Counter(shortened(reason, 300) for reason in tables.jobs_without_run)
     return {
         "groups": groups[:MOST_LOST],
+        "all_early": bool(lost["status"].isin(EARLY).all()) and not (tables.jobs_without_run or tables.unreadable),
         "groups_left_out": max(0, len(groups) - MOST_LOST),
         "jobs": jobs.most_common(MOST_LOST),
         "unreadable": [shortened(line, 300) for line in tables.unreadable[:MOST_LOST]],
@@ -324,8 +320,8 @@ def _reason(status: str, diverged_epoch: Any, error: Any) -> str:
     if isinstance(error, str) and error.strip():
         return shortened(error.strip().splitlines()[0], 300)
     return {
-        "pruned": "stopped early, as it fell behind others of the search",
-        "paused": "stopped early by its search, which goes on with it once it is among the best that came as far",
+        "pruned": "stopped early by the search, as it fell behind other runs",
+        "paused": "stopped early by the search, which goes on with it once it is among the best that came as far",
         "unfinished": "still running, or interrupted",
     }.get(status, "no reason was recorded")
 

@@ -4,12 +4,13 @@ from collections import Counter
 
 import pandas as pd
 
-from cifarsweep.report import comparison_report
+from cifarsweep.report import comparison_report, findings
 from cifarsweep.report.comparison_report import ComparisonReport
 from cifarsweep.report.style import mean_and_interval, thousands
 from cifarsweep.report.tables import Tables
+from cifarsweep.results.study_records import EARLY
 from cifarsweep.terminal import formatting
-from cifarsweep.terminal.formatting import count, shortened
+from cifarsweep.terminal.formatting import shortened
 from cifarsweep.terminal.streams import print_error, print_line
 
 MOST_ROWS = 20
@@ -61,9 +62,9 @@ def show_comparison(report: ComparisonReport) -> None:
 
 
 def outcomes(tables: Tables) -> list[str]:
-    """How many runs are complete, and for the others how many, and why."""
-    lines = [f"{len(tables.complete)} of {count(tables.num_runs, 'run')} complete"]
-    lost = tables.runs[tables.runs["status"] != "complete"]
+    """How many runs are complete, and of those that were lost how many, and why."""
+    lines = [findings.outcome(tables)]
+    lost = tables.runs[~tables.runs["status"].isin(["complete", *EARLY])]
     causes = zip(lost["status"], lost["diverged_epoch"], lost["error"], strict=True)
     reasons = Counter(_reason(*cause) for cause in causes)
     reasons.update(f"without a run: {shortened(error, 200)}" for error in tables.jobs_without_run)
@@ -80,7 +81,7 @@ def _reason(status: str, diverged_epoch: int | None, error: str | None) -> str:
         return f"diverged in epoch {diverged_epoch}"
     if isinstance(error, str) and error.strip():
         return f"{status}: {shortened(error.strip().splitlines()[0], 200)}"
-    return status
+    return "still running, or interrupted" if status == "unfinished" else status
 
 
 def _cells(rows: pd.DataFrame) -> list[list[str]]:

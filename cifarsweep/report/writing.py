@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import unquote
 
-from cifarsweep.report import confusion, depth_study, depth_study_findings, figures, page, search_results, tables
+from cifarsweep.report import (
+    answer,
+    confusion,
+    depth_study,
+    depth_study_findings,
+    figures,
+    page,
+    search_results,
+    tables,
+)
 from cifarsweep.report.depth_study import DepthStudy
 from cifarsweep.report.effects import Effects
 from cifarsweep.report.figures import Material
@@ -29,7 +38,7 @@ class Report:
     tables: Tables
     figures: list[Path]
     notes: list[str]
-    """What the reader of the report should know is not in it, one sentence each."""
+    """The answer, and what the reader should know is not in the report, one sentence each."""
 
 
 def write(paths: tuple[Path, ...], run_dirs: Sequence[Path], parquet: bool) -> Report:
@@ -54,8 +63,9 @@ def write(paths: tuple[Path, ...], run_dirs: Sequence[Path], parquet: bool) -> R
     material = _gather(read, study, depth, notes)
     notes += filter(None, [search_sentence(read, study, material.bests)])
     drawings, missing = figures.write(material, folder)
+    answers = answer.of(read, study, depth, paths)
     with files.atomic(folder / "index.html") as file:
-        file.write(page.render(material, drawings, paths, folder))
+        file.write(page.render(material, answers, drawings, paths, folder))
     # An older figure or table beside newer ones would show what they no longer say.
     earlier = linked - _linked_figures(folder)
     earlier |= set() if parquet else {f"{name}.parquet" for name in tables.NAMES}
@@ -63,15 +73,18 @@ def write(paths: tuple[Path, ...], run_dirs: Sequence[Path], parquet: bool) -> R
     earlier |= set() if depth else {*depth_study.FILES}
     for name in earlier:
         files.remove(folder / name)
-    return Report(folder, read, [folder / drawing.name for drawing in drawings], [*notes, *missing])
+    searches = depth_study_findings.answer(depth) if depth and not depth.answers else []
+    notes = [*answers.lines, *searches, *notes, *missing]
+    return Report(folder, read, [folder / drawing.name for drawing in drawings], notes)
 
 
 def page_now(path: Path, run_dirs: Sequence[Path]) -> str:
     """The page of these runs as they are now. It has no figures but those that its own script draws: these take no time
     here."""
     notes: list[str] = []
-    material = _gather(*_read_all((path,), run_dirs, notes), notes)
-    return page.render(material, [], (path,), path / "report")
+    read, study, depth = _read_all((path,), run_dirs, notes)
+    answers = answer.of(read, study, depth, (path,))
+    return page.render(_gather(read, study, depth, notes), answers, [], (path,), path / "report")
 
 
 def _read_all(
@@ -80,7 +93,6 @@ def _read_all(
     """The runs and searches of these paths. ValueError where there are runs, and none can be read."""
     study = _read(notes, search_results.read, paths[0]) if len(paths) == 1 else None
     depth = _read(notes, depth_study.read, paths[0]) if len(paths) == 1 else None
-    notes += depth_study_findings.answer(depth) if depth else []
     read = tables.read(run_dirs, [error for path in paths for error in tables.jobs_without_run(path)])
     if read.runs.empty and read.unreadable:
         reason = f"none of its {len(run_dirs)} can be read ({read.unreadable[0]})"

@@ -41,6 +41,14 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun if number == 1 else plural}"
 
 
+def listed(names: Sequence[str], most: int | None = None, others: str = "others") -> str:
+    """a, b and c; of more than `most` their number: 5 others."""
+    if most is not None and len(names) > most:
+        return f"{len(names)} {others}"
+    *first, last = names or [""]
+    return f"{', '.join(first)} and {last}" if first else last
+
+
 def duration(seconds: float) -> str:
     """42 s, 5 min or 1.5 h."""
     minutes, hours = seconds / 60, seconds / 3600

@@ -675,7 +675,7 @@ def test_runs_that_are_not_complete_are_counted_with_their_reason(tmp_path: Path
         "1 of 6 runs complete",
         "  2 failed: RuntimeError: out of memory",
         "  1 diverged in epoch 3",
-        "  1 unfinished",
+        "  1 still running, or interrupted",
         "  1 without a run: depth=6: expected 1 to 5",
     ]
 

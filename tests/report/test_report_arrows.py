@@ -8,6 +8,7 @@ from __future__ import annotations
 from test_arrows import assert_modules_know_only
 
 KNOWS = {
+    "answer": "depth_study depth_study_findings effects findings search_results statistics tables",
     "comparison": "findings statistics tables",
     "comparison_report": "comparison figures findings page statistics style tables",
     "confusion": "",
@@ -23,11 +24,11 @@ KNOWS = {
     "findings": "confusion effects search_results statistics style tables",
     "live": "page",
     "network": "style",
-    "page": "depth_study depth_study_findings effects figures findings page_data style tables",
+    "page": "answer depth_study depth_study_findings effects figures findings page_data style tables",
     "page_data": "tables",
     "plain_matplotlib": "",
     "pictures": "confusion statistics style",
-    "printed": "comparison_report style tables",
+    "printed": "comparison_report findings style tables",
     "report_command": "comparison_report live plain_matplotlib printed writing",
     "search_figures": "search_results style",
     "search_results": "",
@@ -35,7 +36,7 @@ KNOWS = {
     "style": "",
     "tables": "statistics",
     "two_processes": "",
-    "writing": "confusion depth_study depth_study_findings effects figures "
+    "writing": "answer confusion depth_study depth_study_findings effects figures "
     "findings page pictures search_results style tables",
 }
 

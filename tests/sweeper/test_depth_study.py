@@ -21,7 +21,7 @@ from matplotlib.text import Text
 from optuna.trial import TrialState
 from test_search import kill_all, logged, run_toy, start_toy, wait_for_starts
 
-from cifarsweep.report import depth_study, depth_study_figures, depth_study_findings, style
+from cifarsweep.report import answer, depth_study, depth_study_figures, depth_study_findings, style
 from cifarsweep.report.depth_study import DepthStudy, FinalRun, Searched
 from cifarsweep.report.search_results import Trial
 from cifarsweep.results import identity, sweeps
@@ -326,16 +326,68 @@ def test_searches_that_compare_no_depths_have_no_answer_about_depth() -> None:
 
     alone = depth_study_of([searched(4)])
     assert not alone.compares_depths
-    assert depth_study_findings.answer(alone)[0] == "Test accuracy is 71.0 ± 2.5 % with layers4."
+    assert depth_study_findings.answer(alone) == ["Test accuracy with layers4 is 71.0 ± 2.5 % in the final runs."]
     per_optimizer = [searched(4, optimizer=name) for name in ("adamw", "muon")]
     assert not depth_study_of(per_optimizer).compares_depths
     per_model = [searched(2, model="layers2"), searched(4, model="layers4")]
     study = depth_study_of(per_model)
     assert study.compares_depths
-    assert depth_study_findings.answer(study)[0].startswith(
-        "Test accuracy is 71.0 ± 2.5 % with layers2, 71.0 ± 2.5 % with layers4"
-    )
+    assert depth_study_findings.answer(study)[0] == "Of layers2 and layers4 there are not enough runs to say."
     assert depth_study_findings.sentences(study)["depth_study_cost"] == "layers2 has the highest mean, 71.0 ± 2.5 %."
+
+
+def test_the_answer_of_a_study_says_in_words_which_depths_differ() -> None:
+    def searched(depth: int, accuracy: float) -> Searched:
+        accuracies = [accuracy, accuracy + 0.001, accuracy - 0.001]
+        found = study_of("equal width", accuracies, {"model": f"layers{depth}", "depth": depth})
+        of_trial: dict[str, Any] = {"state": "complete", "params": {}, "run": None, "reason": None, "epochs": {}}
+        of_trial |= {"started": None, "finished": None, "warm_start": False}
+        return replace(found, trials=[Trial(number=at, values=[accuracy], **of_trial) for at in range(4)])
+
+    def said(*accuracies: float) -> str:
+        study = depth_study_of([searched(depth, accuracy) for depth, accuracy in enumerate(accuracies, 1)])
+        return depth_study_findings.answer(study)[0]
+
+    assert said(0.7, 0.8, 0.8) == (
+        "At equal width, accuracy grows up to layers2; no difference after that is beyond chance."
+    )
+    assert said(0.7, 0.8, 0.9) == "At equal width, accuracy grows up to layers3."
+    assert said(0.8, 0.8, 0.8) == "At equal width, no difference between neighbouring depths is beyond chance."
+    assert said(0.7, 0.8, 0.8, 0.6) == (
+        "At equal width, accuracy grows up to layers2; the difference between layers2 and layers3 may be chance; "
+        "accuracy is lower with layers4 than with layers3."
+    )
+
+
+def test_the_numbers_of_the_answer_are_a_row_for_each_network() -> None:
+    at_width = [study_of("equal width", [0.7, 0.7], {"model": f"layers{n}", "depth": n}) for n in (2, 3)]
+    at_params = study_of("equal parameters (9)", [0.6, 0.6], {"model": "layers3", "depth": 3})
+    assert depth_study_findings.means(depth_study_of([*at_width, at_params])) == [
+        {"model": "layers2", "equal width": "70.0 ± 0.0 %", "equal parameters (9)": ""},
+        {"model": "layers3", "equal width": "70.0 ± 0.0 %", "equal parameters (9)": "60.0 ± 0.0 %"},
+    ]
+
+
+def test_a_study_that_is_open_wants_more_seeds_or_a_longer_search() -> None:
+    """Seeds tell configurations apart. Where they do and the depths are still open, the search's luck decides."""
+
+    def searched(depth: int, accuracies: list[float], values: list[float]) -> Searched:
+        found = study_of("equal width", accuracies, {"model": f"layers{depth}", "depth": depth})
+        of_trial: dict[str, Any] = {"state": "complete", "params": {}, "run": None, "reason": None, "epochs": {}}
+        of_trial |= {"started": None, "finished": None, "warm_start": False}
+        return replace(found, trials=[Trial(number=at, values=[value], **of_trial) for at, value in enumerate(values)])
+
+    sure = [0.7, 0.701, 0.702, 0.703]
+    seeds = depth_study_of([searched(2, [0.70, 0.73, 0.71], sure), searched(3, [0.72, 0.71, 0.71], sure)])
+    assert answer._open_depths(seeds) == (
+        "Next: 6 seeds would tell more about the depths that do not differ yet.",
+        {"hydra.sweeper.repeats": "6"},
+    )
+    by_luck = [0.5, 0.6, 0.7, 0.9]
+    search = depth_study_of([searched(2, [0.7, 0.701, 0.702], by_luck), searched(3, [0.71, 0.711, 0.712], by_luck)])
+    what, changes = answer._open_depths(search)
+    assert what.startswith("Next: a longer search")
+    assert changes == {"hydra.sweeper.budget": "trials:18"}
 
 
 def test_what_the_searches_trained_is_said_not_what_their_last_budget_was() -> None:
