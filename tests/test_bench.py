@@ -24,6 +24,7 @@ BENCHMARKS = {
     "cluster": [],
     "seeds": ["--curves", "."],
     "trackers": ["--data", "shapes"],
+    "recipes": ["--data", "shapes"],
     "replay": ["--curves", ".", "--peers", "random search", "optuna*"],
 }
 SETTINGS = "layers2,sgd,0.1,0.001,64,cosine"

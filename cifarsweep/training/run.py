@@ -144,14 +144,15 @@ def _train(session: Session, run_dir: Path, lock: locks.Lock, report: Report, tr
     started = provenance.now()
     run_files.start(run_dir, session)
     epochs, part = _resume(session, run_dir)
-    where = f"after epoch {len(epochs)}" + (f" and {part.steps} steps" if part.steps else "")
+    where = f"after epoch {len(epochs)}/{session.description.epochs}"
+    where += f" and {part.steps} steps" if part.steps else ""
     goes_on = bool(epochs or part.steps)
     with run_files.log_file(run_dir / "train.log", "a" if goes_on else "w"):
         command = " ".join(command_line.words())
         log.info("%s on %s, %d thread(s)", command, session.device, torch.get_num_threads())
         if goes_on:
             log.info("goes on %s", where)
-            progress.detail(f"{run_dir.name}: goes on {where} of {session.description.epochs}")
+            progress.detail(f"{run_dir.name}: goes on {where}")
         try:
             figures = _fit(session, run_dir, lock, epochs, part, report, tracked)
             lock.check()

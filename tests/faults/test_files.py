@@ -86,8 +86,8 @@ def test_a_checkpoint_of_another_run_network_or_format_is_refused(saved: Path, m
     other = nn.Linear(3, 3)
     with pytest.raises(files.Corrupt, match="of another network"):
         checkpoint.restore(saved, "abc", other, torch.optim.SGD(other.parameters(), lr=1))
-    monkeypatch.setattr(checkpoint, "FORMAT", 2)
-    with pytest.raises(files.Corrupt, match="format 1 of run abc, expected 2"):
+    monkeypatch.setattr(checkpoint, "FORMATS", {False: 3, True: 4})
+    with pytest.raises(files.Corrupt, match="format 1 of run abc, expected 3"):
         checkpoint.restore(saved, "abc", model, optimizer)
 
 

@@ -259,7 +259,7 @@ def test_a_run_interrupted_in_the_middle_of_an_epoch_ends_bit_for_bit_where_anot
     assert figures(resumed) == figures(expected)
     assert (resumed["dir"] / "model.pt").read_bytes() == (expected["dir"] / "model.pt").read_bytes()
     log = (resumed["dir"] / "train.log").read_text()
-    assert re.search(rf"goes on after epoch \d and {saved[-1].steps} steps", log)
+    assert re.search(rf"goes on after epoch \d/3 and {saved[-1].steps} steps", log)
     assert log.count("epoch 1/3") == log.count("epoch 3/3") == 1
 
 
