@@ -1,4 +1,4 @@
-"""Chromium with a page in it, its mouse and its keyboard, by selenium. Its network is cut."""
+"""Chromium with a page in it, its mouse and its keyboard, by selenium. Its network is cut, but for this machine."""
 
 from __future__ import annotations
 
@@ -40,7 +40,12 @@ class Browser:
     def __init__(self, downloads: Path) -> None:
         options = webdriver.ChromeOptions()
         options.binary_location = str(CHROMIUM)
-        for word in ("headless=new", "no-sandbox", "hide-scrollbars", "host-resolver-rules=MAP * ~NOTFOUND"):
+        for word in (
+            "headless=new",
+            "no-sandbox",
+            "hide-scrollbars",
+            "host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+        ):
             options.add_argument(f"--{word}")
         options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
@@ -53,13 +58,17 @@ class Browser:
         return self.driver.execute_cdp_cmd(name, words)
 
     def open(self, page: Path, width: int = 1280, height: int = 900) -> None:
+        """A report, until its figures are drawn."""
+        self.show(page.as_uri(), width, height)
+        self.until("return document.documentElement.dataset.figures === 'drawn'")
+
+    def show(self, address: str, width: int = 1280, height: int = 900) -> None:
         self.command(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
         )
         self.media()
         self.driver.get_log("performance")
-        self.driver.get(page.as_uri())
-        self.until("return document.documentElement.dataset.figures === 'drawn'")
+        self.driver.get(address)
 
     def media(self, scheme: str = "light", media: str = "screen") -> None:
         features = [{"name": "prefers-color-scheme", "value": scheme}]

@@ -195,10 +195,10 @@ def _seconds_sentence(row: Row) -> str:
 
 def header(first: str, second: str) -> list[str]:
     """Of the printed table and the page's."""
-    return ["", "pairs", f"{first} %", f"{second} %", "difference", "95 % interval", "p", "verdict", "seconds"]
+    return ["setting", "pairs", f"{first} %", f"{second} %", "difference", "95 % interval", "p", "verdict", "seconds"]
 
 
-LEFT = ("", "verdict")
+LEFT = ("setting", "verdict")
 
 
 def cells(found: SweepComparison) -> list[list[str]]:

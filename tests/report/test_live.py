@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
-import shutil
 import signal
 import subprocess
 import threading
@@ -390,18 +389,14 @@ def test_the_page_ends_with_the_sweep_and_a_report_that_is_newer(sweep: tuple[Pa
 
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator[Any]:
-    chromium, driver = (shutil.which(name) for name in ("chromium", "chromedriver"))
-    if not chromium or not driver:
-        pytest.skip("needs Chromium and its driver (Debian: apt-get install chromium chromium-driver)")
-    webdriver = pytest.importorskip("selenium.webdriver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in ("headless=new", "no-sandbox", "disable-gpu", f"user-data-dir={tmp_path / 'profile'}"):
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    service = webdriver.ChromeService(executable_path=driver)
-    with webdriver.Chrome(options=options, service=service) as started:
-        yield started
+    pytest.importorskip("selenium")
+    import chromium
+
+    if not chromium.CHROMIUM or not chromium.DRIVER:
+        pytest.skip("needs Chromium (Debian: apt-get install chromium chromium-driver)")
+    browser = chromium.Browser(tmp_path)
+    yield browser
+    browser.driver.quit()
 
 
 NOW = "return document.querySelector('#now')?.textContent ?? ''"
@@ -435,7 +430,7 @@ def test_a_page_is_followed_through_a_sweep_with_a_failure_and_a_kill(
         from selenium.common.exceptions import WebDriverException
 
         with contextlib.suppress(WebDriverException):
-            return browser.execute_script(code)
+            return browser.run(code)
 
     def says(*texts: str, but: str = "\0") -> bool:
         told = script(NOW) or ""
@@ -463,7 +458,7 @@ def test_a_page_is_followed_through_a_sweep_with_a_failure_and_a_kill(
         first = start()
         wait_until(lambda: (folder / "jobs.jsonl").exists() or first.poll() is not None)
         _, port, token = stack.enter_context(watching(folder))
-        browser.get(f"http://127.0.0.1:{port}/{token}/")
+        browser.show(f"http://127.0.0.1:{port}/{token}/")
         wait_until(lambda: says("running", "waiting", "left"))
         wait_until(lambda: script("return document.getElementById('filter')?.closest('[hidden]') === null"))
         script("""
@@ -485,5 +480,6 @@ def test_a_page_is_followed_through_a_sweep_with_a_failure_and_a_kill(
         wait_until(lambda: script("return Math.round(scrollY)") == 150, 10)
     text = script("return document.body.textContent")
     assert "batch_size=5001: expected 1 to 5000" in text
-    assert [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+    assert script("return violations") == []
+    assert [entry["message"] for entry in browser.driver.get_log("browser") if entry["level"] == "SEVERE"] == []
     assert [row["status"] for row in cells(folder / "report" / "runs.csv")] == ["complete"] * 5

@@ -343,7 +343,18 @@ def test_nothing_is_wider_than_the_window(browser: Browser, search: Path, width:
     assert browser.run("return document.documentElement.scrollWidth") == width
 
 
-@pytest.mark.skipif(not AXE.exists(), reason="needs axe-core (npm install axe-core; AXE_CORE names its axe.min.js)")
+needs_axe = pytest.mark.skipif(
+    not AXE.exists(), reason="needs axe-core (npm install axe-core; AXE_CORE names its axe.min.js)"
+)
+
+
+def found_by_axe(browser: Browser) -> list[tuple[str, list[str]]]:
+    browser.run(AXE.read_text(encoding="utf-8"))
+    found = browser.driver.execute_async_script("const done = arguments[0]; axe.run().then(done)")
+    return [(one["id"], [node["html"][:200] for node in one["nodes"]]) for one in found["violations"]]
+
+
+@needs_axe
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
 def test_axe_finds_nothing(browser: Browser, search: Path, scheme: str, width: int) -> None:
@@ -351,9 +362,19 @@ def test_axe_finds_nothing(browser: Browser, search: Path, scheme: str, width: i
     browser.media(scheme)
     browser.run("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
     browser.run("document.querySelector('#table tbody button').click()")
-    browser.run(AXE.read_text(encoding="utf-8"))
-    found = browser.driver.execute_async_script("const done = arguments[0]; axe.run().then(done)")
-    assert [(one["id"], [node["html"][:200] for node in one["nodes"]]) for one in found["violations"]] == []
+    assert found_by_axe(browser) == []
+
+
+@needs_axe
+@pytest.mark.parametrize("width", [390, 1280])
+def test_axe_finds_nothing_on_a_comparison(browser: Browser, tmp_path: Path, width: int) -> None:
+    first, second = (
+        fake_sweep(tmp_path, name, [fake_run(tmp_path, lr=lr, seed=seed) for seed in range(3)])
+        for name, lr in (("before", 0.1), ("after", 0.05))
+    )
+    browser.show((report.compare(first, second).folder / "index.html").as_uri(), width)
+    assert found_by_axe(browser) == []
+    assert browser.run("return document.documentElement.scrollWidth") == width
 
 
 def test_figures_follow_the_colours_of_the_system(browser: Browser, grid: Path) -> None:
