@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -105,11 +106,14 @@ class Browser:
 
     # figures
 
+    def see(self, number: int) -> None:
+        """Brings a figure into view, in which it is drawn."""
+        plots = self.driver.find_elements("css selector", ".plot")
+        self.run("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", plots[number])
+        self.until(f"return Bokeh.documents[0].roots()[{number}].renderers.some((one) => one.data_source.get_length())")
+
     def place(self, number: int, x: float, y: float) -> tuple[int, int]:
-        self.run(
-            "arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})",
-            self.driver.find_elements("css selector", ".plot")[number],
-        )
+        self.see(number)
         left, top = self.run(PLACE, number, x, y)
         return round(left), round(top)
 
@@ -141,9 +145,10 @@ class Browser:
         before = set(self.downloads.glob("*.csv"))
         self.run("document.getElementById('export').click()")
         for _ in range(200):
-            if new := set(self.downloads.glob("*.csv")) - before:
+            new = set(self.downloads.glob("*.csv")) - before
+            if new and next(iter(new)).stat().st_size and not list(self.downloads.glob("*.crdownload")):
                 return pd.read_csv(new.pop())
-            self.run("return new Promise((done) => setTimeout(done, 20))")
+            time.sleep(0.02)
         pytest.fail("nothing was saved")
 
     # what must never happen

@@ -30,7 +30,7 @@ LEAST_SECONDS = 10.0
 """Between two versions of the page, which readers load anew."""
 FAREWELL = 5.0
 """Seconds that readers have to load the final page."""
-STYLE = """#now { max-width: 72rem; margin: 0 auto; padding: 0 1.25rem; }
+STYLE = """#now { max-width: var(--width); margin: 0 auto; padding: 0 1.25rem; }
 #now .scroll { max-height: 40vh; overflow-y: auto; }
 header .notice, .files { display: none; }
 a[href]:not([href^='#']) { pointer-events: none; color: inherit; text-decoration: none; }"""

@@ -37,6 +37,8 @@ TEMPLATES = Path(__file__).parent / "templates"
 SCRIPTS = ("conditions", "runs", "axes", "figures", "table", "page")
 MOST_RUNS = 10_000
 """That the page's script has; runs.csv has all."""
+CHOSEN_LATER = ("train_accuracy", "params")
+"""Columns that the table shows where a reader chooses them, so that it fits a window of 1280 pixels."""
 STILL_ROWS = 100
 """Of the table on paper and without JavaScript."""
 MEASURED = ["val_accuracy", "test_accuracy", "train_accuracy", "train_seconds"]
@@ -224,7 +226,7 @@ def _table(tables: Tables, sources: tuple[Path, ...], folder: Path) -> dict[str,
     varying = [column for column in columns if len(set(column.cells)) > 1 or column.key in ("label", "status")]
     links = [_link(tables.directories[id], folder) for id in of_script["run_id"]]
     rows = zip(*(column.cells[:STILL_ROWS] for column in varying), strict=True)
-    shown = [column.key.replace("label", "model") for column in varying]
+    shown = [column.key.replace("label", "model") for column in varying if column.key not in CHOSEN_LATER]
     return {
         "runs_data": page_data.packed(page_data.runs(tables, of_script, titles, shown, links, _argument(sources[0]))),
         "table": {

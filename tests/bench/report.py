@@ -83,6 +83,7 @@ def in_chromium(page: Path) -> tuple[float, float]:
     try:
         browser.open(page)
         load = browser.run("return performance.getEntriesByName('drawn')[0].startTime") / 1000
+        browser.see(0)
         brushes = [browser.driver.execute_async_script(BRUSH, condition) for condition in BRUSHES * 3]
     finally:
         browser.driver.quit()

@@ -2,7 +2,7 @@
 // The figures of the runs, drawn by Bokeh: lines across axes side by side, two scatters, learning curves. A brush in one
 // becomes the filter's condition. Each figure's axes go from 0 to 1; axes.js knows what that means.
 
-const MOST_LINES = 600; // of runs, drawn at once
+const MOST_LINES = 400; // of runs, drawn at once
 const PIXELS = 3; // points of one colour that are closer are drawn once
 const REACH = 12; // pixels from the mouse to a point or line that it points at
 const SMALLEST_BRUSH = 4; // pixels
@@ -65,10 +65,25 @@ class Figure {
       if (run !== null) runs.choose(run, true);
     });
     runs.listeners.push((what) => {
-      if (what === "chosen" || what === "pointed") this.mark();
-      else this.draw();
+      if (what !== "chosen" && what !== "pointed") this.update();
+      else if (!this.isStale) this.mark();
     });
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.update());
+    this.isStale = true;
+  }
+
+  // Once the plot is on the page.
+  begin() {
+    new IntersectionObserver((entries) => {
+      this.isInView = entries.at(-1).isIntersecting;
+      if (this.isStale) this.update();
+    }, {rootMargin: "200px"}).observe(this.element);
+  }
+
+  // A figure that is out of view is drawn once it comes into view: of 10,000 runs, all take longer than a reader waits.
+  update() {
+    this.isStale = !this.isInView;
+    if (this.isInView) this.draw();
   }
 
   source(...names) {
@@ -133,7 +148,7 @@ class Figure {
 class Scatter extends Figure {
   constructor(runs, element, x, y) {
     super(runs, element, 340);
-    Object.assign(this, {x, y});
+    Object.assign(this, {x, y, places: []});
     this.pale = this.source("x", "y");
     this.points = this.source("x", "y", "colour");
     this.marks = this.source("x", "y", "colour");
@@ -208,6 +223,7 @@ class Scatter extends Figure {
 class Lines extends Figure {
   constructor(runs, element, height) {
     super(runs, element, height);
+    this.drawn = [];
     this.pale = this.source("xs", "ys");
     this.lines = this.source("xs", "ys", "colour");
     this.marks = this.source("xs", "ys", "colour");
@@ -304,7 +320,7 @@ class Parallel extends Lines {
 class Curves extends Lines {
   constructor(runs, element, key) {
     super(runs, element, 400);
-    Object.assign(this, {key, ofMeans: false, isLog: {x: false, y: false}, span: 1});
+    Object.assign(this, {key, ofMeans: false, isLog: {x: false, y: false}, span: 1, spansOfAll: new Map()});
     let end = 0;
     this.ends = runs.curves.lengths.map((length) => (end += length));
     this.bands = this.source("xs", "ys", "colour");
@@ -320,20 +336,25 @@ class Curves extends Lines {
 
   draw() {
     this.paintFrame();
-    const found = [[], []];
-    for (const run of this.shownRuns) {
-      for (const [epoch, value] of this.epochs(run)) {
-        found[0].push(epoch);
-        if (!this.isLog.y || value > 0) found[1].push(value);
-      }
-    }
+    const [epochs, values] = this.spans();
     const factor = this.key.endsWith("accuracy") ? 100 : 1;
-    this.axes = [new NumberAxis(bounds(found[0]), {isLog: this.isLog.x, isWhole: true}), new NumberAxis(bounds(found[1]), {isLog: this.isLog.y, factor})];
+    this.axes = [new NumberAxis(epochs, {isLog: this.isLog.x, isWhole: true}), new NumberAxis(values, {isLog: this.isLog.y, factor})];
     this.setAxis("x", this.axes[0], "epoch");
     this.setAxis("y", this.axes[1], CURVE_TITLES[this.key]);
     this.bands.data = {xs: [], ys: [], colour: []};
     this.drawLines();
     if (this.ofMeans) this.drawMeans();
+  }
+
+  // From the first to the last epoch and the lowest to the highest value; of all runs they are looked for once.
+  spans() {
+    const name = `${this.key} ${this.isLog.y}`;
+    if (this.shownRuns === this.runs.all && this.spansOfAll.has(name)) return this.spansOfAll.get(name);
+    const points = Array.from(this.shownRuns, (run) => [...this.epochs(run)]).flat();
+    const values = points.map(([, value]) => value).filter((value) => !this.isLog.y || value > 0);
+    const found = [bounds(points.map(([epoch]) => epoch)), bounds(values)];
+    if (this.shownRuns === this.runs.all) this.spansOfAll.set(name, found);
+    return found;
   }
 
   drawMeans() {

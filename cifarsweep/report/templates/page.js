@@ -49,8 +49,9 @@ const addFilter = (runs) => {
 };
 
 const addColours = (runs) => {
-  const options = runs.varying.filter(({key}) => key !== "run_id").map(({key, title}) => [key, title]);
-  offer(byId("colour"), options, runs.colours.column.key, (key) => runs.colourBy(key));
+  const now = runs.colours.column;
+  const columns = [...runs.columns.values()].filter((column) => column === now || (column.varies && column.key !== "run_id"));
+  offer(byId("colour"), columns.map(({key, title}) => [key, title]), now.key, (key) => runs.colourBy(key));
   const show = () => {
     const {column, isRange} = runs.colours;
     const palette = new Palette(runs.colours);
@@ -133,7 +134,7 @@ const addFigures = async (runs) => {
     checkbox(`axis-${column.key}`, column.title, parallel.keys.includes(column.key), (isShown) => {
       parallel.keys = [...runs.columns.keys()].filter((key) => (key === column.key ? isShown : parallel.keys.includes(key)));
       makeRoom();
-      parallel.draw();
+      parallel.update();
     }),
     " ",
     checkbox(`log-${column.key}`, "log", column.isLog, (isLog) => {
@@ -149,7 +150,7 @@ const addFigures = async (runs) => {
     const options = varying.filter(({key}) => key !== "run_id").map(({key, title}) => [key, title]);
     const selects = ["x", "y"].map((which) => choice(`${which}-${figures.length}`, which === "x" ? "Across" : "Up", options, scatter[which].key, (key) => {
       scatter[which] = runs.columns.get(key);
-      scatter.draw();
+      scatter.update();
     }));
     byId("scatters").append(element("div", {}, [element("div", {className: "bar"}, selects), plot]));
     figures.push(scatter);
@@ -160,7 +161,7 @@ const addFigures = async (runs) => {
     const curves = new Curves(runs, byId("curves-plot"), keys[0]);
     const redrawn = (change) => (value) => {
       change(value);
-      curves.draw();
+      curves.update();
     };
     byId("curves-controls").append(
       choice("curves-key", "Figure", keys.map((key) => [key, CURVE_TITLES[key]]), keys[0], redrawn((key) => (curves.key = key))),
@@ -175,7 +176,7 @@ const addFigures = async (runs) => {
   const shown = new Bokeh.Document();
   figures.forEach(({plot}) => shown.add_root(plot));
   await Bokeh.embed.add_document_standalone(shown, document.body, figures.map(({element}) => element));
-  figures.forEach((figure) => figure.draw());
+  figures.forEach((figure) => figure.begin());
   requestAnimationFrame(() => {
     performance.mark("drawn");
     document.documentElement.dataset.figures = "drawn";
