@@ -353,7 +353,7 @@ def _command_with(changes: Mapping[str, str], sources: Sequence[Path]) -> str | 
         return None
     words: list[str] = []
     with contextlib.suppress(OSError, ValueError):
-        words = sweeps.SweepRecord.read(sources[0]).commands[-1].command_line
+        words = sweeps.SweepRecord.read(sources[0]).commands[-1].command_line or []
     start = next((start for start in STARTS if words[: len(start)] == start), words)
     if not {"-m", "--multirun"} & set(words[len(start) :]):
         return None

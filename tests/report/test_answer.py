@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -191,6 +192,14 @@ def test_the_command_of_the_next_step_adds_to_the_sweep(tmp_path: Path, words: l
     found = answer.of(read(tmp_path), None, None, [sweep_dir])
     assert found.command == command
     assert found.next == "Next: 5 seeds for each would tell which differences are more than chance."
+
+
+def test_where_a_sweep_has_not_recorded_its_command_none_is_shown(tmp_path: Path) -> None:
+    sweep_dir = begin_sweep(tmp_path, "-m", "model=layers2,layers3")
+    content = json.loads((sweep_dir / "sweep.json").read_text(encoding="utf-8"))
+    before_digests = {key: content[key] for key in ("format", "jobs")} | {"commands": [{}]}
+    (sweep_dir / "sweep.json").write_text(json.dumps(before_digests), encoding="utf-8")
+    assert answer.of(read(tmp_path), None, None, [sweep_dir]).command is None
 
 
 def test_the_page_and_the_terminal_show_the_next_step(tmp_path: Path) -> None:
