@@ -8,7 +8,7 @@ from cifarsweep.report.depth_study import NUM_BEST, DepthStudy, Searched, pairs
 from cifarsweep.report.findings import NOT_ENOUGH, comparison_cells, name, percent, points, short
 from cifarsweep.report.statistics import Comparison
 from cifarsweep.report.style import mean_and_interval, span
-from cifarsweep.terminal.formatting import count
+from cifarsweep.terminal.formatting import count, listed
 
 ON = {"train": "the training images", "train_val": "the training and the validation images"}
 
@@ -86,8 +86,8 @@ def protocol(study: DepthStudy) -> str:
     return (
         f"{searches} made {span(trials, 'trial')} of at most "
         f"{count(study.max_epochs, 'epoch')}, {span(epochs, 'epoch')} in all, and saw validation accuracy only. Its "
-        f"best configuration was then trained on {ON.get(study.final_on, name(study.final_on))} with {seeds}; the "
-        f"test images were seen once, at the end of each of these runs, and no choice was made by them.{unfinished}"
+        f"best configuration was then trained on {ON.get(study.final_on, name(study.final_on))} with {seeds}. The "
+        f"test images were seen once, at the end of each of these runs, and chose nothing.{unfinished}"
     )
 
 
@@ -99,22 +99,21 @@ def sentences(study: DepthStudy) -> dict[str, str]:
         return {}
     done = [searched for searched in study.studies if searched.by_seed]
     top = max(done, key=lambda searched: fmean(searched.by_seed.values()))
-    highest = "; ".join(f"{_at(each.comparison)}{name(each.label)}, {mean_text(each)}" for each in tops)
-    gap = f"No search has a promise to compare with the test: {NOT_ENOUGH}."
+    highest = listed([f"{name(each.label)} {_at(each.comparison)}".strip() for each in tops])
+    gap = f"No search has a validation accuracy to compare with the test: {NOT_ENOUGH}."
     gaps = [fmean(searched.gaps()) for searched in done if searched.gaps()]
     if gaps:
-        gap = (
-            f"What the search promised, less what the test gave: {points(fmean(gaps), signed=True)} points on average "
-            f"({points(min(gaps), signed=True)} to {points(max(gaps), signed=True)})."
-        )
+        mean, least, most = (points(gap, signed=True) for gap in (fmean(gaps), min(gaps), max(gaps)))
+        between = f" ({least} to {most})" if least != most else ""
+        gap = f"Validation accuracy in the search, less test accuracy: {mean} points on average{between}."
     settings = "The settings with the best validation accuracy in each search."
     optimizers = [searched.chosen.params.get("optimizer") for searched in done if searched.chosen]
     counts = Counter(str(optimizer) for optimizer in optimizers if optimizer is not None)
     if counts:
-        listed = ", ".join(f"{name(optimizer)} {number}" for optimizer, number in counts.most_common())
-        settings = f"Optimizers that were chosen, by number of searches: {listed}."
+        chosen = listed([f"{name(optimizer)} in {number}" for optimizer, number in counts.most_common()])
+        settings = f"Of {count(len(optimizers), 'search')} the best trial has {chosen}."
     return {
-        "depth_study": f"The highest means: {highest}.",
+        "depth_study": f"The highest mean is that of {highest}.",
         "depth_study_gap": gap,
         "depth_study_flatness": _flatness(study),
         "depth_study_settings": settings,
@@ -131,11 +130,10 @@ def _flatness(study: DepthStudy) -> str:
     within = points(most) if least == most else f"{points(least)} to {points(most)}"
     sentence = f"The best {NUM_BEST} trials of a search lie within {within} points"
     if len(ranges) < len(study.studies):
-        have = "has" if len(ranges) == 1 else "have"
-        sentence = f"{len(ranges)} of {count(len(study.studies), 'search')} {have} {NUM_BEST} complete trials or more"
-        sentence += f"; of such a search the best {NUM_BEST} lie within {within} points"
-    comparison = widest.comparison and f", {widest.comparison}"
-    furthest = f"; furthest apart are those of {name(widest.label)}{comparison}" if least < most else ""
+        has = "has" if len(ranges) == 1 else "have"
+        sentence += f" ({len(ranges)} of {count(len(study.studies), 'search')} {has} so many complete ones)"
+    comparison = widest.comparison and f" {_at(widest.comparison).strip()}"
+    furthest = f"; they are furthest apart with {name(widest.label)}{comparison}" if least < most else ""
     return f"{sentence}{furthest}."
 
 

@@ -113,7 +113,7 @@ def search_sentence(tables: Tables, study: Study | None, bests: Sequence[Best]) 
     if study.objectives == ["val_accuracy"] and trial.values[0] == bests[0].configuration["val_accuracy_mean"]:
         return f"{sentence}has the same validation accuracy."
     of = "a single run" if trial.runs is None else f"{len(trial.runs)} runs"
-    return f"{sentence}is another one: the search goes by {name(study.objectives[0])} of {of}."
+    return f"{sentence}has another configuration, as the search goes by {name(study.objectives[0])} of {of}."
 
 
 def whose(best: Best) -> str:
@@ -339,7 +339,7 @@ def class_sentence(confusion: Confusion) -> str:
 def confused_sentence(confusion: Confusion) -> str:
     wrong = int(confusion.counts.sum() - confusion.counts.trace())
     shown = sum(number for _, _, number, _ in confusion.pairs(NUM_PAIRS_SHOWN))
-    return f"Test images of the most confused pairs, which make {shown:,} of {count(wrong, 'error')}."
+    return f"Test images of the most confused pairs, which make up {shown:,} of {count(wrong, 'error')}."
 
 
 # images and networks
@@ -393,7 +393,7 @@ def history_sentence(study: Study) -> str:
 
 
 def pareto_sentence(study: Study) -> str:
-    return f"{history_sentence(study)} To do better in one objective than a trial of it (blue) costs another."
+    return f"{history_sentence(study)} To do better than these (blue) in one objective costs another one."
 
 
 def slices_sentence(study: Study) -> str:
@@ -449,7 +449,7 @@ def percent(mean: float, low: float, high: float) -> str:
 
 def points(part: float, signed: bool = False) -> str:
     """Parts of 1 as points of accuracy, with a true minus; two digits where one would show 0.0 only."""
-    digits = 1 if abs(part) >= 0.0005 or part == 0 else 2
+    digits = 2 if 0.00005 <= abs(part) < 0.0005 else 1
     return f"{100 * part:{'+' if signed else ''}.{digits}f}".replace("-", "−")
 
 

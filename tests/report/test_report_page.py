@@ -529,7 +529,7 @@ def test_networks_and_images_that_the_runs_left_are_shown(tmp_path: Path) -> Non
     page = page_of(tmp_path)
     assert {"classes", "augmentation", "confused", "network layers3"} <= {image["alt"] for image in page.all("img")}
     assert "3 classes of cifar10: training images, drawn at random." in page.text
-    assert "Test images of the most confused pairs, which make 21 of 21 errors." in page.text
+    assert "Test images of the most confused pairs, which make up 21 of 21 errors." in page.text
     assert "layers3: 879 parameters, 7.68 k multiply-adds an image." in page.text
     assert "<b> 1 of 1 has 88 % of the parameters, Conv2d 1 of 1 90 % of the multiply-adds." in page.text
 

@@ -226,7 +226,7 @@ def test_a_run_that_cannot_be_read_is_one_of_all_that_the_search_has(
         ([0.5, 0.6, 0.9, 0.7], {}, ""),
         ([0.5, 0.9, 0.9, 0.7], {"best": [2]}, "Trial 2, the best of the search, has the same validation accuracy."),
         ([0.5, 0.9, 0.7, 0.7], {"objectives": ["val_loss"], "directions": ["minimize"], "best": [3]},
-         "Trial 3, the best of the search, is another one: the search goes by val_loss of a single run."),
+         "Trial 3, the best of the search, has another configuration, as the search goes by val_loss of a single run."),
         ([0.5, 0.9, 0.7, 0.7], {"best": [0, 2]}, ""),
     ],
 )  # fmt: skip

@@ -420,7 +420,7 @@ def test_how_far_the_best_trials_lie_apart_is_said_of_the_searches_that_have_so_
     two, three = (study_of("equal width", [0.7], {"model": f"layers{depth}", "depth": depth}) for depth in (2, 3))
     some = depth_study_of([replace(two, trials=trials), replace(three, trials=trials[:4])])
     assert depth_study_findings.sentences(some)["depth_study_flatness"] == (
-        "1 of 2 searches has 5 complete trials or more; of such a search the best 5 lie within 4.0 points."
+        "The best 5 trials of a search lie within 4.0 points (1 of 2 searches has so many complete ones)."
     )
     both = depth_study_of([replace(two, trials=trials), replace(three, trials=trials)])
     sentence = depth_study_findings.sentences(both)["depth_study_flatness"]
