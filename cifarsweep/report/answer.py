@@ -81,10 +81,10 @@ def of(tables: Tables, study: Study | None, depth: DepthStudy | None, sources: S
             found = [_of_search(answer, study, depth) for answer in found]
     found = found or [Answer([f"No run is complete, so there is no answer yet: {NOT_ENOUGH}."])]
     what, changes = next(((answer.open, answer.changes) for answer in found if answer.open), ("", None))
-    if len(sources) == 1 and sweeps.is_running(sources[0]):
-        what, changes = "", None
-    elif unfinished := int((tables.runs["status"] == "unfinished").sum()):
+    if unfinished := int((tables.runs["status"] == "unfinished").sum()):
         what, changes = f"Next: the same command goes on with {count(unfinished, 'unfinished run')}.", {}
+        if any(sweeps.is_running(source) for source in sources):  # nothing is open before it ends
+            what, changes = "", None
     command = None if changes is None else _command_with(changes, sources)
     return Answers(_question(tables, depth), found, what, command)
 

@@ -220,6 +220,20 @@ def test_a_sweep_that_was_interrupted_is_to_be_gone_on_with_first(tmp_path: Path
     )
 
 
+def test_a_sweep_that_runs_has_no_next_step_before_its_runs_have_ended(tmp_path: Path) -> None:
+    """At its end the process that reports still owns the sweep."""
+    sweep_dir = begin_sweep(tmp_path, "-m", "name=depth")
+    lock = sweeps.own_sweep(sweep_dir)
+    assert lock is not None
+    try:
+        assert answer.of(read(tmp_path), None, None, [sweep_dir]).command is not None
+        fake_run(tmp_path, seed=7, status="unfinished")
+        found = answer.of(read(tmp_path), None, None, [sweep_dir])
+    finally:
+        lock.release()
+    assert (found.next, found.command) == ("", None)
+
+
 @pytest.mark.parametrize(
     ("best", "what", "change"),
     [
