@@ -215,7 +215,8 @@ def _of_configurations(tables: Tables, configurations: pd.DataFrame, on: str) ->
     keys = independent(configurations, [*SETTINGS, *tables.settings])
     with_settings = listed([f"{name(_title(key))} {short(best[key])}" for key in keys[:MOST_NAMES]])
     reaches = f"reaches {_percent(best)} test accuracy"
-    sentence = f"{on} the best of {count(len(configurations), 'configuration')} {reaches}, with {with_settings}."
+    best_of = f"the best of {count(len(configurations), 'configuration')} by validation accuracy"
+    sentence = f"{on} {best_of} {reaches}, with {with_settings}."
     rows = []
     for (_, row), cells in zip(shown.iterrows(), _rows(shown, against, "config_id"), strict=True):
         settings = {_title(key): short(row[key]) if pd.notna(row[key]) else "" for key in keys[:MOST_NAMES]}

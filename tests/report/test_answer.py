@@ -130,7 +130,7 @@ def test_of_one_model_the_best_configuration_is_named_with_what_it_has(tmp_path:
     answers = answer.of(read(tmp_path), None, None, ())
     assert answers.question == "Which settings are best?"
     assert answers.lines == [
-        "On cifar10, the best of 3 configurations reaches 74.1 % test accuracy, with lr 0.4. "
+        "On cifar10, the best of 3 configurations by validation accuracy reaches 74.1 % test accuracy, with lr 0.4. "
         "It is better than the others by more than chance."
     ]
     assert [row["lr"] for row in answers.of_data[0].rows] == ["0.4", "0.2", "0.1"]
