@@ -35,6 +35,9 @@ OF_THE_PAGE = {
     "reason": "reason",
 }  # fmt: skip
 """Columns above the page, with their titles; a narrow screen shows the first ones."""
+EARLY = {"failed": "failed", "diverged": "diverged", "pruned": "stopped early by the search"}
+OPEN = {"running": "running", "paused": "paused by the search", "unfinished": "unfinished"}
+"""Statuses that the page counts, and their words."""
 MOST_ROWS = 40
 """Above the page, whose table has all runs."""
 HEADER = ("run", "status", "epoch", "val_accuracy", "test_accuracy", "reason")
@@ -311,9 +314,9 @@ def _shown(sweep: Sweep, running: bool, state: str) -> "tuple[Now, Hashable]":
     num_open = sum(counts[status] for status in ("running", "unfinished", "paused"))
     ended = len(rows) - num_open
     parts = [f"{ended} of {total} ended" if total else f"{ended} ended"]
-    parts += [
-        f"{counts[status]} {status}" for status in ("running", "paused", "failed", "unfinished") if counts[status]
-    ]
+    if early := [f"{counts[status]} {text}" for status, text in EARLY.items() if counts[status]]:
+        parts[0] += f" ({', '.join(early)})"
+    parts += [f"{counts[status]} {text}" for status, text in OPEN.items() if counts[status]]
     waiting = max(total - len(rows), 0) if total else 0
     parts += [f"{waiting} waiting"] if waiting else []
     seconds = _seconds_left(rows, waiting)

@@ -17,6 +17,7 @@ BENCHMARKS = {
     "overhead": [],
     "startup": ["--data", "shapes"],
     "report": [],
+    "watch": [],
     "memory": ["--data", "shapes"],
     "scaling": ["--data", "shapes"],
     "asynchrony": [],

@@ -229,7 +229,7 @@ def test_the_page_says_what_runs_what_waits_and_how_long_it_will_take(sweep: tup
     now, _ = watch._shown(watched, running=True, state="running")
     # Two runs have 5 epochs before them, two more have 8, of 12.5 s each, two at a time.
     assert now.text.startswith(
-        "2 of 6 ended, 2 running, 1 failed, 2 waiting, about 3 min left, best validation accuracy"
+        "2 of 6 ended (1 failed), 2 running, 2 waiting, about 3 min left, best validation accuracy"
     )
     assert [row[:2] for row in now.rows] == [
         ("running", "3/8"),
@@ -265,7 +265,7 @@ def test_a_paused_trial_is_shown_with_how_far_it_came(tmp_path: Path) -> None:
     paused = fake_run(tmp_path, "layers2", status="paused", epochs_trained=3)
     folder = fake_sweep(tmp_path, "search", [paused])
     now, _ = watch._shown(watch.Sweep(folder), running=True, state="running")
-    assert now.text.startswith("0 ended, 1 paused")
+    assert now.text.startswith("0 ended, 1 paused by the search")
     assert now.rows[0][:2] == ("paused", "3/8")
 
 
@@ -342,7 +342,7 @@ def test_two_pages_of_one_sweep_tell_of_an_epoch_within_two_seconds_and_cost_not
     with watching(folder) as (first, *one), watching(folder) as (second, *other):
         assert one != other
         pages = [load(*one), load(*other)]
-        assert all("2 of 6 ended, 2 running" in page for page in pages)
+        assert all("2 of 6 ended (1 failed), 2 running" in page for page in pages)
         readers = [Reader(*one), Reader(*other)]
         for reader in readers:
             reader.wait_for("2 of 6 ended")
