@@ -124,14 +124,17 @@ class LevelAxis {
   }
 }
 
-// The axis of a column over these runs.
-const axisOf = (column, runs) => {
+// The axis of a column over some of the runs; over all of them it is made once.
+const axisOf = (column, runs, all) => {
   if (!column.isNumber) return new LevelAxis(column);
+  if (runs === all && column.axis?.isLog === column.isLog) return column.axis;
   const values = function* () {
     for (const run of runs) {
       const value = column.at(run);
       if (value !== null && (!column.isLog || value > 0)) yield value;
     }
   };
-  return new NumberAxis(bounds(values()), column);
+  const axis = new NumberAxis(bounds(runs === all ? column.levels.filter((value) => !column.isLog || value > 0) : values()), column);
+  if (runs === all) column.axis = axis;
+  return axis;
 };

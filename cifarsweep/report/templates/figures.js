@@ -7,7 +7,13 @@ const PIXELS = 3; // points of one colour that are closer are drawn once
 const REACH = 12; // pixels from the mouse to a point or line that it points at
 const SMALLEST_BRUSH = 4; // pixels
 
-const colourNamed = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+const isDark = matchMedia("(prefers-color-scheme: dark)");
+const named = new Map(); // colours of page.css, until the scheme changes
+isDark.addEventListener("change", () => named.clear());
+const colourNamed = (name) => {
+  if (!named.has(name)) named.set(name, getComputedStyle(document.documentElement).getPropertyValue(name).trim());
+  return named.get(name);
+};
 const plain = (text) => new Bokeh.PlainText({text}); // no text of a run is read as a formula
 
 // What colour a run has, by the column that the reader chose.
@@ -49,7 +55,7 @@ const distance = (x, y, [x0, y0], [x1, y1]) => {
 // What the figures have in common: an empty plot whose axes go from 0 to 1, marks, and the reader's pointer.
 class Figure {
   constructor(runs, element, height) {
-    Object.assign(this, {runs, element});
+    Object.assign(this, {runs, element, said: {}});
     this.plot = Bokeh.Plotting.figure({
       height, sizing_mode: "stretch_width", tools: [], toolbar_location: null, min_border: 8, lod_threshold: null,
       x_range: new Bokeh.Range1d({start: 0, end: 1}), y_range: new Bokeh.Range1d({start: 0, end: 1}),
@@ -68,7 +74,7 @@ class Figure {
       if (what !== "chosen" && what !== "pointed") this.update();
       else if (!this.isStale) this.mark();
     });
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.update());
+    isDark.addEventListener("change", () => this.update());
     this.isStale = true;
   }
 
@@ -123,6 +129,9 @@ class Figure {
     const isX = which === "x";
     const model = isX ? this.plot.below[0] : this.plot.left[0];
     const ticks = axis.ticks(isX ? Math.max(3, Math.min(9, Math.round(this.size[0] / 90))) : 6);
+    const said = JSON.stringify([title, ticks]);
+    if (this.said[which] === said) return; // new ticks lay the whole plot out again, which takes longer than all else
+    this.said[which] = said;
     model.major_label_overrides = new Map(ticks.map(({place, text}) => [place, plain(text)]));
     model.ticker = new Bokeh.FixedTicker({ticks: ticks.map(({place}) => place)});
     this.plot.center[isX ? 0 : 1].ticker = model.ticker; // the grid's
@@ -131,6 +140,8 @@ class Figure {
 
   paintFrame() {
     const [text, faint, line, accent] = ["--text", "--faint", "--line", "--accent"].map(colourNamed);
+    if (this.ink === text) return;
+    this.ink = text;
     const font = getComputedStyle(document.body).fontFamily;
     for (const axis of [...this.plot.below, ...this.plot.left]) {
       Object.assign(axis, {
@@ -164,7 +175,7 @@ class Scatter extends Figure {
 
   draw() {
     this.paintFrame();
-    this.axes = [this.x, this.y].map((column) => axisOf(column, this.shownRuns));
+    this.axes = [this.x, this.y].map((column) => axisOf(column, this.shownRuns, this.runs.all));
     this.setAxis("x", this.axes[0], this.x.title);
     this.setAxis("y", this.axes[1], this.y.title);
     this.paleMarks.glyph.fill_color = colourNamed("--line");
@@ -289,7 +300,7 @@ class Parallel extends Lines {
   draw() {
     this.paintFrame();
     this.columns = this.keys.map((key) => this.runs.columns.get(key));
-    this.axes = this.columns.map((column) => axisOf(column, this.shownRuns));
+    this.axes = this.columns.map((column) => axisOf(column, this.shownRuns, this.runs.all));
     const last = this.keys.length - 1;
     Object.assign(this.plot.x_range, {start: -0.15, end: last + 0.6});
     this.span = last + 0.75;

@@ -69,7 +69,7 @@ const addColours = (runs) => {
     }
   };
   runs.listeners.push((what) => what === "look" && show());
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", show);
+  isDark.addEventListener("change", show);
   show();
 };
 
