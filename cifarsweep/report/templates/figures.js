@@ -2,7 +2,7 @@
 // The figures of the runs, drawn by Bokeh: lines across axes side by side, two scatters, learning curves. A brush in one
 // becomes the filter's condition. Each figure's axes go from 0 to 1; axes.js knows what that means.
 
-const MOST_LINES = 400; // of runs, drawn at once
+const MOST_LINES = 250; // of runs, drawn at once
 const PIXELS = 3; // points of one colour that are closer are drawn once
 const REACH = 12; // pixels from the mouse to a point or line that it points at
 const SMALLEST_BRUSH = 4; // pixels
@@ -240,7 +240,7 @@ class Lines extends Figure {
     this.marks = this.source("xs", "ys", "colour");
     const add = (source, style) => this.plot.multi_line({field: "xs"}, {field: "ys"}, {source, ...style});
     this.paleMarks = add(this.pale, {line_width: 1});
-    this.keptMarks = add(this.lines, {line_color: {field: "colour"}, line_alpha: 0.6, line_width: 1.2});
+    this.keptMarks = add(this.lines, {line_color: {field: "colour"}, line_alpha: 0.6, line_width: 1});
     add(this.marks, {line_color: {field: "colour"}, line_width: 3.5, level: "overlay"});
   }
 
