@@ -67,7 +67,7 @@ def measure(num_runs: int) -> bench.Row:
         "runs": num_runs, "seconds": wall, "processor s": processor, "peak MiB": memory, "page MB": page,
         "report MiB": whole, "load s": load, "brush s": brush,
         "within": wall <= most_seconds and memory <= most_memory and page <= MOST_PAGE
-        and not load > MOST_LOAD and not brush > MOST_BRUSH,
+        and not (num_runs in TARGETS and (load > MOST_LOAD or brush > MOST_BRUSH)),
     }  # fmt: skip
 
 
