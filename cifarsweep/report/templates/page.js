@@ -164,10 +164,10 @@ const addFigures = async (runs) => {
       curves.update();
     };
     byId("curves-controls").append(
-      choice("curves-key", "Figure", keys.map((key) => [key, CURVE_TITLES[key]]), keys[0], redrawn((key) => (curves.key = key))),
+      choice("curves-key", "Show", keys.map((key) => [key, CURVE_TITLES[key]]), keys[0], redrawn((key) => (curves.key = key))),
       checkbox("curves-means", "mean and spread of each colour", false, redrawn((on) => (curves.ofMeans = on))),
       checkbox("curves-log-x", "log epochs", false, redrawn((on) => (curves.isLog.x = on))),
-      checkbox("curves-log-y", "log figure", false, redrawn((on) => (curves.isLog.y = on))),
+      checkbox("curves-log-y", "log values", false, redrawn((on) => (curves.isLog.y = on))),
     );
     byId("curves-live").hidden = false;
     figures.push(curves);
