@@ -388,7 +388,8 @@ SEARCH = {
     "finalists": [0], "final_runs": [FINAL_RUN],
 }  # fmt: skip
 EXAMPLES: dict[type[FileRecord], dict[str, Any]] = {
-    RunResult: files.read_json(min((EXAMPLE / "runs").glob("layers2-*")) / "result.json") | {"sizes": {"model.pt": 1}},
+    RunResult: files.read_json(min((EXAMPLE / "runs").glob("layers2-*")) / "result.json")
+    | {"sizes": {"model.pt": 1}, "mirrored_test_accuracy": 0.9},
     SweepRecord: files.read_json(EXAMPLE / "sweeps" / "first" / "sweep.json") | {"submitted": {"7_0": "seed=0"}},
     StudyRecord: {
         "format": 1, "name": "s", "objectives": ["val_accuracy"], "directions": ["maximize"], "n_trials": 1,
