@@ -48,7 +48,9 @@ def rows(arguments: argparse.Namespace) -> Iterator[bench.Row]:
         def limits(depth: int = depth) -> list[float]:
             team = throughput.Team([[core] for core in bench.cores()], words)
             images = throughput.IMAGES["limit"] // (10 if arguments.small else 1)
-            rates = [team.images_per_second("limit", depth, arguments.batch_size, images) for _ in range(3)]
+            rates = [
+                team.images_per_second("limit", f"model=layers{depth}", arguments.batch_size, images) for _ in range(3)
+            ]
             team.end()
             return rates
 
