@@ -20,7 +20,8 @@ from cifarsweep.training import layers, process
 from cifarsweep.training.configuration import Configuration
 
 NUM_INITIAL = 2000
-"""Training images that a model with `initialize_from_data` sees before the first step."""
+"""Training images that a model with `initialize_from_data` sees before the first step; fewer where they are large."""
+MOST_INITIAL_PIXELS = NUM_INITIAL * 32**2
 
 
 class Session:
@@ -90,7 +91,8 @@ class Session:
 def _first_images(dataset: DataSet, device: torch.device) -> Tensor:
     """Normalised training images (N, C, H, W), without augmentation."""
     train = dataset.batchers(device).train
-    ((images, _),) = replace(train, indices=train.indices[:NUM_INITIAL]).evaluation(NUM_INITIAL)
+    num = min(NUM_INITIAL, max(1, MOST_INITIAL_PIXELS // dataset.image_size**2))
+    ((images, _),) = replace(train, indices=train.indices[:num]).evaluation(num)
     return images
 
 
