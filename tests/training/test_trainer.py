@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import errno
 import json
 import os
@@ -20,11 +21,12 @@ import torch
 import yaml
 from conftest import REPOSITORY, Command
 
+from cifarsweep import data
 from cifarsweep.results import files, records
 from cifarsweep.results.records import RunResult
 from cifarsweep.sweeper import hydra_compat
 from cifarsweep.terminal import progress
-from cifarsweep.training import checkpoint, loop, process, run, run_files
+from cifarsweep.training import checkpoint, loop, process, run, run_files, session
 from cifarsweep.training.configuration import Configuration
 
 Train = Callable[..., dict[str, Any]]
@@ -445,3 +447,14 @@ def test_every_generator_is_seeded() -> None:
         process.seed(7)
         draws.append((random.random(), float(np.random.rand()), float(torch.rand(()))))
     assert draws[0] == draws[1]
+
+
+@pytest.mark.parametrize(("side", "num"), [(32, 300), (128, 125), (1024, 1)])
+def test_a_model_sees_fewer_images_before_its_first_step_where_they_are_large(
+    data_cache: Path, side: int, num: int
+) -> None:
+    small = data.load_shapes(cache=str(data_cache), num_train=300, num_test=100, val_size=0)
+    large = dataclasses.replace(
+        small, train_images=torch.zeros(1, 3, side, side, dtype=torch.uint8).expand(300, -1, -1, -1)
+    )
+    assert len(session._first_images(large, torch.device("cpu"))) == num
