@@ -326,12 +326,13 @@ def _without_times(text: str) -> list[list[str]]:
 
 
 @pytest.mark.parametrize(
-    ("num_kills", "n_trials"), [(4, 6), pytest.param(20, 20, marks=pytest.mark.slow)], ids=["a few", "twenty"]
+    ("num_kills", "n_trials"), [(4, 16), pytest.param(20, 60, marks=pytest.mark.slow)], ids=["a few", "twenty"]
 )
 def test_killed_searches_go_on_with_their_paused_trials(tmp_path: Path, num_kills: int, n_trials: int) -> None:
     words = ["-m", *SEARCH, "hydra.sweeper.n_workers=2", f"hydra.sweeper.n_trials={n_trials}", "x=interval(0, 1)"]
     words += [PROMOTE, "hydra.sweeper.pruner.reduction_factor=2", "hydra.sweeper.max_steps=12", "steps=12"]
     words += ["hydra.sweeper.max_retries=99", "hydra/sweeper/sampler=random", f"log={tmp_path}/log", "seconds=0.1"]
+    words += [f"hydra.sweeper.pruner.keep_checkpoints={n_trials}"]
     assert kill_at_random_moments(tmp_path, words, num_kills, random.Random(num_kills)) == num_kills
     last = start(tmp_path, "checkpointed", *words)
     _, stderr = last.communicate(timeout=240)
