@@ -28,8 +28,8 @@ WARM, WORKER, DEATHS, REASON, DETAILS = "warm_start", "worker", "deaths", "reaso
 STOPPED, RESUMED, TOTAL = "stopped", "resumed", "n_trials"
 SPENT, LAST = "spent", "last"
 """Of a trial: what it has spent of the study's budget, and that the step it has reported was its last."""
-PAUSE_TIME = "pause_time"
-"""When a trial paused last, in seconds since the epoch."""
+PAUSE_TIME, FIRST_START = "pause_time", "first_start"
+"""When a trial paused last, and when it started first if it has started again, in seconds since the epoch."""
 WASTED = "wasted"
 """What a trial had spent when it had to start again."""
 DROPPED = "dropped"
@@ -225,6 +225,8 @@ class Queue:
             if self._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING):
                 facts = trial.user_attrs
                 changed: dict[str, Any] = {WORKER: worker}
+                if trial.datetime_start and FIRST_START not in facts:  # it waited before and starts once more
+                    changed[FIRST_START] = trial.datetime_start.timestamp()
                 if facts.get(LAST):
                     changed[LAST] = False
                 if is_paused(trial):

@@ -9,7 +9,7 @@ import warnings
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any
 
 import optuna
@@ -35,7 +35,7 @@ from cifarsweep.sweeper.application import Application
 from cifarsweep.sweeper.constraints import is_infeasible
 from cifarsweep.sweeper.promotion import is_paused
 from cifarsweep.sweeper.pruning import STEPS
-from cifarsweep.sweeper.queue import DETAILS, REASON, RUNS, WARM
+from cifarsweep.sweeper.queue import DETAILS, FIRST_START, REASON, RUNS, WARM
 from cifarsweep.sweeper.space import Parameter, Space
 from cifarsweep.sweeper.studies import FINALIST, SEED, OpenStudy, Studies, StudyPlan, best_trials, ranked
 from cifarsweep.terminal import progress
@@ -214,9 +214,10 @@ def num_steps(trial: FrozenTrial) -> int:
 def _record(plan: StudyPlan, trial: FrozenTrial) -> TrialRecord:
     steps = trial.intermediate_values or {int(k): v[0] for k, v in trial.user_attrs.get(STEPS, {}).items()}
     runs = trial.user_attrs.get(RUNS)
+    first = trial.user_attrs.get(FIRST_START)
     started, finished = (
         None if time is None else time.astimezone(UTC).isoformat(timespec="seconds")
-        for time in (trial.datetime_start, trial.datetime_complete)
+        for time in (datetime.fromtimestamp(first) if first else trial.datetime_start, trial.datetime_complete)
     )
     return TrialRecord(
         number=trial.number,

@@ -33,6 +33,7 @@ from cifarsweep.sweeper.promotion import PAUSED, PROMOTED
 from cifarsweep.sweeper.queue import (
     DEATHS,
     DETAILS,
+    FIRST_START,
     LAST,
     PAUSE_TIME,
     REASON,
@@ -50,7 +51,7 @@ from cifarsweep.terminal import conditions, errors, progress
 DIRECTORY = "has_directory"
 """That the trial has a folder of its own."""
 RESERVED = {DEATHS, DETAILS, LAST, REASON, SPENT, WARM, WORKER, FINALIST, SEED, VALUES, pruning.STEPS, "enqueued"}
-RESERVED |= {DIRECTORY, EXCLUDED, RUNS, PAUSED, PAUSE_TIME, PROMOTED, WASTED}
+RESERVED |= {DIRECTORY, EXCLUDED, RUNS, PAUSED, PAUSE_TIME, FIRST_START, PROMOTED, WASTED}
 """Names of facts by which the engine itself knows a trial."""
 RETRY_SECONDS = 5.0
 """A trial asks a storage that is lost at most so often, as each time may take seconds."""

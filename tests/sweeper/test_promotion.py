@@ -7,6 +7,7 @@ import random
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import in_memory
@@ -363,7 +364,7 @@ def test_killed_searches_go_on_with_their_paused_trials(tmp_path: Path, num_kill
 
 
 def test_another_application_pauses_and_promotes(tmp_path: Path) -> None:
-    words = ["-m", *SEARCH, "hydra/launcher=basic", "x=interval(0, 1)", "steps=4", "seconds=0", f"log={tmp_path}/log"]
+    words = ["-m", *SEARCH, "hydra/launcher=basic", "x=interval(0, 1)", "steps=4", "seconds=0.7", f"log={tmp_path}/log"]
     words += [PROMOTE, "hydra.sweeper.max_steps=4", "hydra.sweeper.n_trials=2"]
     done = run(tmp_path, "checkpointed", *words)
     assert (done.returncode, done.stderr) == (0, "")
@@ -378,6 +379,8 @@ def test_another_application_pauses_and_promotes(tmp_path: Path) -> None:
         "3",
     ]
     assert [step for number, what, step, _ in lines if (int(number), what) == (best["number"], "ends")] == [*"1234"]
+    started, finished = (datetime.fromisoformat(best[key]) for key in ("started", "finished"))
+    assert finished - started >= timedelta(seconds=2), "it started when its first of four steps did"
 
 
 def test_a_task_that_keeps_nothing_is_told_so_once_and_counts_right(tmp_path: Path) -> None:
