@@ -17,7 +17,7 @@ DOES_NOT_DETERMINE = {
 }
 
 _MEANS_NOTHING = [("match", None), ("test_mirrored", False)]
-"""Left out, so that runs from before the key existed are found. match=null: the model keeps its own width."""
+"""Values that mean nothing: their keys are left out, so that runs from before these existed are found."""
 
 
 def identity(config: Mapping[str, Any], data_fingerprint: str) -> dict[str, Any]:
