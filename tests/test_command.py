@@ -169,6 +169,8 @@ def test_a_value_that_an_option_brought_is_said_to_be_the_options() -> None:
     words = ["-m", "experiment=depth_study", "study=quick", "data.num_train=4000"]
     assert error_line(error, words) == "data.subset=5000, which study=quick sets: expected 1 to 2000"
     assert error_line(error, [*words, "data.subset=5000"]) == str(error)
+    error, words = ValueError("data.val_size=0: expected validation images"), ["-m", "experiment=cifar10_94"]
+    assert error_line(error, words) == "data.val_size=0, which experiment=cifar10_94 sets: expected validation images"
 
 
 def test_values_of_a_sweep_are_answered_with_the_command_that_sweeps(cifarsweep: Command) -> None:

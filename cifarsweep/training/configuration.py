@@ -100,9 +100,17 @@ def _option_that_sets(key: str, words: Sequence[str]) -> str | None:
         group, _, option = word.partition("=")
         file = groups.folder() / group / f"{option}.yaml"
         is_global = option in known.get(group, ()) and file.read_text().startswith("# @package _global_")
-        if is_global and OmegaConf.select(OmegaConf.load(file), key) is not None:
+        if is_global and _sets(file, key):
             return word
     return None
+
+
+def _sets(file: Path, key: str) -> bool:
+    """Whether an option sets the key, or another of its group that it builds on, as cifar10_94 does on cifar10_90."""
+    node = OmegaConf.load(file)
+    others = [other for other in OmegaConf.select(node, "defaults") or () if isinstance(other, str)]
+    built_on = [file.with_name(f"{other}.yaml") for other in others if other != "_self_"]
+    return OmegaConf.select(node, key) is not None or any(_sets(other, key) for other in built_on)
 
 
 def _with_decimal_point(key: str, words: Sequence[str]) -> str:
