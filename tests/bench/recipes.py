@@ -1,13 +1,13 @@
 """Test accuracy against the time of training on all cores: the recipes of conf/experiment, layersN and the tutorial.
 
-    python tests/bench/recipes.py [--root FOLDER] [--outputs FOLDER] [--figure FILE] [--recipes cifar10_90 ...]
+    python tests/bench/recipes.py [--root FOLDER] [--outputs FOLDER] [--figure FILE] [--recipes cifar10_90:3 ...]
                                   [--epochs 4 8 16] [--json FILE]
 
-Each is trained alone, with all cores, one after another; a run that --outputs holds already is read, so that the
-command can be given again after an interruption. The tutorial is the textbook's network with a DataLoader of two
-workers, as in throughput.py, on the same training images and with this project's settings of memory. Of resnet18 an
-epoch is measured over a few batches, and nothing else. `PFLOP` are the operations of training: three times the forward
-pass, two operations for each multiply-add.
+cifar10_90:3 is this recipe with seeds 0 to 2. Each run is trained alone, with all cores, one after another; a run that
+--outputs holds already is read, so that the command can be given again after an interruption. The tutorial is the
+textbook's network with a DataLoader of two workers, as in throughput.py, on the same training images and with this
+project's settings of memory. Of resnet18 an epoch is measured over a few batches, and nothing else. `PFLOP` are the
+operations of training: three times the forward pass, two operations for each multiply-add.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ def rows(arguments: argparse.Namespace) -> Iterator[bench.Row]:
 
 
 def recipe_runs(arguments: argparse.Namespace) -> Iterator[tuple[str, int]]:
-    return itertools.product(arguments.recipes, range(arguments.seeds))
+    for text in arguments.recipes:
+        recipe, _, seeds = text.partition(":")
+        yield from ((recipe, seed) for seed in range(int(seeds or 1)))
 
 
 def row(name: str, epochs: int, seed: int, seconds: Any, accuracy: Any) -> bench.Row:
@@ -136,12 +138,13 @@ def main() -> None:
     parser = bench.parser(__doc__, data=True)
     parser.add_argument("--outputs", type=Path, default=Path("outputs"), help="where the runs go")
     parser.add_argument("--figure", type=Path, default=Path("outputs/accuracy_vs_time.png"))
-    parser.add_argument("--recipes", nargs="*", default=["cifar10_90"])
-    parser.add_argument("--seeds", type=int, default=3, help="of each recipe")
+    parser.add_argument(
+        "--recipes", nargs="*", default=["cifar10_90:3", "cifar10_94", "cifar10_95"], metavar="NAME:SEEDS"
+    )
     parser.add_argument("--epochs", type=int, nargs="+", default=[4, 8, 16], help="of layersN")
     arguments = parser.parse_args()
     if arguments.small:
-        arguments.recipes, arguments.seeds, arguments.epochs = [], 1, [1]
+        arguments.recipes, arguments.epochs = [], [1]
     draw(bench.table(rows(arguments), arguments), arguments.figure)
 
 
