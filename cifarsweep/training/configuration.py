@@ -108,9 +108,8 @@ def _option_that_sets(key: str, words: Sequence[str]) -> str | None:
 def _sets(file: Path, key: str) -> bool:
     """Whether an option sets the key, or another of its group that it builds on, as cifar10_94 does on cifar10_90."""
     node = OmegaConf.load(file)
-    others = [other for other in OmegaConf.select(node, "defaults") or () if isinstance(other, str)]
-    built_on = [file.with_name(f"{other}.yaml") for other in others if other != "_self_"]
-    return OmegaConf.select(node, key) is not None or any(_sets(other, key) for other in built_on)
+    built_on = (file.parent / f"{other}.yaml" for other in OmegaConf.select(node, "defaults") or ())
+    return OmegaConf.select(node, key) is not None or any(_sets(other, key) for other in built_on if other.exists())
 
 
 def _with_decimal_point(key: str, words: Sequence[str]) -> str:
