@@ -17,7 +17,8 @@ DOES_NOT_DETERMINE = {
 }
 
 _MEANS_NOTHING = [("match", None), ("test_mirrored", False)]
-"""Values that mean nothing: their keys are left out, so that runs from before these existed are found."""
+"""A key with this value is left out, so that runs from before it existed are found. match=null: the model keeps its own
+width; test_mirrored=false: the test is as it was."""
 
 
 def identity(config: Mapping[str, Any], data_fingerprint: str) -> dict[str, Any]:
