@@ -3,7 +3,7 @@
     python tests/bench/recipes.py [--root FOLDER] [--outputs FOLDER] [--figure FILE] [--recipes cifar10_90:3 ...]
                                   [--epochs 4 8 16] [--json FILE]
 
-cifar10_90:3 is this recipe with seeds 0 to 2. Each run is trained alone, with all cores, one after another; a run that
+cifar10_90:3 means seeds 0, 1 and 2 of that recipe. Each is trained alone, with all cores, one after another; a run that
 --outputs holds already is read, so that the command can be given again after an interruption. The tutorial is the
 textbook's network with a DataLoader of two workers, as in throughput.py, on the same training images and with this
 project's settings of memory. Of resnet18 an epoch is measured over a few batches, and nothing else. `PFLOP` are the
