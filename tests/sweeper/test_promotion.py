@@ -356,11 +356,30 @@ def test_killed_searches_go_on_with_their_paused_trials(tmp_path: Path, num_kill
             else:
                 ended = step
         if trial["state"] == "paused":
-            assert ended == max(map(int, trial["epochs"])) in (1, 2, 4, 8)
+            assert ended == max(map(int, trial["epochs"]))
+            # A trial killed between its checkpoint and its report of a rung pauses after the next step.
+            assert ended in (1, 2, 4, 8) or (ended - 1 in (1, 2, 4, 8) and str(ended - 1) not in trial["epochs"])
             kept = json.loads((tmp_path / "sweep" / "trials" / str(trial["number"]) / "checkpoint.json").read_text())
             assert kept["step"] == ended
         else:
             assert ended == 12
+
+
+@pytest.mark.parametrize(
+    ("when", "starts"),
+    [pytest.param("before", [0, 4, 5, 8], id="before its report"), pytest.param("after", [0, 4, 8], id="after it")],
+)
+def test_a_trial_killed_at_a_rung_pauses_at_the_next_chance(tmp_path: Path, when: str, starts: list[int]) -> None:
+    words = ["-m", *SEARCH, "hydra.sweeper.n_trials=1", "x=interval(0, 1)", f"log={tmp_path}/log", "seconds=0"]
+    words += [PROMOTE, "hydra.sweeper.pruner.reduction_factor=2", "hydra.sweeper.pruner.min_resource=4"]
+    words += ["hydra.sweeper.max_steps=12", "steps=12", "hydra.sweeper.max_retries=1", f"dies_{when}_report=4"]
+    done = run(tmp_path, "checkpointed", *words)
+    assert done.returncode == 0, done.stderr
+    lines = [line.split() for line in (tmp_path / "log").read_text().splitlines()]
+    assert [int(step) for _, what, step, _ in lines if what == "starts"] == starts
+    (trial,) = read_trials(tmp_path)
+    assert trial["state"] == "complete"
+    assert [*map(int, trial["epochs"])] == [step for step in range(1, 13) if (step, when) != (4, "before")]
 
 
 def test_another_application_pauses_and_promotes(tmp_path: Path) -> None:

@@ -1,8 +1,13 @@
-"""Keeps a checkpoint in the trial's folder, from which a killed trial goes on. Tells of each step in a log."""
+"""Keeps a checkpoint in the trial's folder, from which a killed trial goes on. Tells of each step in a log.
+
+`dies_before_report` and `dies_after_report` are steps at which it kills itself, once each.
+"""
 
 import json
 import os
+import signal
 import time
+from pathlib import Path
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -14,7 +19,10 @@ from cifarsweep import trial
 # Hydra 1.3 warns where version_base is not given; 1.4 where it is, and where nothing says what may be instantiated.
 VERSION = {"version_base": "1.3"} if hydra.__version__ < "1.4" else {"execution_whitelist": []}
 
-ConfigStore.instance().store("checkpointed", {"x": 1.0, "steps": 8, "seconds": 0.05, "log": "log"})
+ConfigStore.instance().store(
+    "checkpointed",
+    {"x": 1.0, "steps": 8, "seconds": 0.05, "log": "log", "dies_before_report": 0, "dies_after_report": 0},
+)
 
 
 @hydra.main(config_path=None, config_name="checkpointed", **VERSION)
@@ -29,7 +37,12 @@ def main(cfg: DictConfig) -> float:
         if folder:
             (folder / "new.json").write_text(json.dumps({**state, "step": step}))
             os.replace(folder / "new.json", folder / "checkpoint.json")
-        if trial.report(step, state["x"]):
+        if step == cfg.dies_before_report:
+            die_once(cfg)
+        pruned = trial.report(step, state["x"])
+        if step == cfg.dies_after_report:
+            die_once(cfg)
+        if pruned:
             raise trial.Pruned
     return state["x"]
 
@@ -37,6 +50,13 @@ def main(cfg: DictConfig) -> float:
 def tell(cfg: DictConfig, what: str, step: int) -> None:
     with open(cfg.log, "a") as file:
         file.write(f"{HydraConfig.get().job.get('num', 0)} {what} {step} {cfg.x}\n")
+
+
+def die_once(cfg: DictConfig) -> None:
+    died = Path(f"{cfg.log}.died")
+    if not died.exists():
+        died.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 if __name__ == "__main__":
