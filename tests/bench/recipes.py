@@ -30,7 +30,11 @@ def rows(arguments: argparse.Namespace) -> Iterator[bench.Row]:
     import cifarsweep
 
     words = [*bench.data_words(arguments), f"outputs={arguments.outputs}"]
-    of_recipes = [(recipe, [f"experiment={recipe}", f"seed={seed}"]) for recipe, seed in recipe_runs(arguments)]
+    of_recipes = [
+        (recipe, [f"experiment={recipe}", f"seed={seed}"])
+        for recipe, num_seeds in arguments.recipes
+        for seed in range(num_seeds)
+    ]
     of_depths = [
         (f"layers{depth}", [f"model=layers{depth}", f"trainer.epochs={epochs}"])
         for depth, epochs in itertools.product(DEPTHS, arguments.epochs)
@@ -45,12 +49,6 @@ def rows(arguments: argparse.Namespace) -> Iterator[bench.Row]:
     setup = throughput.Setup(bench.data_words(arguments), plain=False)
     yield from tutorial(arguments, setup)
     yield resnet18(arguments, setup)
-
-
-def recipe_runs(arguments: argparse.Namespace) -> Iterator[tuple[str, int]]:
-    for text in arguments.recipes:
-        recipe, _, seeds = text.partition(":")
-        yield from ((recipe, seed) for seed in range(int(seeds or 1)))
 
 
 def row(name: str, epochs: int, seed: int, seconds: Any, accuracy: Any) -> bench.Row:
@@ -134,12 +132,21 @@ def draw(table: list[bench.Row], file: Path) -> None:
         figure.savefig(file, bbox_inches="tight")
 
 
+def name_and_seeds(text: str) -> tuple[str, int]:
+    name, _, seeds = text.partition(":")
+    return name, int(seeds or 1)
+
+
 def main() -> None:
     parser = bench.parser(__doc__, data=True)
     parser.add_argument("--outputs", type=Path, default=Path("outputs"), help="where the runs go")
     parser.add_argument("--figure", type=Path, default=Path("outputs/accuracy_vs_time.png"))
     parser.add_argument(
-        "--recipes", nargs="*", default=["cifar10_90:3", "cifar10_94", "cifar10_95"], metavar="NAME:SEEDS"
+        "--recipes",
+        nargs="*",
+        type=name_and_seeds,
+        default=[("cifar10_90", 3), ("cifar10_94", 1), ("cifar10_95", 1)],
+        metavar="NAME:SEEDS",
     )
     parser.add_argument("--epochs", type=int, nargs="+", default=[4, 8, 16], help="of layersN")
     arguments = parser.parse_args()
