@@ -123,6 +123,18 @@ class Search:
         """The processes that have worked on a trial, and still run."""
         return {event.process for event in self.events if Path(f"/proc/{event.process}/cmdline").exists()}
 
+    def kill_within_a_trial(self, *running: subprocess.Popen[bytes]) -> None:
+        """Kills the process that has started a trial last. It is stopped first, as its trial may be about to end."""
+
+        def has_killed(events: list[Event]) -> bool:
+            victim = next(event.process for event in reversed(events) if event.what == "start")
+            os.kill(victim, signal.SIGSTOP)
+            is_within = [event.what for event in self.events if event.process == victim][-1] == "start"
+            os.kill(victim, signal.SIGKILL if is_within else signal.SIGCONT)
+            return is_within
+
+        self.wait_for(has_killed, *running)
+
     @property
     def trials(self) -> list[optuna.trial.FrozenTrial]:
         """As another program reads them."""

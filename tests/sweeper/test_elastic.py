@@ -20,8 +20,7 @@ def test_a_dead_workers_trial_is_taken_up_while_others_are_left(tmp_path: Path) 
     search = Search(tmp_path, *limits, seconds=0.25)
     running = search.begin("hydra/launcher=local")
     search.wait_for(lambda events: len({event.process for event in events}) == 3, running)
-    victim = search.events[-1].process
-    kill(victim)
+    search.kill_within_a_trial(running)
     search.finish(running)
 
     (cut,) = [number for number, times in Counter(search.started).items() if times == 2]
