@@ -9,6 +9,7 @@ import contextlib
 import copy
 import functools
 import importlib
+import itertools
 import json
 import logging
 import math
@@ -132,6 +133,9 @@ def _is_away(error: BaseException | None) -> bool:
     return False
 
 
+EPOCH = datetime(1970, 1, 1)
+
+
 @dataclass
 class _Study:
     """What is known of a study. Its trials, by id and in order, are replaced where they change."""
@@ -139,6 +143,9 @@ class _Study:
     id: int
     trials: dict[int, FrozenTrial] = field(default_factory=dict)
     unfinished: set[int] = field(default_factory=set)
+    waiting: set[int] = field(default_factory=set)
+    newest: datetime = EPOCH
+    """No trial that has started since all were read last has done so before this time, in UTC."""
     attrs: dict[str, dict[str, Any]] = field(default_factory=dict)
     fresh: set[int | None] = field(default_factory=set)
     """The trials that were read in this step; None: all of them."""
@@ -146,6 +153,11 @@ class _Study:
     def put(self, trial: FrozenTrial) -> None:
         self.trials[trial._trial_id] = trial
         (self.unfinished.discard if trial.state.is_finished() else self.unfinished.add)(trial._trial_id)
+        (self.waiting.add if trial.state == TrialState.WAITING else self.waiting.discard)(trial._trial_id)
+
+
+MANY = 64
+"""To read so many trials takes longer than to ask the server once more."""
 
 
 def _a_step(method: Callable[Concatenate["Database", P], T]) -> Callable[Concatenate["Database", P], T]:
@@ -236,9 +248,9 @@ class Database(BaseStorage):
 
     def _rows(self, statement: Any, given: dict[str, Any]) -> list[Any]:
         if self._connection is not None:
-            return list(self._connection.execute(statement, given))
+            return list(self._connection.execute(statement, given).all())
         with self._optuna.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            return list(connection.execute(statement, given))
+            return list(connection.execute(statement, given).all())
 
     def _hold(self, study_id: int | None) -> None:
         if study_id is None or study_id in self._held:
@@ -301,16 +313,17 @@ class Database(BaseStorage):
 
     @_a_step
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
-        study = self._read(self._study_of(trial_id).id, trial_id)
-        before, now = study.trials[trial_id], datetime.now()
+        study = self._read(self._study_of(trial_id).id, None if state == TrialState.RUNNING else trial_id)
+        before = study.trials[trial_id]
         self.check_trial_is_updatable(trial_id, before.state)
         if state == TrialState.RUNNING and before.state != TrialState.WAITING:
             return False
         trial = _changed(before, state=state, values=before.values if values is None else list(values))
         if state == TrialState.RUNNING:
-            trial.datetime_start = now
+            # No start is before one that is known, whatever the clocks of two machines say: `_read` counts on it.
+            trial.datetime_start = _local(max(datetime.now(UTC).replace(tzinfo=None), study.newest))
         if state.is_finished():
-            trial.datetime_complete = now
+            trial.datetime_complete = datetime.now()
         row = {"trial": trial_id, "before": before.state, **_row(trial)}
         if not self._begun().execute(self._sql.move, row).rowcount:  # another worker was quicker
             return False
@@ -368,20 +381,28 @@ class Database(BaseStorage):
     def _read(self, study_id: int, only: int | None = None) -> _Study:
         """Reads, once in a step, the study's attributes, its new trials, and those that were not finished before.
 
-        With `only`, where others wait for this step, no more than this trial: a thousand workers have a thousand
-        trials that are not finished.
+        With `only`, where others wait for this step or there are many, no more than this trial: a thousand workers have
+        a thousand trials that are not finished, and as many may be paused.
         """
-        only = only if self._held else None
         study = self._studies.setdefault(study_id, _Study(study_id))
+        only = only if self._held or len(study.unfinished) > MANY else None
         if study.fresh & {only, None}:
             return study
         self._write()
-        given = {"study": study_id, "last": max(study.trials, default=0) if only is None else LARGEST_ID}
+        last = max(study.trials, default=0) if only is None else LARGEST_ID
+        given = {"study": study_id, "last": last, "newest": study.newest}
         # First the trials: one that ends between the statements must not look finished without its values.
         trials: dict[int, Any] = {}
-        for ids in _batches(study.unfinished if only is None else {only}):
-            trials |= {row.trial_id: row for row in self._rows(self._sql.trials, {**given, "ids": ids})}
-        changed = sorted(trial_id for trial_id, row in trials.items() if not _waits_as_before(study, row))
+        # A trial that was waiting is read where it does not wait any more, or has started meanwhile and waits again.
+        wanted = study.unfinished if only is None else {only}
+        waiting = wanted & study.waiting
+        batches = itertools.zip_longest(_batches(wanted - waiting), _batches(waiting), fillvalue=[0])
+        for i, (ids, waiting_ids) in enumerate(batches):
+            rows = self._rows(self._sql.trials, {**given, "ids": ids, "waiting": waiting_ids})
+            trials |= {row.trial_id: row for row in rows}
+            if i == 0 and only is None:  # a trial may start between two statements
+                study.newest = max([study.newest, *(row.datetime_start or EPOCH for row in rows)])
+        changed = sorted(trials)
         facts: dict[tuple[str, int], list[Any]] = defaultdict(list)
         for ids in _batches(changed):
             rows = self._rows(self._sql.facts, {**given, "ids": ids})
@@ -398,17 +419,6 @@ def _begin_immediately(connection: Any) -> None:
     """Takes the write lock of SQLite at the start of a transaction: otherwise two workers may claim one trial."""
     if "isolation_level" not in connection.get_execution_options():  # else it only reads, see `_rows`
         connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
-def _waits_as_before(study: _Study, row: Any) -> bool:
-    """Whether the facts of this trial are known: while a trial waits, nobody changes them."""
-    known = study.trials.get(row.trial_id)
-    if known is None or not known.state == row.state == TrialState.WAITING:
-        return False
-    # Else it ran meanwhile, and waits again. A database that keeps whole seconds only cannot tell.
-    return row.datetime_start is None or (
-        known.datetime_start == _local(row.datetime_start) and row.datetime_start.microsecond != 0
-    )
 
 
 def _batches(ids: Iterable[int]) -> Iterator[list[int]]:
@@ -500,15 +510,18 @@ class _Statements:
         self.move = update(tables["trials"]).where(trials.trial_id == bindparam("trial"), is_as_before)
         is_postgresql = dialect == "postgresql"
 
-        def is_one_of(column: Any) -> Any:
+        def is_one_of(column: Any, ids: str = "ids") -> Any:
             if is_postgresql:  # a list of 256 takes it twice as long
-                return column == any_(bindparam("ids", type_=ARRAY(Integer)))
-            return column.in_(bindparam("ids", expanding=True))
+                return column == any_(bindparam(ids, type_=ARRAY(Integer)))
+            return column.in_(bindparam(ids, expanding=True))
 
         columns = trials.trial_id, trials.number, trials.state, trials.datetime_start, trials.datetime_complete
         # Without + 0 the server reads all trials of the study by its index before it picks these.
         is_new = and_(trials.trial_id > bindparam("last"), trials.study_id + 0 == bindparam("study"))
-        self.trials = select(*columns).where(or_(is_new, is_one_of(trials.trial_id)))
+        # While a trial waits nobody changes it. One that ran meanwhile has not started before those that were known.
+        has_run = or_(trials.state != TrialState.WAITING, trials.datetime_start >= bindparam("newest"))
+        was_waiting = and_(is_one_of(trials.trial_id, "waiting"), has_run)
+        self.trials = select(*columns).where(or_(is_new, is_one_of(trials.trial_id), was_waiting))
         self.facts = _reading(tables, is_one_of)
         module = importlib.import_module(f"sqlalchemy.dialects.{'mysql' if dialect == 'mariadb' else dialect}")
         self.upserts = {table: _upsert(module.insert(tables[table]), _columns(table)) for table in FACTS}

@@ -150,7 +150,7 @@ class Queue:
     def ours(self, *states: TrialState) -> list[FrozenTrial]:
         """The study's trials that count. Runs of a warm start, which nobody had to train, and excluded ones do not."""
         trials = self._storage.get_all_trials(self._study_id, deepcopy=False, states=states or None)
-        ours = [trial for trial in trials if not {WARM, EXCLUDED} & trial.user_attrs.keys()]
+        ours = [trial for trial in trials if WARM not in trial.user_attrs and EXCLUDED not in trial.user_attrs]
         return ours if self._wanted is None else self._wanted(ours)
 
     @property

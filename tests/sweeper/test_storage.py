@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import math
 import os
+import random
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from datetime import datetime, timedelta, tzinfo
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,12 +29,12 @@ import pytest
 import sqlalchemy
 from conftest import REPOSITORY, run_python
 from hydra.errors import MissingConfigException
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from postgresql import PASSWORD, Server
 
 from cifarsweep.sweeper import database as databases
 from cifarsweep.sweeper import storage
-from cifarsweep.sweeper.promotion import PAUSED, PromotionPruner, SampledStudy
+from cifarsweep.sweeper.promotion import PAUSED, PROMOTED, PromotionPruner, SampledStudy
 from cifarsweep.sweeper.queue import Outcome, Queue
 from cifarsweep.sweeper.settings import Budget
 from cifarsweep.sweeper.studies import OpenStudy
@@ -366,6 +368,100 @@ def test_a_trial_that_paused_again_is_read_again(database: str, tmp_path: Path) 
         (trial,) = other.ours()
         assert trial.user_attrs[PAUSED] == max(trial.intermediate_values) == rung
     assert one.num_waiting == other.num_waiting == 1
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_is_known_of_a_study_is_what_its_tables_hold(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """Whatever three workers do in whatever order, whose clocks are minutes apart, whoever looks when."""
+    dice = random.Random(seed)
+    monkeypatch.setattr(databases, "MANY", 2 if seed % 2 else 64)
+    queues = [_queue(database, tmp_path, f"known {seed}") for _ in range(3)]
+    clocks = [timedelta(minutes=dice.uniform(-5, 5)) for _ in queues]
+    truth = optuna.storages.RDBStorage(database)
+    for queue in queues:
+        queue._study.pruner = PromotionPruner(reduction_factor=2)
+    queues[0].top_up(12)
+    for _ in range(60):
+        worker = dice.randrange(3)
+        queue, name = queues[worker], str(worker)
+        _set_clock(monkeypatch, clocks[worker])
+        trial = queue.claim(name)
+        for _ in range(dice.randrange(3) if trial else 0):
+            step = 1 + max(queue._storage.get_trial(trial._trial_id).intermediate_values, default=0)
+            if queue.take(partial(queue.report, trial, step, dice.random()), alone=False):
+                assert queue.pause(trial, name, step, lambda other: None)
+                break
+            if step == 4:
+                assert queue.finish(trial, name, Outcome(TrialState.COMPLETE, [0.5]))
+                break
+        else:
+            if dice.random() < 0.3:
+                queue.give_back(name)
+        if dice.random() < 0.7:
+            looks = dice.choice(queues)
+            known = {trial._trial_id: _known(trial) for trial in looks._study.get_trials(deepcopy=False)}
+            there = truth.get_all_trials(queue._study_id)
+            assert known == {trial._trial_id: _known(trial) for trial in there}
+    assert any(trial.user_attrs.get(PROMOTED) for trial in truth.get_all_trials(queue._study_id))
+
+
+def _set_clock(monkeypatch: pytest.MonkeyPatch, wrong_by: timedelta) -> None:
+    class Clock(datetime):
+        @classmethod
+        def now(cls, zone: tzinfo | None = None) -> datetime:
+            return datetime.now(zone) + wrong_by
+
+    monkeypatch.setattr(databases, "datetime", Clock)
+
+
+def _known(trial: FrozenTrial) -> list[Any]:
+    return [trial.state, trial.datetime_start, trial.intermediate_values, trial.user_attrs, trial.values]
+
+
+def test_a_trial_that_is_read_alone_hides_no_other(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(databases, "MANY", 0)
+    one, other, reader = (_queue(database, tmp_path, "alone") for _ in range(3))
+    one.top_up(2)
+    for step in (1, 2):
+        trials = [one.claim("one"), other.claim("other")]  # with a pruner for which every paused trial goes on
+        for queue, name, trial in zip((one, other), ("one", "other"), trials, strict=True):
+            assert trial is not None
+            queue.report(trial, step, 0.5)
+            if step == 1 or name == "one":
+                assert queue.pause(trial, name, step, lambda trial: None)
+        if step == 1:
+            assert [trial.user_attrs[PAUSED] for trial in reader.ours()] == [1, 1]
+    assert trials[1] is not None
+    assert reader._storage.get_trial(trials[1]._trial_id).state == TrialState.RUNNING
+    assert [trial.user_attrs[PAUSED] for trial in reader.ours()] == [2, None]
+
+
+def test_paused_trials_are_read_once(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = (_queue(database, tmp_path, "once") for _ in range(2))
+    for queue in (one, other):
+        queue._study.pruner = PromotionPruner(reduction_factor=1000)
+    one.top_up(30)
+
+    def pause_one(queue: Queue) -> None:
+        claimed = queue.claim("one")
+        assert claimed is not None
+        assert queue.take(partial(queue.report, claimed, 1, 0.5), alone=False)
+        assert queue.pause(claimed, "one", 1, lambda trial: None)
+
+    for _ in range(25):
+        pause_one(one)
+    time.sleep(1)  # MariaDB keeps whole seconds
+    pause_one(one)
+    known = {trial._trial_id for trial in other.ours()}
+    read: list[int] = []
+    trial_of = databases._trial
+    monkeypatch.setattr(databases, "_trial", lambda row, facts: read.append(row[0]) or trial_of(row, facts))
+    pause_one(other)
+    assert len(known.intersection(read)) <= 1  # the last one has started at the time that is asked for
 
 
 def test_what_a_lost_transaction_took_back_is_written_again(database: str, tmp_path: Path) -> None:
