@@ -52,12 +52,22 @@ class Muon(torch.optim.Optimizer):
     A convolution's filters count as one matrix (out, in·height·width). The last weight of the network, whose
     rows are classes and not features, goes to AdamW with the vectors (Jordan, "Muon", 2024). Muon's update is
     scaled to AdamW's size (Liu et al., "Muon is scalable for LLM training", 2025), so one lr fits both.
+
+    `relative_lr` is a learning rate of the matrices alone; lr is that of the rest then. Instead of weight decay they
+    have a constant norm, √out: each is scaled to it before a step, so that relative_lr says by how much of themselves
+    they change (Jordan, airbench94_muon.py, 2024). It suits a network that normalises what comes out of a matrix.
     """
 
     def __init__(
-        self, params: Iterable[dict[str, Any]], lr: float, weight_decay: float = 0.0, momentum: float = 0.95
+        self,
+        params: Iterable[dict[str, Any]],
+        lr: float,
+        weight_decay: float = 0.0,
+        momentum: float = 0.95,
+        relative_lr: float | None = None,
     ) -> None:
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
+        self._is_relative, self._times_lr = relative_lr is not None, (relative_lr or lr) / lr
         weights = [(group, p) for group in self.param_groups for p in group["params"] if p.ndim >= 2]
         last = weights[-1][1] if weights else None
         # Views share storage with the parameters, which must therefore keep it: move a model before this.
@@ -72,7 +82,10 @@ class Muon(torch.optim.Optimizer):
                     groups.append(group)
                     inner_groups.append({**group, "params": params})
             if groups and of_matrices:
-                muon = torch.optim.Muon(inner_groups, momentum=momentum, adjust_lr_fn="match_rms_adamw")
+                if self._is_relative:
+                    inner_groups = [{**group, "weight_decay": 0.0} for group in inner_groups]
+                scale = "original" if self._is_relative else "match_rms_adamw"
+                muon = torch.optim.Muon(inner_groups, momentum=momentum, adjust_lr_fn=scale)
                 self._parts.append((muon, groups))
             elif groups:
                 self._parts.append((torch.optim.AdamW(inner_groups, betas=(0.9, 0.95)), groups))
@@ -83,9 +96,12 @@ class Muon(torch.optim.Optimizer):
         assert closure is None
         for parameter, matrix in self._matrices:
             matrix.grad = None if parameter.grad is None else _matrix(parameter.grad)
+            if self._is_relative:
+                matrix.mul_(len(matrix) ** 0.5 / matrix.norm())
         for inner, groups in self._parts:
+            times = self._times_lr if isinstance(inner, torch.optim.Muon) else 1.0
             for inner_group, group in zip(inner.param_groups, groups, strict=True):
-                inner_group["lr"] = group["lr"]
+                inner_group["lr"] = times * group["lr"]
             inner.step()
 
     def state_dict(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import cast
 
 import pytest
 import torch
@@ -88,7 +89,33 @@ def test_muon_follows_the_schedule() -> None:
     assert all(torch.equal(a, b) for a, b in zip(before, net.parameters(), strict=True))
 
 
-def test_muon_goes_on_from_its_state_as_if_it_had_not_stopped() -> None:
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_muon_with_relative_lr_changes_a_matrix_by_that_part_of_itself(memory_format: object) -> None:
+    def after_a_step(scale: float, weight_decay: float) -> tuple[models.Airbench, torch.Tensor]:
+        torch.manual_seed(0)
+        net = models.Airbench(width=8).to(memory_format=memory_format)  # type: ignore[call-overload]
+        block = cast(nn.Conv2d, net[6])
+        with torch.no_grad():
+            block.weight.mul_(scale)
+        groups = optim.parameter_groups(net)
+        optimizer = optim.Muon(groups, lr=1e-3, weight_decay=weight_decay, relative_lr=0.2)
+        nn.functional.cross_entropy(net(torch.randn(8, 3, 32, 32)), torch.arange(8)).backward()
+        matrix = block.weight.detach().clone().reshape(8, -1)
+        optimizer.step()
+        return net, block.weight.detach().reshape(8, -1) - matrix * (8**0.5 / matrix.norm())
+
+    net, change = after_a_step(scale=1.0, weight_decay=0.0)
+    singular = torch.linalg.svdvals(change) / 0.2
+    assert 0.5 < singular.min() < singular.max() < 1.5
+    for scale, weight_decay in ((10.0, 0.0), (1.0, 0.5)):
+        other, same = after_a_step(scale, weight_decay)
+        assert torch.allclose(change, same, atol=3e-3)  # Newton-Schulz is in bf16
+        largest = max((a - b).abs().max() for a, b in zip(net[-2].parameters(), other[-2].parameters(), strict=True))
+        assert largest < 1e-3  # the last layer follows lr
+
+
+@pytest.mark.parametrize("relative_lr", [None, 0.2])
+def test_muon_goes_on_from_its_state_as_if_it_had_not_stopped(relative_lr: float | None) -> None:
     def steps(net: nn.Module, optimizer: optim.Muon, seeds: list[int]) -> None:
         for seed in seeds:
             images = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
@@ -99,7 +126,7 @@ def test_muon_goes_on_from_its_state_as_if_it_had_not_stopped() -> None:
     def fresh() -> tuple[models.LayersNet, optim.Muon]:
         torch.manual_seed(0)
         net = models.LayersNet(2)
-        return net, optim.Muon(optim.parameter_groups(net), lr=0.01, weight_decay=0.1)
+        return net, optim.Muon(optim.parameter_groups(net), lr=0.01, weight_decay=0.1, relative_lr=relative_lr)
 
     straight, straight_optimizer = fresh()
     steps(straight, straight_optimizer, [1, 2, 3, 4])

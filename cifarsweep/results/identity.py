@@ -16,9 +16,9 @@ DOES_NOT_DETERMINE = {
     "trainer": {"device", "threads", "compile", "deterministic", "checkpoint_seconds"},
 }
 
-_MEANS_NOTHING = [("match", None), ("test_mirrored", False)]
+_MEANS_NOTHING = [("match", None), ("test_mirrored", False), ("relative_lr", None)]
 """A key with this value is left out, so that runs from before it existed are found. match=null: the model keeps its own
-width; test_mirrored=false: the test is as it was."""
+width; test_mirrored=false: the test is as it was; relative_lr=null: all weights have one learning rate."""
 
 
 def identity(config: Mapping[str, Any], data_fingerprint: str) -> dict[str, Any]:

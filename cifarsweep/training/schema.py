@@ -57,6 +57,7 @@ DOMAINS = {
     "optimizer.lr": domains.number("a number above 0, up to 1e38", lambda x: 0 < x <= _LARGE),
     "optimizer.weight_decay": domains.number("a number from 0 to 1e38", lambda x: 0 <= x <= _LARGE),
     "optimizer.momentum": _PART,
+    "optimizer.relative_lr": domains.number("a number above 0, up to 1e38", lambda x: 0 < x <= _LARGE).or_null(),
     "schedule.warmup": _PART,
     "schedule.gamma": domains.number("a number above 0, up to 10", lambda x: 0 < x <= 10),
     "schedule.milestones": domains.list_of(_PART),
