@@ -50,6 +50,7 @@ FACTS = {
 The first text, else the whole number, is the fact's name, which a trial or study has once.
 """
 LARGEST_ID = 2**31 - 1
+EPOCH = datetime(1970, 1, 1)
 SPECIAL = {"NAN": math.nan, "INF_POS": math.inf, "INF_NEG": -math.inf}
 """Optuna's types of figures that a column of a database cannot hold. All others are FINITE."""
 
@@ -133,9 +134,6 @@ def _is_away(error: BaseException | None) -> bool:
     return False
 
 
-EPOCH = datetime(1970, 1, 1)
-
-
 @dataclass
 class _Study:
     """What is known of a study. Its trials, by id and in order, are replaced where they change."""
@@ -145,7 +143,7 @@ class _Study:
     unfinished: set[int] = field(default_factory=set)
     waiting: set[int] = field(default_factory=set)
     newest: datetime = EPOCH
-    """No trial that has started since all were read last has done so before this time, in UTC."""
+    """A trial that has started since all were read last did so at this time or later, in UTC."""
     attrs: dict[str, dict[str, Any]] = field(default_factory=dict)
     fresh: set[int | None] = field(default_factory=set)
     """The trials that were read in this step; None: all of them."""
@@ -154,10 +152,6 @@ class _Study:
         self.trials[trial._trial_id] = trial
         (self.unfinished.discard if trial.state.is_finished() else self.unfinished.add)(trial._trial_id)
         (self.waiting.add if trial.state == TrialState.WAITING else self.waiting.discard)(trial._trial_id)
-
-
-MANY = 64
-"""To read so many trials takes longer than to ask the server once more."""
 
 
 def _a_step(method: Callable[Concatenate["Database", P], T]) -> Callable[Concatenate["Database", P], T]:
@@ -381,11 +375,11 @@ class Database(BaseStorage):
     def _read(self, study_id: int, only: int | None = None) -> _Study:
         """Reads, once in a step, the study's attributes, its new trials, and those that were not finished before.
 
-        With `only`, where others wait for this step or there are many, no more than this trial: a thousand workers have
-        a thousand trials that are not finished, and as many may be paused.
+        With `only`, where others wait for this step, no more than this trial: a thousand workers have a thousand
+        trials that are not finished.
         """
+        only = only if self._held else None
         study = self._studies.setdefault(study_id, _Study(study_id))
-        only = only if self._held or len(study.unfinished) > MANY else None
         if study.fresh & {only, None}:
             return study
         self._write()

@@ -96,13 +96,10 @@ class PromotionPruner(PausingPruner):
 
     def _paused_by_rung(self, trials: Sequence[FrozenTrial]) -> dict[int, dict[int, FrozenTrial]]:
         """The paused trials by number, for each rung that has any, the highest first."""
-        by_step: dict[int, dict[int, FrozenTrial]] = {}
-        for trial in filter(is_paused, trials):
-            by_step.setdefault(trial.user_attrs[PAUSED], {})[trial.number] = trial
         by_rung: dict[int, dict[int, FrozenTrial]] = {}
-        for step in sorted(by_step, reverse=True):
-            by_rung.setdefault(self._rung(step) or 0, {}).update(by_step[step])
-        return by_rung
+        for trial in filter(is_paused, trials):
+            by_rung.setdefault(self._rung(trial.user_attrs[PAUSED]) or 0, {})[trial.number] = trial
+        return dict(sorted(by_rung.items(), reverse=True))
 
     def _best(self, trials: Sequence[FrozenTrial], rung: int, direction: StudyDirection) -> list[FrozenTrial]:
         reached = _ranked(trials, rung, direction)

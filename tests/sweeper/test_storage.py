@@ -376,7 +376,6 @@ def test_what_is_known_of_a_study_is_what_its_tables_hold(
 ) -> None:
     """Whatever three workers do in whatever order, whose clocks are minutes apart, whoever looks when."""
     dice = random.Random(seed)
-    monkeypatch.setattr(databases, "MANY", 2 if seed % 2 else 64)
     queues = [_queue(database, tmp_path, f"known {seed}") for _ in range(3)]
     clocks = [timedelta(minutes=dice.uniform(-5, 5)) for _ in queues]
     truth = optuna.storages.RDBStorage(database)
@@ -420,10 +419,7 @@ def _known(trial: FrozenTrial) -> list[Any]:
     return [trial.state, trial.datetime_start, trial.intermediate_values, trial.user_attrs, trial.values]
 
 
-def test_a_trial_that_is_read_alone_hides_no_other(
-    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(databases, "MANY", 0)
+def test_a_trial_that_is_read_alone_hides_no_other(database: str, tmp_path: Path) -> None:
     one, other, reader = (_queue(database, tmp_path, "alone") for _ in range(3))
     one.top_up(2)
     for step in (1, 2):
@@ -436,7 +432,8 @@ def test_a_trial_that_is_read_alone_hides_no_other(
         if step == 1:
             assert [trial.user_attrs[PAUSED] for trial in reader.ours()] == [1, 1]
     assert trials[1] is not None
-    assert reader._storage.get_trial(trials[1]._trial_id).state == TrialState.RUNNING
+    alone = reader.take(partial(reader._storage.get_trial, trials[1]._trial_id))
+    assert alone.state == TrialState.RUNNING
     assert [trial.user_attrs[PAUSED] for trial in reader.ours()] == [2, None]
 
 
