@@ -67,13 +67,14 @@ class Muon(torch.optim.Optimizer):
         relative_lr: float | None = None,
     ) -> None:
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
-        self._is_relative, self._times_lr = relative_lr is not None, (relative_lr or lr) / lr
+        self._is_relative = relative_lr is not None
         weights = [(group, p) for group in self.param_groups for p in group["params"] if p.ndim >= 2]
         last = weights[-1][1] if weights else None
         # Views share storage with the parameters, which must therefore keep it: move a model before this.
         self._matrices = [(p, nn.Parameter(_matrix(p.detach()))) for _, p in weights if p is not last]
         matrix_of = {id(p): matrix for p, matrix in self._matrices}
-        self._parts: list[tuple[torch.optim.Optimizer, list[dict[str, Any]]]] = []
+        self._parts: list[tuple[torch.optim.Optimizer, list[dict[str, Any]], float]] = []
+        """Each with the groups that its own groups follow, and their learning rate as a multiple of that of those."""
         for of_matrices in (True, False):
             groups, inner_groups = [], []
             for group in self.param_groups:
@@ -86,9 +87,9 @@ class Muon(torch.optim.Optimizer):
                     inner_groups = [{**group, "weight_decay": 0.0} for group in inner_groups]
                 scale = "original" if self._is_relative else "match_rms_adamw"
                 muon = torch.optim.Muon(inner_groups, momentum=momentum, adjust_lr_fn=scale)
-                self._parts.append((muon, groups))
+                self._parts.append((muon, groups, (relative_lr or lr) / lr))
             elif groups:
-                self._parts.append((torch.optim.AdamW(inner_groups, betas=(0.9, 0.95)), groups))
+                self._parts.append((torch.optim.AdamW(inner_groups, betas=(0.9, 0.95)), groups, 1.0))
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
@@ -98,20 +99,19 @@ class Muon(torch.optim.Optimizer):
             matrix.grad = None if parameter.grad is None else _matrix(parameter.grad)
             if self._is_relative:
                 matrix.mul_(len(matrix) ** 0.5 / matrix.norm())
-        for inner, groups in self._parts:
-            times = self._times_lr if isinstance(inner, torch.optim.Muon) else 1.0
+        for inner, groups, multiple in self._parts:
             for inner_group, group in zip(inner.param_groups, groups, strict=True):
-                inner_group["lr"] = times * group["lr"]
+                inner_group["lr"] = multiple * group["lr"]
             inner.step()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"parts": [inner.state_dict() for inner, _ in self._parts]}
+        return {"parts": [inner.state_dict() for inner, *_ in self._parts]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        for (inner, groups), state in zip(self._parts, state_dict["parts"], strict=True):
+        for (inner, groups, multiple), state in zip(self._parts, state_dict["parts"], strict=True):
             inner.load_state_dict(state)
             for group, inner_group in zip(groups, inner.param_groups, strict=True):
-                group["lr"] = inner_group["lr"]
+                group["lr"] = inner_group["lr"] / multiple
 
 
 def _matrix(tensor: Tensor) -> Tensor:
